@@ -1,0 +1,230 @@
+//! Replies as a client reads them: one value at a time from a growing input. Depth and sizes are
+//! bounded, so that a broken server cannot exhaust a client.
+
+use crate::number::{parse_f64, parse_i64};
+
+/// Deepest nesting read.
+pub const DEPTH_MAX: usize = 64;
+/// Longest line read in bytes.
+pub const LINE_LEN_MAX: usize = 1024 * 1024;
+
+/// One reply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// `$-1`, `*-1` or `_`.
+    Null,
+    /// `+`
+    Simple(Vec<u8>),
+    /// `-` or `!`
+    Error(Vec<u8>),
+    /// `:`
+    Integer(i64),
+    /// `$`
+    Bulk(Vec<u8>),
+    /// `*`
+    Array(Vec<Value>),
+    /// `%`
+    Map(Vec<(Value, Value)>),
+    /// `~`
+    Set(Vec<Value>),
+    /// `>`
+    Push(Vec<Value>),
+    /// `,`
+    Double(f64),
+    /// `#`
+    Boolean(bool),
+    /// `(`
+    BigNumber(Vec<u8>),
+    /// `=`: format and text.
+    Verbatim([u8; 3], Vec<u8>),
+    /// `|`: attributes, and the value they belong to.
+    Attributed(Vec<(Value, Value)>, Box<Value>),
+}
+
+/// Why bytes cannot be a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// A type byte no version of the protocol has.
+    #[error("unknown reply type byte {0:#04x}")]
+    UnknownType(u8),
+    /// A count or length that is no number or out of range.
+    #[error("invalid length in reply")]
+    InvalidLength,
+    /// A line that is too long or a body without CR LF behind it.
+    #[error("malformed line in reply")]
+    MalformedLine,
+    /// Nested deeper than [`DEPTH_MAX`].
+    #[error("reply nested too deeply")]
+    TooDeep,
+}
+
+/// Reads one value from the start of `input`: the value and how many bytes it took, or `None`
+/// when more bytes are needed.
+///
+/// # Errors
+/// A [`ReplyError`] when the bytes cannot become a reply.
+pub fn parse(input: &[u8]) -> Result<Option<(Value, usize)>, ReplyError> {
+    let mut at = 0;
+    Ok(value(input, &mut at, 0)?.map(|value| (value, at)))
+}
+
+/// Length in bytes of the first whole reply of `input` without building it, for load generators.
+///
+/// # Errors
+/// As [`parse`].
+pub fn skip(input: &[u8]) -> Result<Option<usize>, ReplyError> {
+    let mut at = 0;
+    let mut left: u64 = 1;
+    while left > 0 {
+        left -= 1;
+        let Some((kind, line)) = line(input, &mut at)? else { return Ok(None) };
+        match kind {
+            b'+' | b'-' | b':' | b',' | b'#' | b'(' | b'_' => {}
+            b'$' | b'!' | b'=' => {
+                if let Some(len) = length(line)? {
+                    if input.len() < at + len + 2 {
+                        return Ok(None);
+                    }
+                    at += len + 2;
+                }
+            }
+            b'*' | b'~' | b'>' => left += length(line)?.unwrap_or(0) as u64,
+            b'%' => left += 2 * length(line)?.unwrap_or(0) as u64,
+            b'|' => left += 1 + 2 * length(line)?.unwrap_or(0) as u64,
+            other => return Err(ReplyError::UnknownType(other)),
+        }
+    }
+    Ok(Some(at))
+}
+
+fn line<'a>(input: &'a [u8], at: &mut usize) -> Result<Option<(u8, &'a [u8])>, ReplyError> {
+    let rest = &input[*at..];
+    let Some(&kind) = rest.first() else { return Ok(None) };
+    let window = &rest[..rest.len().min(LINE_LEN_MAX)];
+    let Some(end) = window.iter().position(|&b| b == b'\r') else {
+        return if rest.len() >= LINE_LEN_MAX { Err(ReplyError::MalformedLine) } else { Ok(None) };
+    };
+    match rest.get(end + 1) {
+        None => Ok(None),
+        Some(b'\n') if end > 0 => {
+            *at += end + 2;
+            Ok(Some((kind, &rest[1..end])))
+        }
+        Some(_) => Err(ReplyError::MalformedLine),
+    }
+}
+
+fn length(line: &[u8]) -> Result<Option<usize>, ReplyError> {
+    match parse_i64(line) {
+        Some(-1) => Ok(None),
+        Some(len) if (0..=i64::from(u32::MAX)).contains(&len) => Ok(Some(len as usize)),
+        _ => Err(ReplyError::InvalidLength),
+    }
+}
+
+fn value(input: &[u8], at: &mut usize, depth: usize) -> Result<Option<Value>, ReplyError> {
+    if depth > DEPTH_MAX {
+        return Err(ReplyError::TooDeep);
+    }
+    let Some((kind, text)) = line(input, at)? else { return Ok(None) };
+    Ok(Some(match kind {
+        b'+' => Value::Simple(text.to_vec()),
+        b'-' => Value::Error(text.to_vec()),
+        b':' => Value::Integer(parse_i64(text.strip_prefix(b"+").unwrap_or(text)).ok_or(ReplyError::InvalidLength)?),
+        b',' => Value::Double(match text {
+            b"nan" | b"-nan" => f64::NAN,
+            _ => parse_f64(text).ok_or(ReplyError::InvalidLength)?,
+        }),
+        b'#' => match text {
+            b"t" => Value::Boolean(true),
+            b"f" => Value::Boolean(false),
+            _ => return Err(ReplyError::MalformedLine),
+        },
+        b'_' => Value::Null,
+        b'(' => Value::BigNumber(text.to_vec()),
+        b'$' | b'!' | b'=' => {
+            let Some(len) = length(text)? else { return Ok(Some(Value::Null)) };
+            let Some(body) = input.get(*at..*at + len) else { return Ok(None) };
+            match input.get(*at + len..*at + len + 2) {
+                None => return Ok(None),
+                Some(b"\r\n") => *at += len + 2,
+                Some(_) => return Err(ReplyError::MalformedLine),
+            }
+            match (kind, body) {
+                (b'$', _) => Value::Bulk(body.to_vec()),
+                (b'!', _) => Value::Error(body.to_vec()),
+                (_, [a, b, c, b':', text @ ..]) => Value::Verbatim([*a, *b, *c], text.to_vec()),
+                _ => return Err(ReplyError::MalformedLine),
+            }
+        }
+        b'*' | b'~' | b'>' => {
+            let Some(len) = length(text)? else { return Ok(Some(Value::Null)) };
+            let Some(items) = values(input, at, len, depth)? else { return Ok(None) };
+            match kind {
+                b'*' => Value::Array(items),
+                b'~' => Value::Set(items),
+                _ => Value::Push(items),
+            }
+        }
+        b'%' | b'|' => {
+            let Some(len) = length(text)? else { return Ok(Some(Value::Null)) };
+            let Some(items) = values(input, at, len * 2, depth)? else { return Ok(None) };
+            let mut pairs = Vec::with_capacity(len.min(items.len()));
+            let mut items = items.into_iter();
+            while let (Some(key), Some(value)) = (items.next(), items.next()) {
+                pairs.push((key, value));
+            }
+            if kind == b'%' {
+                Value::Map(pairs)
+            } else {
+                let Some(inner) = value(input, at, depth + 1)? else { return Ok(None) };
+                Value::Attributed(pairs, Box::new(inner))
+            }
+        }
+        other => return Err(ReplyError::UnknownType(other)),
+    }))
+}
+
+fn values(input: &[u8], at: &mut usize, len: usize, depth: usize) -> Result<Option<Vec<Value>>, ReplyError> {
+    // A value takes at least three bytes: what is announced but cannot be here is not reserved.
+    let mut items = Vec::with_capacity(len.min((input.len() - *at) / 3 + 1));
+    for _ in 0..len {
+        match value(input, at, depth + 1)? {
+            Some(item) => items.push(item),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(items))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_type_reads() {
+        let input = b"*9\r\n+a\r\n-ERR x\r\n:-3\r\n$1\r\nb\r\n_\r\n#t\r\n,1.5\r\n=6\r\ntxt:hi\r\n%1\r\n+k\r\n~1\r\n(12\r\n";
+        let (value, len) = parse(input).unwrap().unwrap();
+        assert_eq!(len, input.len());
+        assert_eq!(skip(input).unwrap(), Some(input.len()));
+        let Value::Array(items) = value else { panic!() };
+        assert_eq!(items[7], Value::Verbatim(*b"txt", b"hi".to_vec()));
+        assert_eq!(items[8], Value::Map(vec![(Value::Simple(b"k".to_vec()), Value::Set(vec![Value::BigNumber(b"12".to_vec())]))]));
+        for end in 0..input.len() {
+            assert_eq!(parse(&input[..end]).unwrap(), None, "{end}");
+            assert_eq!(skip(&input[..end]).unwrap(), None, "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let whole = parse(&bytes);
+            if let Ok(Some((_, len))) = whole {
+                prop_assert_eq!(skip(&bytes), Ok(Some(len)));
+            }
+        }
+    }
+}
