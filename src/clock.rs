@@ -1,0 +1,66 @@
+//! The one clock. The executor reads it once a turn and at command boundaries; everything else is
+//! handed the time.
+
+use quanta::Clock as Counter;
+
+/// How often the wall clock is compared with the counter, in nanoseconds.
+const RESYNC_NS: u64 = 100_000_000;
+
+/// Reads the processor's counter and keeps wall-clock time beside it.
+pub struct Clock {
+    counter: Counter,
+    start_raw: u64,
+    /// Unix time at counter start plus corrections, in nanoseconds.
+    unix_offset_ns: i64,
+    resynced_at_ns: u64,
+}
+
+/// A moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Nanoseconds since the clock was made; never goes back.
+    pub mono_ns: u64,
+    /// Unix time in milliseconds.
+    pub unix_ms: i64,
+    /// Unix time in microseconds.
+    pub unix_us: i64,
+}
+
+impl Clock {
+    /// Calibrates against the operating system's clock; takes some milliseconds once a process.
+    #[must_use]
+    pub fn new() -> Self {
+        let counter = Counter::new();
+        let start_raw = counter.raw();
+        Clock { counter, start_raw, unix_offset_ns: unix_now_ns(), resynced_at_ns: 0 }
+    }
+
+    /// Nanoseconds since the clock was made.
+    #[inline]
+    #[must_use]
+    pub fn mono_ns(&self) -> u64 {
+        self.counter.delta_as_nanos(self.start_raw, self.counter.raw())
+    }
+
+    /// The time, wall clock included.
+    pub fn now(&mut self) -> Now {
+        let mono_ns = self.mono_ns();
+        if mono_ns.wrapping_sub(self.resynced_at_ns) >= RESYNC_NS {
+            self.resynced_at_ns = mono_ns;
+            self.unix_offset_ns = unix_now_ns() - mono_ns as i64;
+        }
+        let unix_ns = self.unix_offset_ns + mono_ns as i64;
+        Now { mono_ns, unix_ms: unix_ns / 1_000_000, unix_us: unix_ns / 1_000 }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[allow(clippy::disallowed_methods)]
+fn unix_now_ns() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
+}

@@ -1,0 +1,344 @@
+//! One client's state: who it is, what protocol and database it uses, its transaction, its
+//! subscriptions, its place in the protocol. Knows no socket: the executor keeps the connection's
+//! identity here only to hand it back to the transport.
+
+use std::collections::BTreeSet;
+
+use tercel_engine::Blob;
+use tercel_resp::request::RequestParser;
+use tercel_transport::{ConnId, Peer};
+
+use crate::commands::OwnedCommand;
+use crate::commands::registry::CommandId;
+use crate::reply::Reply;
+
+/// A client's slot in the executor's client table.
+pub type ClientKey = usize;
+
+/// A session and the replies on their way to it.
+pub struct Connection {
+    /// The client's state.
+    pub session: Session,
+    /// What it will be sent.
+    pub out: Reply,
+}
+
+/// Which replies a client wants (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReplyMode {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// None for the next command.
+    SkipNext,
+    /// None for the command being run.
+    Skip,
+}
+
+/// A command queued by MULTI.
+pub struct Queued {
+    /// Which.
+    pub command: CommandId,
+    /// Its arguments.
+    pub owned: OwnedCommand,
+}
+
+/// A transaction being collected.
+#[derive(Default)]
+pub struct Transaction {
+    /// Commands in order.
+    pub commands: Vec<Queued>,
+    /// A command could not be queued: EXEC will refuse.
+    pub failed: bool,
+    /// The flags of all queued commands together.
+    pub flags_union: u32,
+    /// Memory of the queue in bytes.
+    pub memory: usize,
+}
+
+/// A watched key.
+pub struct Watched {
+    /// Database.
+    pub db: usize,
+    /// Key.
+    pub key: Box<[u8]>,
+    /// It was already expired when WATCH saw it: its removal is no change.
+    pub expired: bool,
+}
+
+/// A command whose large arguments are collected on their way in.
+pub struct Assembly {
+    /// Arguments that are whole.
+    pub command: OwnedCommand,
+    /// The large argument being filled, and its full length in bytes.
+    pub filling: Option<(Vec<u8>, usize)>,
+    /// Bytes of input consumed for it so far.
+    pub wire_len: usize,
+}
+
+impl Assembly {
+    /// Memory held in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.command.memory() + self.filling.as_ref().map_or(0, |(bytes, _)| bytes.capacity())
+    }
+
+    /// Turns a filled argument into a shared value.
+    pub fn finish_argument(&mut self) {
+        if let Some((bytes, _)) = self.filling.take() {
+            self.command.push_blob(Blob::from_vec(bytes));
+        }
+    }
+}
+
+/// What the transport holds for a client, as of its last turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetInfo {
+    /// Received bytes not consumed yet.
+    pub received_len: usize,
+    /// Bytes handed over and not sent yet.
+    pub unsent_len: usize,
+    /// Memory of the connection in the transport, in bytes.
+    pub memory: usize,
+    /// File descriptor, -1 where there is none.
+    pub fd: i32,
+}
+
+/// How urgently a connection is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// After what is written has been sent.
+    AfterReply,
+    /// At once.
+    Now,
+}
+
+/// The subscriptions of a client.
+#[derive(Default)]
+pub struct Subscriptions {
+    /// Channels.
+    pub channels: BTreeSet<Box<[u8]>>,
+    /// Patterns.
+    pub patterns: BTreeSet<Box<[u8]>>,
+    /// Shard channels.
+    pub shard_channels: BTreeSet<Box<[u8]>>,
+}
+
+impl Subscriptions {
+    /// Channels and patterns together, as replies count them.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.channels.len() + self.patterns.len()
+    }
+
+    /// Whether there is none of any kind.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0 && self.shard_channels.is_empty()
+    }
+}
+
+/// One client.
+pub struct Session {
+    /// Number, never given twice.
+    pub id: u64,
+    /// Slot in the client table.
+    pub key: ClientKey,
+    /// Which transport carries it.
+    pub transport: usize,
+    /// The connection there.
+    pub conn: ConnId,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// Database in use.
+    pub db: usize,
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: String,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_ver: String,
+    /// Whether the client may run commands.
+    pub authenticated: bool,
+    /// When it connected, in the clock's nanoseconds.
+    pub created_ns: u64,
+    /// When it last sent something, in the clock's nanoseconds.
+    pub active_ns: u64,
+    /// Transaction between MULTI and EXEC.
+    pub transaction: Option<Box<Transaction>>,
+    /// Keys watched.
+    pub watched: Vec<Watched>,
+    /// A watched key changed: EXEC will answer nothing.
+    pub watch_broken: bool,
+    /// Subscriptions.
+    pub subscriptions: Subscriptions,
+    /// MONITOR.
+    pub monitor: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// CLIENT IMPORT-SOURCE.
+    pub import_source: bool,
+    /// CLIENT CAPA redirect.
+    pub capa_redirect: bool,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// The connection is to end.
+    pub closing: Option<Closing>,
+    /// The peer is gone; close once what it sent is done.
+    pub hung_up: bool,
+    /// Request parser.
+    pub parser: RequestParser,
+    /// A command with large arguments on its way in.
+    pub assembly: Option<Box<Assembly>>,
+    /// Listed for parsing next turn.
+    pub parse_queued: bool,
+    /// Listed for flushing this turn.
+    pub flush_queued: bool,
+    /// Held back by CLIENT PAUSE.
+    pub paused: bool,
+    /// How many unconsumed bytes the transport may gather now.
+    pub receive_limit: usize,
+    /// Last command, for CLIENT LIST.
+    pub last_command: Option<CommandId>,
+    /// Commands run.
+    pub commands_total: u64,
+    /// Bytes received.
+    pub received_total: u64,
+    /// Bytes of replies.
+    pub replied_total: u64,
+    /// What the transport holds.
+    pub net: NetInfo,
+    /// Since when the soft output limit is exceeded, in the clock's nanoseconds.
+    pub soft_limit_since_ns: Option<u64>,
+    /// Running inside EXEC.
+    pub in_exec: bool,
+}
+
+impl Session {
+    /// A session that has just connected.
+    #[must_use]
+    pub fn new(id: u64, transport: usize, conn: ConnId, peer: Peer, now_ns: u64) -> Self {
+        Session {
+            id,
+            key: 0,
+            transport,
+            conn,
+            peer,
+            db: 0,
+            name: String::new(),
+            lib_name: String::new(),
+            lib_ver: String::new(),
+            authenticated: true,
+            created_ns: now_ns,
+            active_ns: now_ns,
+            transaction: None,
+            watched: Vec::new(),
+            watch_broken: false,
+            subscriptions: Subscriptions::default(),
+            monitor: false,
+            no_evict: false,
+            no_touch: false,
+            import_source: false,
+            capa_redirect: false,
+            reply_mode: ReplyMode::On,
+            closing: None,
+            hung_up: false,
+            parser: RequestParser::new(),
+            assembly: None,
+            parse_queued: false,
+            flush_queued: false,
+            paused: false,
+            receive_limit: tercel_transport::RECEIVE_LIMIT_DEFAULT,
+            last_command: None,
+            commands_total: 0,
+            received_total: 0,
+            replied_total: 0,
+            net: NetInfo { fd: -1, ..NetInfo::default() },
+            soft_limit_since_ns: None,
+            in_exec: false,
+        }
+    }
+
+    /// The peer's address as CLIENT LIST shows it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match &self.peer {
+            Peer::Tcp { remote, .. } => remote.to_string(),
+            Peer::Unix { path } => format!("{path}:0"),
+            Peer::Memory(number) => format!("memory:{number}"),
+        }
+    }
+
+    /// Our address as CLIENT LIST shows it.
+    #[must_use]
+    pub fn local_address(&self) -> String {
+        match &self.peer {
+            Peer::Tcp { local, .. } => local.to_string(),
+            Peer::Unix { path } => format!("{path}:0"),
+            Peer::Memory(_) => "memory:0".to_owned(),
+        }
+    }
+
+    /// The peer's IP address alone; empty where there is none.
+    #[must_use]
+    pub fn ip(&self) -> String {
+        match &self.peer {
+            Peer::Tcp { remote, .. } => remote.ip().to_string(),
+            Peer::Unix { .. } | Peer::Memory(_) => String::new(),
+        }
+    }
+
+    /// Whether it is subscribed to anything, so that in RESP2 only a few commands are allowed.
+    #[must_use]
+    #[inline]
+    pub fn is_subscriber(&self) -> bool {
+        !self.subscriptions.is_empty()
+    }
+
+    /// The class whose output-buffer limit applies.
+    #[must_use]
+    pub fn class(&self) -> ClientClass {
+        if self.is_subscriber() { ClientClass::Pubsub } else { ClientClass::Normal }
+    }
+
+    /// Memory of the session itself, its queues and its parser, in bytes, without buffers.
+    #[must_use]
+    pub fn own_memory(&self) -> usize {
+        let watched: usize = self.watched.iter().map(|watched| watched.key.len() + size_of::<Watched>()).sum();
+        let sets = &self.subscriptions;
+        let subscriptions: usize =
+            [&sets.channels, &sets.patterns, &sets.shard_channels].iter().flat_map(|set| set.iter()).map(|name| name.len() + 32).sum();
+        size_of::<Connection>()
+            + self.name.capacity()
+            + self.lib_name.capacity()
+            + self.lib_ver.capacity()
+            + self.parser.memory()
+            + watched
+            + subscriptions
+            + self.assembly.as_ref().map_or(0, |assembly| assembly.memory())
+            + self.transaction.as_ref().map_or(0, |transaction| transaction.memory)
+    }
+}
+
+/// Classes of clients with output-buffer limits of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientClass {
+    /// Ordinary clients.
+    Normal,
+    /// Replicas.
+    Replica,
+    /// Subscribers.
+    Pubsub,
+}
+
+impl Connection {
+    /// All memory of this client in bytes: session, replies being written, transport.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.session.own_memory() + self.session.net.memory + self.out.buf.len()
+    }
+}

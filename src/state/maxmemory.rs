@@ -1,0 +1,73 @@
+//! Keeping memory below `maxmemory`: evicting keys in slices.
+
+use tercel_engine::Policy;
+
+use super::Core;
+use super::notify::class;
+
+/// What an attempt to make room came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Memory is below the limit.
+    Enough,
+    /// Not yet, but eviction goes on.
+    Evicting,
+    /// Nothing more can be evicted.
+    None,
+}
+
+impl Core {
+    /// Memory in use that counts against `maxmemory`, in bytes.
+    #[must_use]
+    pub fn memory_used(&self) -> usize {
+        self.meter.allocated()
+    }
+
+    /// Evicts keys until memory is below the limit or the slice is used up.
+    pub fn make_room(&mut self, slice_ns: u64) -> Room {
+        let limit = self.settings.maxmemory.0 as usize;
+        if limit == 0 || self.memory_used() <= limit {
+            self.stats.eviction_over_since_ns = None;
+            return Room::Enough;
+        }
+        let policy = self.settings.maxmemory_policy.0;
+        // What was flushed already is freed before anything that is still wanted goes.
+        if self.keyspace.reclaim_pending() > 0 {
+            self.keyspace.reclaim(256);
+            if self.memory_used() <= limit {
+                return Room::Enough;
+            }
+        }
+        if policy == Policy::NoEviction {
+            return if self.keyspace.reclaim_pending() > 0 { Room::Evicting } else { Room::None };
+        }
+        let start_ns = self.clock.mono_ns();
+        self.stats.eviction_over_since_ns.get_or_insert(start_ns);
+        let samples = self.settings.maxmemory_samples as usize;
+        let mut evicted: Vec<(usize, Box<[u8]>)> = Vec::new();
+        let room = loop {
+            let access = self.access;
+            let removed = self.keyspace.evict_one(policy, samples, &access, &mut |db, key| evicted.push((db, key.into())));
+            if !removed {
+                break if self.keyspace.reclaim_pending() > 0 { Room::Evicting } else { Room::None };
+            }
+            for (db, key) in evicted.drain(..) {
+                self.stats.evicted_keys += 1;
+                self.dirty += 1;
+                self.touch_watched(db, &key);
+                self.notify(class::EVICTED, "evicted", db, &key);
+            }
+            if self.memory_used() <= limit {
+                self.stats.eviction_over_since_ns = None;
+                break Room::Enough;
+            }
+            if self.clock.mono_ns() - start_ns >= slice_ns {
+                break Room::Evicting;
+            }
+        };
+        let took_ns = self.clock.mono_ns() - start_ns;
+        self.stats.eviction_exceeded_ns += took_ns;
+        self.stats.latency.record("eviction-cycle", took_ns, self.now.unix_ms, self.settings.latency_monitor_threshold);
+        room
+    }
+}

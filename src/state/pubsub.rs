@@ -1,0 +1,86 @@
+//! Who is subscribed to what, and sending messages to them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Core;
+use crate::glob::glob_match;
+use crate::session::ClientKey;
+
+/// Subscribers by name.
+pub type Subscribers = HashMap<Box<[u8]>, Vec<ClientKey>>;
+
+/// Subscriptions of all clients.
+#[derive(Default)]
+pub struct PubSub {
+    /// Channels.
+    pub channels: Subscribers,
+    /// Patterns, in order.
+    pub patterns: BTreeMap<Box<[u8]>, Vec<ClientKey>>,
+    /// Shard channels.
+    pub shard_channels: Subscribers,
+}
+
+/// Removes one client from a list of subscribers; true if the list is now empty.
+pub fn forget(list: &mut Vec<ClientKey>, key: ClientKey) -> bool {
+    if let Some(at) = list.iter().position(|subscriber| *subscriber == key) {
+        list.remove(at);
+    }
+    list.is_empty()
+}
+
+impl Core {
+    /// Sends a message to a channel's subscribers and to the patterns that match it. Returns how
+    /// many clients got it.
+    pub fn publish(&mut self, channel: &[u8], message: &[u8]) -> usize {
+        let mut receivers = 0;
+        if let Some(list) = self.pubsub.channels.get(channel) {
+            for key in list.clone() {
+                self.write_to(key, |out| {
+                    out.push(3);
+                    out.bulk("message");
+                    out.bulk(channel);
+                    out.bulk(message);
+                });
+                receivers += 1;
+            }
+        }
+        if self.pubsub.patterns.is_empty() {
+            return receivers;
+        }
+        let matching: Vec<(Box<[u8]>, Vec<ClientKey>)> = self
+            .pubsub
+            .patterns
+            .iter()
+            .filter(|(pattern, _)| glob_match(pattern, channel, false))
+            .map(|(pattern, list)| (pattern.clone(), list.clone()))
+            .collect();
+        for (pattern, list) in matching {
+            for key in list {
+                self.write_to(key, |out| {
+                    out.push(4);
+                    out.bulk("pmessage");
+                    out.bulk(&pattern);
+                    out.bulk(channel);
+                    out.bulk(message);
+                });
+                receivers += 1;
+            }
+        }
+        receivers
+    }
+
+    /// Sends a message to a shard channel's subscribers.
+    pub fn publish_sharded(&mut self, channel: &[u8], message: &[u8]) -> usize {
+        let Some(list) = self.pubsub.shard_channels.get(channel) else { return 0 };
+        let list = list.clone();
+        for &key in &list {
+            self.write_to(key, |out| {
+                out.push(3);
+                out.bulk("smessage");
+                out.bulk(channel);
+                out.bulk(message);
+            });
+        }
+        list.len()
+    }
+}
