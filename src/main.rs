@@ -1,1 +1,103 @@
-fn main() {}
+//! The server program: reads its arguments, loads the settings and runs.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tercel::executor::Ending;
+use tercel::{host_check, logging, server, settings};
+
+const USAGE: &str = "Usage: tercel-server [/path/to/tercel.conf] [--setting value ...]
+       tercel-server -v | --version
+       tercel-server -h | --help
+       tercel-server --check-host       say what on this host costs tail latency
+       tercel-server --settings-doc     print the settings as documentation
+
+Examples:
+       tercel-server --port 7777
+       tercel-server /etc/tercel/tercel.conf --loglevel verbose
+       tercel-server --busy-poll-us -1 --cpu-affinity 2
+";
+
+/// Options in order: name and values.
+type Options = Vec<(String, Vec<String>)>;
+
+fn parse_arguments(arguments: impl Iterator<Item = String>) -> (Option<PathBuf>, Options) {
+    let mut file = None;
+    let mut options: Options = Vec::new();
+    for (at, argument) in arguments.enumerate() {
+        if let Some(name) = argument.strip_prefix("--") {
+            options.push((name.to_owned(), Vec::new()));
+        } else if at == 0 {
+            file = Some(PathBuf::from(argument));
+        } else if let Some((_, values)) = options.last_mut() {
+            values.push(argument);
+        } else {
+            // A value without an option is an option that nobody knows.
+            options.push((argument, Vec::new()));
+        }
+    }
+    (file, options)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("-v" | "--version") => {
+            println!("Tercel server v={} valkey-compatible=9.1 bits={}", env!("CARGO_PKG_VERSION"), usize::BITS);
+            return ExitCode::SUCCESS;
+        }
+        Some("-h" | "--help") => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Some("--settings-doc") => {
+            print!("{}", settings::documentation());
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    let check_only = arguments.first().is_some_and(|argument| argument == "--check-host");
+    let (file, options) = parse_arguments(arguments.into_iter().skip(usize::from(check_only)));
+    let settings = match settings::file::load(file.as_deref(), &options) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if check_only {
+        let core = host_check::parse_cpu_list(&settings.cpu_affinity).first().copied();
+        for finding in host_check::check(&settings, core) {
+            println!("- {}\n  To mend: {}.", finding.what, finding.mend);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let guard = match logging::start(&settings) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("Can't open the log file '{}': {error}", settings.logfile);
+            return ExitCode::FAILURE;
+        }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+            tracing::warn!("can't handle signal {signal}: {error}");
+        }
+    }
+    let status = match server::run(settings, file, stop) {
+        Ok(Ending::Shutdown) => ExitCode::SUCCESS,
+        Ok(Ending::Exit(status)) => ExitCode::from(status.clamp(0, 255) as u8),
+        Err(error) => {
+            tracing::error!("{error}");
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    };
+    drop(guard);
+    status
+}

@@ -214,6 +214,8 @@ pub struct Session {
     pub net: NetInfo,
     /// Since when the soft output limit is exceeded, in the clock's nanoseconds.
     pub soft_limit_since_ns: Option<u64>,
+    /// A command whose bytes are gone already, held back by CLIENT PAUSE.
+    pub held_command: Option<OwnedCommand>,
     /// Running inside EXEC.
     pub in_exec: bool,
 }
@@ -259,6 +261,7 @@ impl Session {
             replied_total: 0,
             net: NetInfo { fd: -1, ..NetInfo::default() },
             soft_limit_since_ns: None,
+            held_command: None,
             in_exec: false,
         }
     }

@@ -23,8 +23,8 @@ pub use clients::Clients;
 /// Something a command asked for that only the executor can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Listeners, keepalive or affinity are to follow the settings again.
-    ApplySettings(Settings),
+    /// Settings changed from these: listeners and the like are to follow.
+    ApplySettings(Box<Settings>),
     /// End the server; `false` without waiting for clients' replies.
     Shutdown,
     /// End it at once, with this exit status, as a crash would.
@@ -171,5 +171,29 @@ impl Core {
     #[must_use]
     pub fn is_current(&self, key: ClientKey) -> bool {
         self.current.as_ref().is_some_and(|current| current.key == key)
+    }
+}
+
+impl Core {
+    /// Follows settings that changed, as far as the state itself is concerned.
+    pub fn settings_changed(&mut self, old: &Settings) {
+        use crate::stats::commandlog::Kind;
+        let new = &self.settings;
+        let logs = &mut self.stats.logs;
+        logs.log(Kind::Slow).trim(new.commandlog_slow_execution_max_len as usize);
+        logs.log(Kind::LargeRequest).trim(new.commandlog_large_request_max_len as usize);
+        logs.log(Kind::LargeReply).trim(new.commandlog_large_reply_max_len as usize);
+        if new.jemalloc_bg_thread != old.jemalloc_bg_thread {
+            crate::sys::set_background_thread(new.jemalloc_bg_thread);
+        }
+        if new.loglevel != old.loglevel {
+            crate::logging::set_level(new.loglevel.0);
+        }
+        if new.latency_tracking != old.latency_tracking && !new.latency_tracking {
+            for command in &mut self.stats.commands {
+                command.histogram = None;
+            }
+        }
+        self.tick();
     }
 }

@@ -1,0 +1,121 @@
+//! Metrics for a scraper: a thread that speaks just enough HTTP, and the text, which the executor
+//! makes between two turns when it is asked. The thread never sees the executor's data.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tercel_transport::Wake;
+
+use crate::commands::registry::table;
+use crate::executor::Query;
+use crate::state::Core;
+use crate::stats::PHASES;
+
+/// How long a scraper may take to ask, and the executor to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest request read.
+const REQUEST_LEN_MAX: usize = 8192;
+
+/// Serves metrics on a listener until the process ends.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn serve(listener: TcpListener, queries: mpsc::Sender<Query>, waker: Arc<dyn Wake>) -> std::io::Result<()> {
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if let Err(error) = answer(stream, &queries, &*waker) {
+                tracing::debug!("metrics: {error}");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn answer(mut stream: TcpStream, queries: &mpsc::Sender<Query>, waker: &dyn Wake) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut request = Vec::new();
+    let mut chunk = [0; 1024];
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") && request.len() < REQUEST_LEN_MAX {
+        let len = stream.read(&mut chunk)?;
+        if len == 0 {
+            break;
+        }
+        request.extend_from_slice(&chunk[..len]);
+    }
+    let path = String::from_utf8_lossy(&request).split_whitespace().nth(1).unwrap_or("").to_owned();
+    if path != "/metrics" && path != "/" {
+        return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    let (reply, body) = mpsc::sync_channel(1);
+    let asked = queries.send(Query { reply }).is_ok();
+    waker.wake();
+    match asked.then(|| body.recv_timeout(PATIENCE).ok()).flatten() {
+        None => stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        Some(body) => stream.write_all(
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
+        ),
+    }
+}
+
+/// The metrics as Prometheus text.
+#[must_use]
+pub fn render(core: &Core) -> String {
+    let mut out = String::with_capacity(16 * 1024);
+    let stats = &core.stats;
+    let mut metric = |name: &str, kind: &str, help: &str, value: f64| {
+        let _ = writeln!(out, "# HELP tercel_{name} {help}\n# TYPE tercel_{name} {kind}\ntercel_{name} {value}");
+    };
+    metric("uptime_seconds", "gauge", "Seconds since start.", core.now.mono_ns.saturating_sub(stats.started.mono_ns) as f64 / 1e9);
+    metric("connected_clients", "gauge", "Clients connected.", core.clients.len() as f64);
+    metric("connections_total", "counter", "Connections accepted.", stats.connections_received as f64);
+    metric("rejected_connections_total", "counter", "Connections refused.", stats.rejected_connections as f64);
+    metric("commands_total", "counter", "Commands run.", stats.commands_processed as f64);
+    metric("error_replies_total", "counter", "Errors answered.", stats.error_replies as f64);
+    metric("keyspace_hits_total", "counter", "Reads that found their key.", stats.keyspace_hits as f64);
+    metric("keyspace_misses_total", "counter", "Reads that did not.", stats.keyspace_misses as f64);
+    metric("expired_keys_total", "counter", "Keys expired.", stats.expired_keys as f64);
+    metric("evicted_keys_total", "counter", "Keys evicted.", stats.evicted_keys as f64);
+    metric("received_bytes_total", "counter", "Bytes received.", stats.net_input_bytes as f64);
+    metric("sent_bytes_total", "counter", "Bytes sent.", stats.net_output_bytes as f64);
+    metric("memory_used_bytes", "gauge", "Memory in use.", core.memory_used() as f64);
+    metric("memory_max_bytes", "gauge", "maxmemory.", core.settings.maxmemory.0 as f64);
+    metric("turns_total", "counter", "Turns of the loop that did something.", stats.busy_turns as f64);
+    metric("turn_seconds_max", "gauge", "Longest turn.", stats.turn_ns_max as f64 / 1e9);
+    metric("parks_total", "counter", "Times the executor slept.", stats.parks as f64);
+    let _ = writeln!(out, "# HELP tercel_keys Keys in a database.\n# TYPE tercel_keys gauge");
+    for db in 0..core.keyspace.databases() {
+        let data = core.keyspace.db(db);
+        if !data.is_empty() {
+            let _ = writeln!(out, "tercel_keys{{db=\"{db}\"}} {}", data.len());
+        }
+    }
+    let _ = writeln!(out, "# HELP tercel_phase_seconds Time commands spend in a phase.\n# TYPE tercel_phase_seconds summary");
+    for (at, (_, name)) in PHASES.iter().enumerate() {
+        summary(&mut out, "tercel_phase_seconds", &format!("phase=\"{name}\""), &stats.phases[at], None);
+    }
+    let _ = writeln!(out, "# HELP tercel_command_seconds Time commands run.\n# TYPE tercel_command_seconds summary");
+    for (id, command) in table().all() {
+        let stats = &stats.commands[id.index()];
+        if let Some(histogram) = &stats.histogram {
+            summary(&mut out, "tercel_command_seconds", &format!("command=\"{}\"", command.name), histogram, Some(stats.total_ns));
+        }
+    }
+    out
+}
+
+fn summary(out: &mut String, name: &str, label: &str, histogram: &hdrhistogram::Histogram<u64>, sum_ns: Option<u64>) {
+    for quantile in [0.5, 0.9, 0.99, 0.999, 0.9999] {
+        let _ = writeln!(out, "{name}{{{label},quantile=\"{quantile}\"}} {}", histogram.value_at_quantile(quantile) as f64 / 1e9);
+    }
+    let sum = sum_ns.map_or_else(|| histogram.mean() * histogram.len() as f64 / 1e9, |ns| ns as f64 / 1e9);
+    let _ = writeln!(out, "{name}_sum{{{label}}} {sum}\n{name}_count{{{label}}} {}", histogram.len());
+}

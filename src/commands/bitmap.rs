@@ -1,0 +1,271 @@
+//! Bits of a string: single bits, counting, searching and combining.
+
+use tercel_engine::{Expire, NewValue};
+
+use super::args::Args;
+use super::context::{Context, integer};
+use super::fail::{Fail, Outcome, SYNTAX, fail};
+use super::spec::{Command, Group, acl, cmd, keys_at};
+use super::spec::{flags::*, key::*};
+use super::string::write_string;
+use crate::state::notify::class;
+
+const BAD_OFFSET: Fail = fail("ERR bit offset is not an integer or out of range");
+
+pub(super) static COMMANDS: &[Command] = &[
+    cmd("setbit", Group::Bitmap, "2.2.0", 4, WRITE | DENYOOM, setbit)
+        .about("Sets or clears one bit of a string and returns what it was.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key offset:integer value:integer")
+        .acl(acl::BITMAP),
+    cmd("getbit", Group::Bitmap, "2.2.0", 3, READONLY | FAST, getbit)
+        .about("Returns one bit of a string.", "O(1)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key offset:integer")
+        .acl(acl::BITMAP),
+    cmd("bitcount", Group::Bitmap, "2.6.0", -2, READONLY, bitcount)
+        .about("Counts the bits that are set in a string or in a range of it.", "O(N)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key [range{start:integer [end-unit-block{end:integer [unit(BYTE|BIT)]}]}]")
+        .acl(acl::BITMAP),
+    cmd("bitpos", Group::Bitmap, "2.8.7", -3, READONLY, bitpos)
+        .about("Finds the first bit that is set or clear.", "O(N)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key bit:integer [range{start:integer [end-unit-block{end:integer [unit(BYTE|BIT)]}]}]")
+        .acl(acl::BITMAP),
+    cmd("bitop", Group::Bitmap, "2.6.0", -4, WRITE | DENYOOM, bitop)
+        .about("Combines strings bit by bit and stores the result.", "O(N)")
+        .keys(&[keys_at(OW | UPDATE, 2, 0, 1), keys_at(RO | ACCESS, 3, -1, 1)])
+        .args("operation(AND|OR|XOR|NOT) destkey:key key:key...")
+        .acl(acl::BITMAP),
+];
+
+
+/// Reads a bit offset; with `#` it counts in units of `width` bits.
+pub(super) fn bit_offset(cx: &Context<'_>, text: &[u8], width: Option<u64>) -> Result<u64, Fail> {
+    let (digits, factor) = match (text, width) {
+        ([b'#', digits @ ..], Some(width)) => (digits, width as i64),
+        _ => (text, 1),
+    };
+    let offset = integer(digits).map_err(|_| BAD_OFFSET)?.checked_mul(factor).ok_or(BAD_OFFSET)?;
+    let last_byte = offset >> 3;
+    if offset < 0 || last_byte >= cx.core.settings.proto_max_bulk_len.0 {
+        return Err(BAD_OFFSET);
+    }
+    Ok(offset as u64)
+}
+
+fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let offset = bit_offset(cx, args.get(2), None)?;
+    let on = match integer(args.get(3)) {
+        Ok(bit @ 0..=1) => bit == 1,
+        _ => return Err(fail("ERR bit is not an integer or out of range")),
+    };
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let byte = (offset / 8) as usize;
+    let stored_len = cx.core.peek_to_write(db, key).map_or(0, |entry| entry.value().len());
+    let mask = 1u8 << (7 - offset % 8);
+    let before = write_string(cx, key, stored_len.max(byte + 1), |bytes| {
+        let before = bytes[byte] & mask != 0;
+        if on {
+            bytes[byte] |= mask;
+        } else {
+            bytes[byte] &= !mask;
+        }
+        before
+    });
+    cx.core.notify(class::STRING, "setbit", db, key.bytes);
+    cx.out.flag(before);
+    Ok(())
+}
+
+fn getbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let offset = bit_offset(cx, args.get(2), None)?;
+    let key = cx.key(args, 1);
+    let bit = cx.core.read(cx.session.db, key).is_some_and(|entry| {
+        entry.value().with_bytes(|bytes| bytes.get((offset / 8) as usize).is_some_and(|byte| byte & (1 << (7 - offset % 8)) != 0))
+    });
+    cx.out.flag(bit);
+    Ok(())
+}
+
+/// A range of bits: the whole string, or what start, end and unit say.
+struct BitRange {
+    start: i64,
+    end: Option<i64>,
+    in_bits: bool,
+}
+
+fn bit_range(args: &Args<'_>, start_at: usize, end_needed: bool) -> Result<Option<BitRange>, Fail> {
+    match args.len().checked_sub(start_at) {
+        None | Some(0) => Ok(None),
+        Some(1) if end_needed => Err(SYNTAX),
+        Some(count @ 1..=3) => {
+            let start = integer(args.get(start_at))?;
+            let end = if count >= 2 { Some(integer(args.get(start_at + 1))?) } else { None };
+            let in_bits = match count {
+                3 if args.is(start_at + 2, "bit") => true,
+                3 if args.is(start_at + 2, "byte") => false,
+                3 => return Err(SYNTAX),
+                _ => false,
+            };
+            Ok(Some(BitRange { start, end, in_bits }))
+        }
+        Some(_) => Err(SYNTAX),
+    }
+}
+
+impl BitRange {
+    /// First and last bit within a string of `len` bytes; `None` if the range is empty.
+    fn clamp(&self, len: usize) -> Option<(u64, u64)> {
+        let total = if self.in_bits { len as i64 * 8 } else { len as i64 };
+        let end = self.end.unwrap_or(-1);
+        if self.start < 0 && end < 0 && self.start > end {
+            return None;
+        }
+        let from_end = |at: i64| if at < 0 { (total + at).max(0) } else { at };
+        let (start, end) = (from_end(self.start), from_end(end).min(total - 1));
+        if start > end || total == 0 {
+            return None;
+        }
+        Some(if self.in_bits { (start as u64, end as u64) } else { (start as u64 * 8, end as u64 * 8 + 7) })
+    }
+}
+
+/// The bits of byte `at` that lie within `first..=last`.
+fn mask_at(at: u64, first: u64, last: u64) -> u8 {
+    let mut mask = 0xffu8;
+    if at == first / 8 {
+        mask &= 0xff >> (first % 8);
+    }
+    if at == last / 8 {
+        mask &= 0xff << (7 - last % 8);
+    }
+    mask
+}
+
+fn count_ones(bytes: &[u8]) -> u64 {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    chunks.iter().map(|chunk| u64::from(u64::from_ne_bytes(*chunk).count_ones())).sum::<u64>()
+        + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+}
+
+fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let range = bit_range(args, 2, true)?;
+    let key = cx.key(args, 1);
+    let count = cx.core.read(cx.session.db, key).map_or(0, |entry| {
+        entry.value().with_bytes(|bytes| match &range {
+            None => count_ones(bytes),
+            Some(range) => range.clamp(bytes.len()).map_or(0, |(first, last)| {
+                let (from, to) = ((first / 8) as usize, (last / 8) as usize);
+                let inner = if to > from + 1 { count_ones(&bytes[from + 1..to]) } else { 0 };
+                let head = u64::from((bytes[from] & mask_at(from as u64, first, last)).count_ones());
+                let tail = if to > from { u64::from((bytes[to] & mask_at(to as u64, first, last)).count_ones()) } else { 0 };
+                inner + head + tail
+            }),
+        })
+    });
+    cx.out.integer(count as i64);
+    Ok(())
+}
+
+/// The first bit equal to `wanted` within `first..=last`.
+fn find_bit(bytes: &[u8], wanted: bool, first: u64, last: u64) -> Option<u64> {
+    let (from, to) = (first / 8, last / 8);
+    let dull = if wanted { 0u8 } else { 0xff };
+    let mut at = from;
+    while at <= to {
+        // Whole words without a wanted bit are passed over.
+        if at > from && at + 8 < to {
+            let start = at as usize;
+            if bytes[start..start + 8].iter().all(|&byte| byte == dull) {
+                at += 8;
+                continue;
+            }
+        }
+        let byte = bytes[at as usize] ^ if wanted { 0 } else { 0xff };
+        let hit = byte & mask_at(at, first, last);
+        if hit != 0 {
+            return Some(at * 8 + u64::from(hit.leading_zeros()));
+        }
+        at += 1;
+    }
+    None
+}
+
+fn bitpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let wanted = match integer(args.get(2))? {
+        bit @ 0..=1 => bit == 1,
+        _ => return Err(fail("ERR The bit argument must be 1 or 0.")),
+    };
+    let range = bit_range(args, 3, false)?;
+    let key = cx.key(args, 1);
+    let whole = BitRange { start: 0, end: None, in_bits: false };
+    let range = range.unwrap_or(whole);
+    let position = match cx.core.read(cx.session.db, key) {
+        // A missing key is an endless row of zeros.
+        None => {
+            if wanted {
+                -1
+            } else {
+                0
+            }
+        }
+        Some(entry) => entry.value().with_bytes(|bytes| match range.clamp(bytes.len()) {
+            None => -1,
+            Some((first, last)) => match find_bit(bytes, wanted, first, last) {
+                Some(position) => position as i64,
+                // Without an end the string goes on with zeros.
+                None if !wanted && range.end.is_none() => bytes.len() as i64 * 8,
+                None => -1,
+            },
+        }),
+    };
+    cx.out.integer(position);
+    Ok(())
+}
+
+fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let combine: fn(u8, u8) -> u8 = match () {
+        () if args.is(1, "and") => |a, b| a & b,
+        () if args.is(1, "or") => |a, b| a | b,
+        () if args.is(1, "xor") => |a, b| a ^ b,
+        () if args.is(1, "not") => |a, _| !a,
+        () => return Err(SYNTAX),
+    };
+    let negate = args.is(1, "not");
+    if negate && args.len() != 4 {
+        return Err(fail("ERR BITOP NOT must be called with a single source key."));
+    }
+    let db = cx.session.db;
+    let mut result: Vec<u8> = Vec::new();
+    let mut len_max = 0;
+    for index in 3..args.len() {
+        let key = cx.core.key(args.get(index));
+        let source = cx.core.read(db, key).map_or_else(Vec::new, |entry| entry.value().to_vec());
+        len_max = len_max.max(source.len());
+        if index == 3 {
+            result = source;
+            if negate {
+                result.iter_mut().for_each(|byte| *byte = !*byte);
+            }
+            continue;
+        }
+        // The shorter one counts as filled with zeros.
+        result.resize(len_max, 0);
+        for (at, byte) in result.iter_mut().enumerate() {
+            *byte = combine(*byte, source.get(at).copied().unwrap_or(0));
+        }
+    }
+    let target = cx.core.key(args.get(2));
+    cx.core.expire_if_due(db, target);
+    if len_max == 0 {
+        cx.core.delete(db, target);
+    } else {
+        cx.core.store(db, target, NewValue::Raw(&result), Expire::Clear);
+        cx.core.notify(class::STRING, "set", db, target.bytes);
+    }
+    cx.out.count(len_max);
+    Ok(())
+}

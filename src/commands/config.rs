@@ -1,0 +1,95 @@
+//! CONFIG: reading, changing and rewriting settings.
+
+use std::path::Path;
+
+use super::args::Args;
+use super::context::{Context, lossy};
+use super::fail::{Fail, Outcome, fail};
+use super::server::container;
+use super::spec::flags::*;
+use super::spec::{Command, Group, cmd};
+use crate::state::Action;
+
+static CONFIG_SUBCOMMANDS: &[Command] = &[
+    cmd("config|get", Group::Server, "2.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, config_get)
+        .about("Returns the settings that match.", "O(N)")
+        .args("parameter:string..."),
+    cmd("config|help", Group::Server, "5.0.0", 2, LOADING | STALE, config_help)
+        .about("Lists the subcommands.", "O(1)"),
+    cmd("config|resetstat", Group::Server, "2.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, config_resetstat)
+        .about("Sets the statistics back.", "O(1)")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    cmd("config|rewrite", Group::Server, "2.8.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, config_rewrite)
+        .about("Writes the settings in force into the configuration file.", "O(1)")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    cmd("config|set", Group::Server, "2.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, config_set)
+        .about("Changes settings, all of them or none.", "O(N)")
+        .args("data{parameter:string value:string}...")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+];
+
+pub(super) static COMMANDS: &[Command] = &[
+    cmd("config", Group::Server, "2.0.0", -2, NONE, container)
+        .about("Reads and changes settings.", "O(1)")
+        .sub(CONFIG_SUBCOMMANDS),
+];
+
+
+fn config_get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let patterns: Vec<&[u8]> = args.rest(2).collect();
+    let found = cx.core.settings.matching(&patterns);
+    cx.out.map(found.len());
+    for (name, value) in found {
+        cx.out.bulk(name);
+        cx.out.bulk(value);
+    }
+    Ok(())
+}
+
+fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    if !args.len().is_multiple_of(2) {
+        return Err(super::fail::wrong_arity("config|set"));
+    }
+    let words: Vec<String> = args.rest(2).map(lossy).collect();
+    let changes: Vec<(&str, &str)> = words.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
+    let new = cx.core.settings.with_changes(&changes).map_err(|error| Fail::new(format!("ERR {error}")))?;
+    let refused = |name: &str, reason: &str| {
+        Fail::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"))
+    };
+    if new.port != cx.core.settings.port || new.bind != cx.core.settings.bind {
+        let name = changes.iter().map(|(name, _)| *name).find(|name| matches!(*name, "port" | "bind")).unwrap_or("port");
+        crate::listen::check(&cx.core.settings, &new).map_err(|error| {
+            tracing::warn!("{error}");
+            refused(name, "Unable to listen on this port. Check server logs.")
+        })?;
+    }
+    if new.dir != cx.core.settings.dir {
+        std::env::set_current_dir(&new.dir).map_err(|error| refused("dir", &error.to_string()))?;
+    }
+    let old = std::mem::replace(&mut cx.core.settings, new);
+    cx.core.settings_changed(&old);
+    cx.core.actions.push(Action::ApplySettings(Box::new(old)));
+    cx.out.ok();
+    Ok(())
+}
+
+fn config_rewrite(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+    let path = &cx.core.process.config_file;
+    if path.is_empty() {
+        return Err(fail("ERR The server is running without a config file"));
+    }
+    cx.core.settings.rewrite(Path::new(path)).map_err(|error| Fail::new(format!("ERR Rewriting config file: {error}")))?;
+    cx.out.ok();
+    Ok(())
+}
+
+fn config_resetstat(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+    cx.core.stats.reset();
+    cx.out.ok();
+    Ok(())
+}
+
+fn config_help(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+    super::command::help(cx, "config");
+    Ok(())
+}

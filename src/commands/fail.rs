@@ -1,0 +1,64 @@
+//! Errors a command answers. A [`Fail`] ends the command, never the connection.
+
+use std::borrow::Cow;
+
+/// An error reply; the text begins with its code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fail(pub Cow<'static, str>);
+
+/// What a handler returns: its reply is written, or this error is.
+pub type Outcome = Result<(), Fail>;
+
+impl Fail {
+    /// An error made at run time, text and code.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Fail(Cow::Owned(text.into()))
+    }
+
+    const fn fixed(text: &'static str) -> Self {
+        Fail(Cow::Borrowed(text))
+    }
+}
+
+/// The words did not fit the command's grammar.
+pub const SYNTAX: Fail = Fail::fixed("ERR syntax error");
+/// Not an integer of 64 bits.
+pub const NOT_AN_INTEGER: Fail = Fail::fixed("ERR value is not an integer or out of range");
+/// Not a floating point number.
+pub const NOT_A_FLOAT: Fail = Fail::fixed("ERR value is not a valid float");
+/// An increment beyond 64 bits.
+pub const OVERFLOW: Fail = Fail::fixed("ERR increment or decrement would overflow");
+/// A key that has to be there is not.
+pub const NO_SUCH_KEY: Fail = Fail::fixed("ERR no such key");
+/// A number that may not be so large or small.
+pub const OUT_OF_RANGE: Fail = Fail::fixed("ERR value is out of range");
+/// A string that would become too long.
+pub const TOO_LONG: Fail = Fail::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+/// A database that is not there.
+pub const DB_OUT_OF_RANGE: Fail = Fail::fixed("ERR DB index is out of range");
+
+/// Wraps a text known at compile time.
+#[must_use]
+pub const fn fail(text: &'static str) -> Fail {
+    Fail::fixed(text)
+}
+
+/// Wrong number of arguments.
+#[must_use]
+pub fn wrong_arity(name: &str) -> Fail {
+    Fail::new(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+/// An expiry that is no time.
+#[must_use]
+pub fn invalid_expire(name: &str) -> Fail {
+    Fail::new(format!("ERR invalid expire time in '{name}' command"))
+}
+
+/// An unknown subcommand of a container.
+#[must_use]
+pub fn unknown_subcommand(container: &str, sub: &[u8]) -> Fail {
+    let shown = String::from_utf8_lossy(&sub[..sub.len().min(128)]).into_owned();
+    Fail::new(format!("ERR unknown subcommand '{shown}'. Try {} HELP.", container.to_ascii_uppercase()))
+}

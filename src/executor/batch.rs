@@ -1,0 +1,337 @@
+//! Commands on their way to execution: parsed in place, with the hashes of their keys, grouped in
+//! runs of one client each. Offsets count from the start of a client's unconsumed bytes, which
+//! stay where they are until its run is done.
+
+use tercel_engine::{Hash, Keyspace};
+use tercel_resp::request::{ArgStep, Limits, ProtocolError, Span, Step};
+use tercel_transport::Transport;
+
+use crate::commands::registry::CommandId;
+use crate::commands::spec::KeyPositions;
+use crate::commands::{Args, OwnedCommand, dispatch};
+use crate::session::{Assembly, ClientKey, Session};
+
+/// Keys of one command that are hashed ahead and prefetched.
+const KEYS_AHEAD_MAX: usize = 64;
+
+/// One command.
+pub(super) struct Parsed {
+    /// What it is, if it is known.
+    pub id: Option<CommandId>,
+    spans: (u32, u32),
+    hashes: (u32, u32),
+    key_first: u32,
+    key_step: u32,
+    /// Offset behind it.
+    pub end: usize,
+    /// Bytes it took.
+    pub len: usize,
+    /// Arguments that do not lie in the received bytes.
+    pub owned: Option<Box<OwnedCommand>>,
+}
+
+/// The commands of one client in this batch.
+pub(super) struct Run {
+    /// The client's slot.
+    pub client: ClientKey,
+    /// Its number, in case the slot is somebody else's by now.
+    pub client_id: u64,
+    /// Its commands: first and behind the last.
+    pub commands: (usize, usize),
+    /// Bytes to drop when all are done.
+    pub tail_end: usize,
+    /// Unconsumed bytes when it was parsed.
+    pub seen_len: usize,
+    /// There is more to parse at once.
+    pub more: bool,
+    /// What came behind them cannot be parsed.
+    pub error: Option<ProtocolError>,
+    /// It sent more of one command than it may.
+    pub too_large: bool,
+}
+
+/// A batch, and how far it has been executed.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub runs: Vec<Run>,
+    pub commands: Vec<Parsed>,
+    spans: Vec<Span>,
+    hashes: Vec<Hash>,
+    /// Database of each hash's client, for prefetching.
+    dbs: Vec<u32>,
+    /// Next run.
+    pub next_run: usize,
+    /// Next command within it.
+    pub next_command: usize,
+    /// Hashes prefetched so far.
+    prefetched: usize,
+}
+
+/// Bounds of parsing.
+#[derive(Clone, Copy)]
+pub(super) struct ParseBounds {
+    pub limits: Limits,
+    pub client_commands_max: usize,
+    pub query_len_max: usize,
+}
+
+impl Batch {
+    /// Whether everything in it was executed.
+    pub(super) fn is_done(&self) -> bool {
+        self.next_run >= self.runs.len()
+    }
+
+    /// Empties it, keeping its storage.
+    pub(super) fn clear(&mut self) {
+        self.runs.clear();
+        self.commands.clear();
+        self.spans.clear();
+        self.hashes.clear();
+        self.dbs.clear();
+        self.next_run = 0;
+        self.next_command = 0;
+        self.prefetched = 0;
+    }
+
+    /// The arguments of a command whose received bytes are `input`.
+    #[inline]
+    pub(super) fn args<'a>(&'a self, at: usize, input: &'a [u8]) -> Args<'a> {
+        let command = &self.commands[at];
+        if let Some(owned) = &command.owned {
+            return owned.args();
+        }
+        let spans = &self.spans[command.spans.0 as usize..command.spans.1 as usize];
+        let hashes = &self.hashes[command.hashes.0 as usize..command.hashes.1 as usize];
+        Args::new(input, spans, hashes, command.key_first as usize, command.key_step as usize)
+    }
+
+    /// Keys hashed in this batch.
+    pub(super) fn keys_len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Touches the memory of the next `width` keys, stage by stage, if command `at` reaches them.
+    #[inline]
+    pub(super) fn prefetch(&mut self, at: usize, keyspace: &Keyspace, width: usize) -> usize {
+        let reached = self.commands[at].hashes.1 as usize;
+        if reached <= self.prefetched || width < 2 {
+            return 0;
+        }
+        let from = self.prefetched.max(self.commands[at].hashes.0 as usize);
+        let to = (from + width).max(reached).min(self.hashes.len());
+        let keys = || self.hashes[from..to].iter().zip(&self.dbs[from..to]);
+        for (hash, db) in keys() {
+            keyspace.db(*db as usize).prefetch_bucket(*hash);
+        }
+        for (hash, db) in keys() {
+            keyspace.db(*db as usize).prefetch_entry(*hash);
+        }
+        for (hash, db) in keys() {
+            keyspace.db(*db as usize).prefetch_value(*hash);
+        }
+        self.prefetched = to;
+        to - from
+    }
+
+    /// Parses what a client has sent. Adds a run unless there is nothing to do.
+    pub(super) fn parse_client(
+        &mut self,
+        session: &mut Session,
+        transport: &mut impl Transport,
+        keyspace: &Keyspace,
+        bounds: &ParseBounds,
+    ) {
+        let first = self.commands.len();
+        let mut run = Run {
+            client: session.key,
+            client_id: session.id,
+            commands: (first, first),
+            tail_end: 0,
+            seen_len: 0,
+            more: false,
+            error: None,
+            too_large: false,
+        };
+        let conn = session.conn;
+        let limits = Limits { auth_required: !session.authenticated, ..bounds.limits };
+        if session.assembly.is_some() {
+            match assemble(session, transport, &limits, bounds.query_len_max) {
+                Assembled::Command(owned, len) => self.push_owned(owned, 0, len),
+                Assembled::Waiting => return,
+                Assembled::Error(error) => run.error = Some(error),
+                Assembled::TooLarge => run.too_large = true,
+            }
+        }
+        let input = transport.received(conn);
+        run.seen_len = input.len();
+        let mut offset = 0;
+        while run.error.is_none() && !run.too_large {
+            if self.commands.len() - first >= bounds.client_commands_max {
+                run.more = offset < input.len();
+                break;
+            }
+            let rest = &input[offset..];
+            if rest.is_empty() {
+                break;
+            }
+            let spans_from = self.spans.len();
+            match session.parser.parse(rest, &limits, &mut self.spans) {
+                Ok(Step::Command { len }) => {
+                    if offset > 0 {
+                        for span in &mut self.spans[spans_from..] {
+                            span.start += offset as u32;
+                        }
+                    }
+                    offset += len;
+                    self.push_spans(spans_from, input, offset, len, session, keyspace);
+                }
+                Ok(Step::Unquoted { len }) => {
+                    let mut owned = OwnedCommand::default();
+                    for word in session.parser.take_unquoted() {
+                        owned.push(&word);
+                    }
+                    offset += len;
+                    self.push_owned(owned, offset, len);
+                }
+                Ok(Step::Nothing { len }) => offset += len,
+                Ok(Step::Incomplete) => {
+                    if rest.len() > bounds.query_len_max {
+                        run.too_large = true;
+                    }
+                    break;
+                }
+                Ok(Step::Big { at, bulk_len }) => {
+                    let mut command = OwnedCommand::default();
+                    for span in self.spans.drain(spans_from..) {
+                        command.push(span.of(rest));
+                    }
+                    offset += at;
+                    session.assembly =
+                        Some(Box::new(Assembly { command, filling: Some((Vec::with_capacity(bulk_len + 2), bulk_len)), wire_len: at }));
+                    run.more = true;
+                    break;
+                }
+                Err(error) => run.error = Some(error),
+            }
+        }
+        run.tail_end = offset;
+        run.commands.1 = self.commands.len();
+        if run.commands.0 == run.commands.1 && run.tail_end == 0 && run.error.is_none() && !run.too_large {
+            raise_receive_limit(session, transport, bounds.query_len_max, run.seen_len);
+            return;
+        }
+        session.parse_queued = true;
+        self.runs.push(run);
+    }
+
+    fn push_owned(&mut self, owned: OwnedCommand, end: usize, len: usize) {
+        let id = dispatch::resolve(&owned.args());
+        let hashes = self.hashes.len() as u32;
+        self.commands.push(Parsed {
+            id,
+            spans: (0, 0),
+            hashes: (hashes, hashes),
+            key_first: 0,
+            key_step: 1,
+            end,
+            len,
+            owned: Some(Box::new(owned)),
+        });
+    }
+
+    #[inline]
+    fn push_spans(&mut self, spans_from: usize, input: &[u8], end: usize, len: usize, session: &Session, keyspace: &Keyspace) {
+        let spans = &self.spans[spans_from..];
+        let args = Args::new(input, spans, &[], 0, 1);
+        let id = dispatch::resolve(&args);
+        let hashes_from = self.hashes.len();
+        let (mut key_first, mut key_step) = (0, 1);
+        if let Some(spec) = id.and_then(|id| id.command().keys.first())
+            && let KeyPositions::Range { first, step, .. } = spec.positions
+            && let Some(indexes) = spec.indexes(args.len(), |_| None)
+        {
+            key_first = first as u32;
+            key_step = step as u32;
+            for index in indexes.take(KEYS_AHEAD_MAX) {
+                self.hashes.push(keyspace.hash(args.get(index)));
+                self.dbs.push(session.db as u32);
+            }
+        }
+        self.commands.push(Parsed {
+            id,
+            spans: (spans_from as u32, self.spans.len() as u32),
+            hashes: (hashes_from as u32, self.hashes.len() as u32),
+            key_first,
+            key_step,
+            end,
+            len,
+            owned: None,
+        });
+    }
+}
+
+/// A command that fills the buffer without being whole needs a larger one, up to its limit.
+fn raise_receive_limit(session: &mut Session, transport: &mut impl Transport, query_len_max: usize, seen_len: usize) {
+    if seen_len >= session.receive_limit / 2 && session.receive_limit <= query_len_max {
+        session.receive_limit = session.receive_limit.saturating_mul(2).min(query_len_max + 1);
+        transport.set_receive_limit(session.conn, session.receive_limit);
+    }
+}
+
+enum Assembled {
+    Command(OwnedCommand, usize),
+    Waiting,
+    Error(ProtocolError),
+    TooLarge,
+}
+
+/// Moves received bytes into the large argument they belong to, and reads what follows it.
+fn assemble(session: &mut Session, transport: &mut impl Transport, limits: &Limits, query_len_max: usize) -> Assembled {
+    let conn = session.conn;
+    let Some(mut assembly) = session.assembly.take() else { return Assembled::Waiting };
+    loop {
+        if assembly.memory() > query_len_max.saturating_add(limits.big_bulk_len_min) {
+            return Assembled::TooLarge;
+        }
+        let input = transport.received(conn);
+        if let Some((bytes, bulk_len)) = assembly.filling.as_mut() {
+            let take = (*bulk_len - bytes.len()).min(input.len());
+            bytes.extend_from_slice(&input[..take]);
+            transport.consume(conn, take);
+            assembly.wire_len += take;
+            if bytes.len() < *bulk_len {
+                break;
+            }
+            match transport.received(conn) {
+                [b'\r', b'\n', ..] => {}
+                [] | [b'\r'] => break,
+                _ => return Assembled::Error(ProtocolError::InvalidCrlf),
+            }
+            transport.consume(conn, 2);
+            assembly.wire_len += 2;
+            assembly.finish_argument();
+            session.parser.big_done();
+            continue;
+        }
+        match session.parser.parse_arg(input, limits) {
+            Err(error) => return Assembled::Error(error),
+            Ok(ArgStep::Done) => {
+                let Assembly { command, wire_len, .. } = *assembly;
+                return Assembled::Command(command, wire_len);
+            }
+            Ok(ArgStep::Incomplete) => break,
+            Ok(ArgStep::Arg { span, len }) => {
+                assembly.command.push(span.of(input));
+                transport.consume(conn, len);
+                assembly.wire_len += len;
+            }
+            Ok(ArgStep::Big { at, bulk_len }) => {
+                transport.consume(conn, at);
+                assembly.wire_len += at;
+                assembly.filling = Some((Vec::with_capacity(bulk_len + 2), bulk_len));
+            }
+        }
+    }
+    session.assembly = Some(assembly);
+    Assembled::Waiting
+}

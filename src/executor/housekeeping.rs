@@ -1,0 +1,181 @@
+//! The bounded slice at the end of a turn: deadlines, deferred freeing, eviction, and, some times a
+//! second, limits and statistics.
+
+use tercel_engine::Policy;
+
+use super::Executor;
+use crate::listen::Front;
+use crate::session::{ClientKey, Closing};
+use crate::settings::MemoryOrPercent;
+
+/// Keys expired between two looks at the clock.
+const EXPIRE_STEP: usize = 16;
+/// Entries freed between two looks at the clock.
+const RECLAIM_STEP: usize = 64;
+const SECOND_NS: u64 = 1_000_000_000;
+
+impl<T: Front> Executor<T> {
+    /// One slice. True if there is more to do at once.
+    pub(super) fn housekeeping(&mut self) -> bool {
+        let budget_ns = self.core.settings.housekeeping_us_max as u64 * 1000;
+        let mut more = false;
+        if self.core.active_expire && self.core.keyspace.next_deadline().is_some_and(|at_ms| at_ms <= self.core.now.unix_ms) {
+            more |= self.expire(budget_ns);
+        }
+        if self.core.keyspace.reclaim_pending() > 0 {
+            more |= self.reclaim(budget_ns);
+        }
+        if self.core.settings.maxmemory.0 > 0 && self.core.settings.maxmemory_policy.0 != Policy::NoEviction {
+            more |= self.core.make_room(budget_ns) == crate::state::maxmemory::Room::Evicting;
+        }
+        if !self.paused.is_empty() && self.core.pause.is_none_or(|pause| pause.until_ms <= self.core.now.unix_ms) {
+            self.core.pause = None;
+            self.release_paused();
+            more = true;
+        }
+        if self.core.now.mono_ns >= self.cron_at_ns {
+            self.cron();
+        }
+        // Events published by expiry and eviction leave with the next flush.
+        more || !self.core.clients.to_flush.is_empty() || !self.core.clients.to_close.is_empty()
+    }
+
+    fn expire(&mut self, budget_ns: u64) -> bool {
+        let begin_ns = self.core.clock.mono_ns();
+        let mut expired: Vec<(usize, Box<[u8]>)> = Vec::new();
+        let now_ms = self.core.now.unix_ms;
+        let watched = !self.core.watches.is_empty() || self.core.settings.notify_keyspace_events.0 != 0;
+        let more = loop {
+            let removed = self.core.keyspace.expire_due(now_ms, EXPIRE_STEP, &mut |db, key| {
+                if watched {
+                    expired.push((db, key.into()));
+                }
+            });
+            self.core.dirty += removed as u64;
+            if watched {
+                for (db, key) in expired.drain(..) {
+                    self.core.expired(db, &key);
+                }
+            } else {
+                self.core.stats.expired_keys += removed as u64;
+            }
+            if removed < EXPIRE_STEP {
+                break false;
+            }
+            if self.core.clock.mono_ns() - begin_ns >= budget_ns {
+                self.core.stats.expired_time_cap_reached += 1;
+                break true;
+            }
+        };
+        let took_ns = self.core.clock.mono_ns() - begin_ns;
+        self.core.stats.expire_ns += took_ns;
+        let threshold = self.core.settings.latency_monitor_threshold;
+        self.core.stats.latency.record("expire-cycle", took_ns, now_ms, threshold);
+        more
+    }
+
+    fn reclaim(&mut self, budget_ns: u64) -> bool {
+        let begin_ns = self.core.clock.mono_ns();
+        loop {
+            if !self.core.keyspace.reclaim(RECLAIM_STEP) {
+                return false;
+            }
+            if self.core.clock.mono_ns() - begin_ns >= budget_ns {
+                return true;
+            }
+        }
+    }
+
+    /// What is done some times a second.
+    fn cron(&mut self) {
+        let now_ns = self.core.now.mono_ns;
+        self.cron_at_ns = now_ns + SECOND_NS / self.core.settings.hz as u64;
+        let transport = self.transport.stats();
+        let stats = &mut self.core.stats;
+        stats.net_input_bytes = transport.received_bytes;
+        stats.net_output_bytes = transport.sent_bytes;
+        stats.reads_processed = transport.receives;
+        stats.writes_processed = transport.sends;
+        stats.sample_rates(now_ns);
+        stats.memory_peak = stats.memory_peak.max(self.core.meter.allocated());
+        self.check_soft_limits();
+        if now_ns >= self.second_at_ns {
+            self.second_at_ns = now_ns + SECOND_NS;
+            self.core.meter.refresh();
+            self.check_clients();
+        }
+    }
+
+    fn check_soft_limits(&mut self) {
+        let now_ns = self.core.now.mono_ns;
+        let mut reached: Vec<ClientKey> = Vec::new();
+        let core = &self.core;
+        let transport = &self.transport;
+        self.over_soft_limit.retain(|&key| {
+            let Some(connection) = core.clients.get(key) else { return false };
+            let session = &connection.session;
+            let limit = core.settings.client_output_buffer_limit.0[session.class() as usize];
+            let Some(since_ns) = session.soft_limit_since_ns else { return false };
+            if limit.soft == 0 || (transport.unsent(session.conn) as u64) < limit.soft {
+                return false;
+            }
+            if now_ns.saturating_sub(since_ns) > limit.soft_seconds * SECOND_NS {
+                reached.push(key);
+                return false;
+            }
+            true
+        });
+        for key in reached {
+            self.output_limit_reached(key);
+        }
+    }
+
+    /// Idle clients, and memory of all clients together.
+    fn check_clients(&mut self) {
+        let timeout_s = self.core.settings.timeout as u64;
+        let memory_max = match self.core.settings.maxmemory_clients {
+            MemoryOrPercent::Bytes(bytes) => bytes as usize,
+            MemoryOrPercent::Percent(percent) => (self.core.settings.maxmemory.0 / 100 * percent) as usize,
+        };
+        if timeout_s == 0 && memory_max == 0 {
+            return;
+        }
+        let now_ns = self.core.now.mono_ns;
+        let mut sizes: Vec<(usize, ClientKey)> = Vec::new();
+        let mut total = 0;
+        for key in self.core.clients.keys() {
+            let Some(connection) = self.core.clients.get_mut(key) else { continue };
+            let session = &mut connection.session;
+            if timeout_s > 0
+                && !session.is_subscriber()
+                && !session.monitor
+                && now_ns.saturating_sub(session.active_ns) > timeout_s * SECOND_NS
+            {
+                tracing::debug!("Closing idle client");
+                self.core.close_client(key, Closing::Now);
+                continue;
+            }
+            if memory_max > 0 {
+                session.net.memory = self.transport.memory(session.conn);
+                let size = connection.memory();
+                total += size;
+                if !connection.session.no_evict {
+                    sizes.push((size, key));
+                }
+            }
+        }
+        if memory_max == 0 || total <= memory_max {
+            return;
+        }
+        // The largest go first.
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        for (size, key) in sizes {
+            if total <= memory_max {
+                break;
+            }
+            total -= size;
+            self.core.stats.evicted_clients += 1;
+            self.core.close_client(key, Closing::Now);
+        }
+    }
+}

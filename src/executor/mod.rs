@@ -1,0 +1,626 @@
+//! The executor: one thread, one loop. A turn polls the transport, parses what arrived into a
+//! batch, prefetches, executes, flushes every connection once, and does a bounded slice of
+//! housekeeping. With nothing to do it spins for a while, then parks in the transport.
+
+mod batch;
+mod housekeeping;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tercel_resp::request::{Limits, RequestParser};
+use tercel_transport::{Close, ConnId, Event, Hangup, TxBuf};
+
+use crate::commands::OwnedCommand;
+use crate::commands::dispatch::{self, Verdict};
+use crate::listen::{Front, Listeners};
+use crate::session::{ClientKey, Closing, Connection, Session};
+use crate::state::{Action, Core};
+use crate::stats::Phase;
+use batch::{Batch, ParseBounds};
+
+const NO_CLIENT: ClientKey = ClientKey::MAX;
+/// Commands between two looks at the clock within a batch.
+const CLOCK_EVERY: usize = 8;
+
+const PROTECTED_MODE: &[u8] = b"-DENIED Server is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. To accept connections from elsewhere, set a password with 'requirepass', or switch the mode off with 'CONFIG SET protected-mode no' from the loopback interface or '--protected-mode no' at start.\r\n";
+
+/// A question from another thread, answered between turns.
+pub struct Query {
+    /// Where the answer goes.
+    pub reply: mpsc::SyncSender<String>,
+}
+
+/// How the server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// In order.
+    Shutdown,
+    /// As a test asked, with this exit status.
+    Exit(i32),
+}
+
+/// The executor: a transport, and everything it serves from.
+pub struct Executor<T: Front> {
+    transport: T,
+    listeners: Listeners,
+    /// What commands work on.
+    pub core: Core,
+    events: Vec<Event>,
+    /// Client of each connection slot of the transport.
+    by_conn: Vec<ClientKey>,
+    /// Clients with bytes to parse.
+    ready: Vec<ClientKey>,
+    /// Clients whose peer is gone.
+    hung_up: Vec<ClientKey>,
+    /// Clients held back by a pause.
+    paused: Vec<ClientKey>,
+    /// Clients over their soft output limit.
+    over_soft_limit: Vec<ClientKey>,
+    batch: Batch,
+    /// When the batch's bytes arrived, in the clock's nanoseconds.
+    arrived_ns: u64,
+    last_busy_ns: u64,
+    cron_at_ns: u64,
+    second_at_ns: u64,
+    ending: Option<Ending>,
+    stop: Arc<AtomicBool>,
+    queries: Option<mpsc::Receiver<Query>>,
+}
+
+impl<T: Front> Executor<T> {
+    /// An executor over a transport that listens already. `stop` ends it from outside.
+    #[must_use]
+    pub fn new(transport: T, listeners: Listeners, core: Core, stop: Arc<AtomicBool>) -> Self {
+        let mut executor = Executor {
+            transport,
+            listeners,
+            core,
+            events: Vec::with_capacity(1024),
+            by_conn: Vec::new(),
+            ready: Vec::new(),
+            hung_up: Vec::new(),
+            paused: Vec::new(),
+            over_soft_limit: Vec::new(),
+            batch: Batch::default(),
+            arrived_ns: 0,
+            last_busy_ns: 0,
+            cron_at_ns: 0,
+            second_at_ns: 0,
+            ending: None,
+            stop,
+            queries: None,
+        };
+        executor.transport.set_spinning(executor.core.settings.busy_poll_us != 0);
+        executor.core.stats.memory_startup = executor.core.memory_used();
+        executor
+    }
+
+    /// Answers questions from another thread from now on.
+    pub fn serve_queries(&mut self, queries: mpsc::Receiver<Query>) {
+        self.queries = Some(queries);
+    }
+
+    /// The transport.
+    pub fn transport(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
+    /// Runs until the server ends.
+    pub fn run(&mut self) -> Ending {
+        loop {
+            let busy = self.turn();
+            if let Some(ending) = self.ending {
+                self.finish();
+                return ending;
+            }
+            if !busy {
+                self.idle();
+            }
+        }
+    }
+
+    /// One turn. True if there was something to do, or there is more.
+    pub fn turn(&mut self) -> bool {
+        self.core.tick();
+        let begin_ns = self.core.now.mono_ns;
+        self.transport.poll(&mut self.events);
+        let had_events = !self.events.is_empty();
+        if had_events {
+            self.handle_events();
+        }
+        let mut worked = had_events;
+        if self.batch.is_done() {
+            self.batch.clear();
+            if !self.ready.is_empty() {
+                self.arrived_ns = begin_ns;
+                self.parse_ready();
+            }
+        }
+        let mut executed = 0;
+        if !self.batch.is_done() {
+            worked = true;
+            executed = self.execute();
+        }
+        if !self.core.actions.is_empty() {
+            self.act();
+        }
+        self.flush(executed);
+        let more = self.housekeeping();
+        if self.stop.load(Ordering::Relaxed) {
+            tracing::info!("Received SIGTERM or SIGINT scheduling shutdown...");
+            self.ending.get_or_insert(Ending::Shutdown);
+        }
+        let stats = &mut self.core.stats;
+        stats.turns += 1;
+        if worked || more {
+            let end_ns = self.core.clock.mono_ns();
+            let took_ns = end_ns - begin_ns;
+            stats.busy_turns += 1;
+            stats.turns_ns += took_ns;
+            stats.turn_ns_max = stats.turn_ns_max.max(took_ns);
+            self.last_busy_ns = end_ns;
+        }
+        worked || more || !self.ready.is_empty() || !self.batch.is_done()
+    }
+
+    /// Spins or sleeps until there may be something to do.
+    fn idle(&mut self) {
+        let spin_us = self.core.settings.busy_poll_us;
+        if spin_us < 0 {
+            std::hint::spin_loop();
+            return;
+        }
+        let now_ns = self.core.now.mono_ns;
+        if now_ns.saturating_sub(self.last_busy_ns) < spin_us as u64 * 1000 {
+            std::hint::spin_loop();
+            return;
+        }
+        let mut sleep_ns = self.cron_at_ns.saturating_sub(now_ns).max(1000);
+        if let Some(deadline_ms) = self.core.keyspace.next_deadline().filter(|_| self.core.active_expire) {
+            let left_us = deadline_ms.saturating_mul(1000).saturating_sub(self.core.now.unix_us).max(0) as u64;
+            sleep_ns = sleep_ns.min(left_us * 1000);
+        }
+        if let Some(pause) = self.core.pause {
+            sleep_ns = sleep_ns.min((pause.until_ms - self.core.now.unix_ms).max(0) as u64 * 1_000_000);
+        }
+        self.core.stats.parks += 1;
+        self.transport.park(Some(Duration::from_nanos(sleep_ns)));
+    }
+
+    fn client_of(&self, conn: ConnId) -> Option<ClientKey> {
+        let key = *self.by_conn.get(conn.index as usize)?;
+        let connection = self.core.clients.get(key)?;
+        (connection.session.conn == conn).then_some(key)
+    }
+
+    fn handle_events(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            match event {
+                Event::Accepted(conn) => self.accept(conn),
+                Event::Readable(conn) => {
+                    if let Some(key) = self.client_of(conn) {
+                        let now_ns = self.core.now.mono_ns;
+                        if let Some(connection) = self.core.clients.get_mut(key) {
+                            connection.session.active_ns = now_ns;
+                        }
+                        self.make_ready(key);
+                    }
+                }
+                Event::Drained(conn) => {
+                    if let Some(key) = self.client_of(conn)
+                        && let Some(connection) = self.core.clients.get_mut(key)
+                    {
+                        connection.session.soft_limit_since_ns = None;
+                        connection.session.net.unsent_len = 0;
+                    }
+                }
+                Event::Hangup(conn, why) => {
+                    if let Some(key) = self.client_of(conn) {
+                        if let Hangup::Error(errno) = why {
+                            tracing::debug!("Reading from client: error {errno}");
+                        }
+                        if let Some(connection) = self.core.clients.get_mut(key) {
+                            connection.session.hung_up = true;
+                        }
+                        self.hung_up.push(key);
+                    } else {
+                        self.transport.close(conn, Close::Abort);
+                    }
+                }
+                Event::AcceptError(errno) => {
+                    tracing::warn!("Error accepting a client connection: {}", std::io::Error::from_raw_os_error(errno));
+                }
+                Event::Wake => self.answer_queries(),
+            }
+        }
+        self.events = events;
+    }
+
+    fn answer_queries(&mut self) {
+        let Some(queries) = self.queries.take() else { return };
+        while let Ok(query) = queries.try_recv() {
+            // The asker may have given up; that is its business.
+            let _ = query.reply.try_send(crate::admin::render(&self.core));
+        }
+        self.queries = Some(queries);
+    }
+
+    fn make_ready(&mut self, key: ClientKey) {
+        if let Some(connection) = self.core.clients.get_mut(key)
+            && !connection.session.parse_queued
+            && !connection.session.paused
+        {
+            connection.session.parse_queued = true;
+            self.ready.push(key);
+        }
+    }
+
+    fn accept(&mut self, conn: ConnId) {
+        self.core.stats.connections_received += 1;
+        let Some(peer) = self.transport.peer(conn).cloned() else { return };
+        let settings = &self.core.settings;
+        let refusal: Option<&[u8]> = if self.core.clients.len() >= settings.maxclients as usize {
+            Some(b"-ERR max number of clients reached\r\n")
+        } else if settings.protected_mode && settings.requirepass.is_empty() && !peer.is_local() {
+            Some(PROTECTED_MODE)
+        } else {
+            None
+        };
+        if let Some(text) = refusal {
+            self.core.stats.rejected_connections += 1;
+            let mut buf = self.transport.lease();
+            buf.extend_from_slice(text);
+            self.transport.send(conn, buf);
+            self.transport.close(conn, Close::Drain);
+            return;
+        }
+        let id = self.core.clients.reserve_id();
+        let mut session = Session::new(id, 0, conn, peer, self.core.now.mono_ns);
+        session.authenticated = self.core.settings.requirepass.is_empty();
+        session.net.fd = self.transport.descriptor(conn);
+        let key = self.core.clients.insert(session);
+        let slot = conn.index as usize;
+        if self.by_conn.len() <= slot {
+            self.by_conn.resize(slot + 1, NO_CLIENT);
+        }
+        self.by_conn[slot] = key;
+    }
+
+    fn parse_ready(&mut self) {
+        let settings = &self.core.settings;
+        let bounds = ParseBounds {
+            limits: Limits { bulk_len_max: settings.proto_max_bulk_len.0, ..Limits::default() },
+            client_commands_max: settings.batch_client_commands_max as usize,
+            query_len_max: settings.client_query_buffer_limit.0 as usize,
+        };
+        let commands_max = settings.batch_commands_max as usize;
+        let mut taken = 0;
+        for &key in &self.ready {
+            if self.batch.commands.len() >= commands_max {
+                break;
+            }
+            taken += 1;
+            let Some(connection) = self.core.clients.get_mut(key) else { continue };
+            let session = &mut connection.session;
+            session.parse_queued = false;
+            if session.closing.is_some() {
+                continue;
+            }
+            self.batch.parse_client(session, &mut self.transport, &self.core.keyspace, &bounds);
+            session.net.received_len = self.transport.received(session.conn).len();
+        }
+        self.ready.drain(..taken);
+        let parsed = self.batch.commands.len() as u64;
+        if parsed > 0 && self.core.settings.latency_tracking {
+            let now_ns = self.core.clock.mono_ns();
+            self.core.stats.record_phase(Phase::Parse, now_ns - self.arrived_ns, parsed);
+            self.core.stats.record_phase(Phase::Arrive, self.arrived_ns.saturating_sub(self.last_busy_ns.max(self.arrived_ns.saturating_sub(1))), parsed);
+        }
+        if self.batch.keys_len() > 1 {
+            self.core.stats.prefetch_batches += 1;
+        }
+    }
+
+    /// Executes the batch until it is done or its time is up. Returns commands executed.
+    fn execute(&mut self) -> usize {
+        let begin_ns = self.core.clock.mono_ns();
+        let budget_ns = self.core.settings.batch_us_max as u64 * 1000;
+        let width = self.core.settings.prefetch_batch_max_size as usize;
+        let mut executed = 0;
+        while self.batch.next_run < self.batch.runs.len() {
+            let run = &self.batch.runs[self.batch.next_run];
+            let (key, client_id) = (run.client, run.client_id);
+            let taken = self.core.clients.take(key);
+            let Some(mut connection) = taken else {
+                self.next_run();
+                continue;
+            };
+            if connection.session.id != client_id {
+                self.core.clients.put(key, connection);
+                self.next_run();
+                continue;
+            }
+            if connection.out.buf.capacity() == 0 && connection.out.buf.is_empty() {
+                connection.out.buf = self.transport.lease();
+            }
+            self.core.enter(key, connection.out.version);
+            let finished = self.execute_run(&mut connection, begin_ns, budget_ns, width, &mut executed);
+            self.core.current.as_mut().map(|current| current.key = NO_CLIENT);
+            let has_output = !connection.out.buf.is_empty() || connection.session.closing.is_some();
+            let idle_buf = if has_output { None } else { Some(std::mem::take(&mut connection.out.buf)) };
+            self.core.clients.put(key, connection);
+            match idle_buf {
+                Some(buf) => self.give_back(buf),
+                None => self.core.clients.queue_flush(key),
+            }
+            if !finished {
+                break;
+            }
+        }
+        executed
+    }
+
+    /// An unused buffer goes back to the transport's pool.
+    fn give_back(&mut self, buf: TxBuf) {
+        // Sending nothing to nobody is how a buffer is returned.
+        self.transport.send(ConnId { index: u32::MAX, generation: u32::MAX }, buf);
+    }
+
+    fn next_run(&mut self) {
+        self.batch.next_run += 1;
+        if let Some(run) = self.batch.runs.get(self.batch.next_run) {
+            self.batch.next_command = run.commands.0;
+        }
+    }
+
+    /// Executes one client's run from where it stands. False if the batch's time is up.
+    fn execute_run(
+        &mut self,
+        connection: &mut Connection,
+        begin_ns: u64,
+        budget_ns: u64,
+        width: usize,
+        executed: &mut usize,
+    ) -> bool {
+        let at_run = self.batch.next_run;
+        let (first, last) = self.batch.runs[at_run].commands;
+        let mut at = self.batch.next_command.max(first);
+        let conn = connection.session.conn;
+        let several_keys = self.batch.keys_len() > 1;
+        let mut held = false;
+        while at < last && connection.session.closing.is_none() {
+            if several_keys {
+                self.core.stats.prefetch_keys += self.batch.prefetch(at, &self.core.keyspace, width) as u64;
+            }
+            let input = self.transport.received(conn);
+            let command = &self.batch.commands[at];
+            let args = self.batch.args(at, input);
+            connection.session.received_total += command.len as u64;
+            if dispatch::process(&mut self.core, connection, command.id, &args, command.len) == Verdict::Hold {
+                held = true;
+                break;
+            }
+            at += 1;
+            *executed += 1;
+            if at.is_multiple_of(CLOCK_EVERY) && at < last && self.core.clock.mono_ns() - begin_ns > budget_ns {
+                self.batch.next_command = at;
+                return false;
+            }
+        }
+        if held {
+            self.hold(connection, at);
+        } else {
+            let run = &mut self.batch.runs[at_run];
+            if connection.session.closing.is_none() {
+                if let Some(error) = run.error.take() {
+                    dispatch::protocol_error(&mut self.core, connection, error);
+                } else if run.too_large {
+                    self.core.stats.query_buffer_disconnects += 1;
+                    connection.session.closing = Some(Closing::Now);
+                    tracing::warn!(
+                        "Closing client {} that reached max query buffer length",
+                        connection.session.address()
+                    );
+                }
+            }
+            let run = &self.batch.runs[at_run];
+            let end = run.tail_end;
+            let unseen = self.transport.received(conn).len().saturating_sub(run.seen_len);
+            let more = run.more || unseen > 0;
+            self.transport.consume(conn, end);
+            let session = &mut connection.session;
+            session.parse_queued = false;
+            if more && session.closing.is_none() {
+                session.parse_queued = true;
+                self.ready.push(session.key);
+            }
+            if session.receive_limit != tercel_transport::RECEIVE_LIMIT_DEFAULT && session.assembly.is_none() && !session.parser.in_progress()
+            {
+                session.receive_limit = tercel_transport::RECEIVE_LIMIT_DEFAULT;
+                self.transport.set_receive_limit(conn, session.receive_limit);
+            }
+        }
+        self.next_run();
+        *executed == 0 || self.core.clock.mono_ns() - begin_ns <= budget_ns || self.batch.is_done()
+    }
+
+    /// Puts a client aside at command `at` until a pause ends: what was parsed behind it is parsed
+    /// again then.
+    fn hold(&mut self, connection: &mut Connection, at: usize) {
+        let run = &self.batch.runs[self.batch.next_run];
+        let conn = connection.session.conn;
+        let done_end = if at > run.commands.0 { self.batch.commands[at - 1].end } else { 0 };
+        let owned = self.batch.commands[at].owned.take();
+        let consumed_already = owned.as_ref().is_some_and(|_| self.batch.commands[at].end == 0);
+        self.transport.consume(conn, done_end);
+        let session = &mut connection.session;
+        session.parser = RequestParser::new();
+        session.assembly = None;
+        session.parse_queued = false;
+        session.paused = true;
+        if consumed_already {
+            session.held_command = owned.map(|owned: Box<OwnedCommand>| *owned);
+        }
+        self.paused.push(session.key);
+    }
+
+    /// Lets clients go on that a pause held back.
+    fn release_paused(&mut self) {
+        for key in std::mem::take(&mut self.paused) {
+            let Some(mut connection) = self.core.clients.take(key) else { continue };
+            connection.session.paused = false;
+            if let Some(owned) = connection.session.held_command.take() {
+                self.core.enter(key, connection.out.version);
+                let args = owned.args();
+                let id = dispatch::resolve(&args);
+                if dispatch::process(&mut self.core, &mut connection, id, &args, args.bytes_len()) == Verdict::Hold {
+                    connection.session.held_command = Some(owned);
+                    connection.session.paused = true;
+                    self.paused.push(key);
+                }
+                self.core.current.as_mut().map(|current| current.key = NO_CLIENT);
+            }
+            let released = !connection.session.paused;
+            self.core.clients.put(key, connection);
+            self.core.clients.queue_flush(key);
+            if released {
+                self.make_ready(key);
+            }
+        }
+    }
+
+    /// Hands everything written in this turn to the transport and rings its bell once.
+    fn flush(&mut self, executed: usize) {
+        let flushing = std::mem::take(&mut self.core.clients.to_flush);
+        if !flushing.is_empty() {
+            let begin_ns = self.core.clock.mono_ns();
+            for &key in &flushing {
+                if let Some(connection) = self.core.clients.get_mut(key) {
+                    connection.session.flush_queued = false;
+                    let buf = std::mem::take(&mut connection.out.buf);
+                    self.transport.send(connection.session.conn, buf);
+                }
+            }
+            self.transport.flush();
+            if executed > 0 && self.core.settings.latency_tracking {
+                let now_ns = self.core.clock.mono_ns();
+                self.core.stats.record_phase(Phase::Flush, now_ns - begin_ns, executed as u64);
+            }
+            for &key in &flushing {
+                self.after_flush(key);
+            }
+        }
+        let mut flushing = flushing;
+        flushing.clear();
+        if self.core.clients.to_flush.is_empty() {
+            self.core.clients.to_flush = flushing;
+        }
+        self.close_clients();
+    }
+
+    /// What a client did not take at once counts against its limits.
+    fn after_flush(&mut self, key: ClientKey) {
+        let Some(connection) = self.core.clients.get_mut(key) else { return };
+        let session = &mut connection.session;
+        let unsent = self.transport.unsent(session.conn);
+        session.net.unsent_len = unsent;
+        if let Some(how) = session.closing {
+            self.core.clients.to_close.push((key, how));
+            return;
+        }
+        if unsent == 0 {
+            return;
+        }
+        session.net.memory = self.transport.memory(session.conn);
+        self.core.stats.recent_output_max = self.core.stats.recent_output_max.max(unsent);
+        let class = session.class() as usize;
+        let limit = self.core.settings.client_output_buffer_limit.0[class];
+        let over = |bound: u64| bound > 0 && unsent as u64 >= bound;
+        if over(limit.hard) {
+            self.output_limit_reached(key);
+        } else if over(limit.soft) && session.soft_limit_since_ns.is_none() {
+            session.soft_limit_since_ns = Some(self.core.now.mono_ns);
+            self.over_soft_limit.push(key);
+        }
+    }
+
+    fn output_limit_reached(&mut self, key: ClientKey) {
+        self.core.stats.output_buffer_disconnects += 1;
+        if let Some(connection) = self.core.clients.get(key) {
+            tracing::warn!(
+                "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
+                connection.session.address()
+            );
+        }
+        self.core.close_client(key, Closing::Now);
+    }
+
+    fn close_clients(&mut self) {
+        while let Some((key, how)) = self.core.clients.to_close.pop() {
+            self.remove_client(key, if how == Closing::Now { Close::Abort } else { Close::Drain });
+        }
+        let mut at = 0;
+        while at < self.hung_up.len() {
+            let key = self.hung_up[at];
+            // What a client sent before it went is still done.
+            let busy = self.core.clients.get(key).is_some_and(|connection| connection.session.hung_up && connection.session.parse_queued);
+            if busy {
+                at += 1;
+                continue;
+            }
+            self.hung_up.swap_remove(at);
+            if self.core.clients.get(key).is_some_and(|connection| connection.session.hung_up) {
+                self.remove_client(key, Close::Abort);
+            }
+        }
+    }
+
+    fn remove_client(&mut self, key: ClientKey, how: Close) {
+        let Some(mut connection) = self.core.clients.remove(key) else { return };
+        let session = &mut connection.session;
+        self.core.unwatch_all(session);
+        crate::commands::forget_subscriptions(&mut self.core, session);
+        if session.monitor {
+            self.core.clients.monitors.retain(|monitor| *monitor != key);
+        }
+        if !connection.out.buf.is_empty() {
+            let buf = std::mem::take(&mut connection.out.buf);
+            self.transport.send(session.conn, buf);
+        }
+        self.transport.close(session.conn, how);
+        if let Some(slot) = self.by_conn.get_mut(session.conn.index as usize).filter(|slot| **slot == key) {
+            *slot = NO_CLIENT;
+        }
+    }
+
+    fn act(&mut self) {
+        for action in std::mem::take(&mut self.core.actions) {
+            match action {
+                Action::ApplySettings(old) => {
+                    self.transport.set_spinning(self.core.settings.busy_poll_us != 0);
+                    self.transport.follow(&mut self.listeners, &old, &self.core.settings);
+                }
+                Action::Shutdown => self.ending = Some(Ending::Shutdown),
+                Action::Exit(status) => self.ending = Some(Ending::Exit(status)),
+            }
+        }
+    }
+
+    /// Sends what is still to be sent and lets all clients go.
+    fn finish(&mut self) {
+        for key in self.core.clients.keys() {
+            self.remove_client(key, Close::Drain);
+        }
+        self.transport.flush();
+        for _ in 0..100 {
+            self.transport.poll(&mut self.events);
+            self.events.clear();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of the loop over the in-memory transport.

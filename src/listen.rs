@@ -1,0 +1,154 @@
+//! From settings to listeners: which addresses, in which order, and what it means when one cannot
+//! be had.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use tercel_transport::{ConnId, Transport};
+use tercel_transport_tcp::{ListenAddr, ListenerId, TcpTransport};
+
+use crate::settings::Settings;
+
+/// What the executor needs of a transport beyond moving bytes.
+pub trait Front: Transport {
+    /// The connection's file descriptor, -1 where there is none.
+    fn descriptor(&self, _conn: ConnId) -> i32 {
+        -1
+    }
+
+    /// Follows settings that changed.
+    fn follow(&mut self, _listeners: &mut Listeners, _old: &Settings, _new: &Settings) {}
+}
+
+/// Listeners in force.
+#[derive(Default)]
+pub struct Listeners {
+    tcp: Vec<ListenerId>,
+    unix: Option<ListenerId>,
+}
+
+/// Why listening failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// An address of `bind` that is none.
+    #[error("Invalid bind address '{0}'")]
+    InvalidAddress(String),
+    /// An address that cannot be had.
+    #[error("Could not create server TCP listening socket {addr}: {reason}")]
+    Tcp {
+        /// The address.
+        addr: String,
+        /// The operating system's words.
+        reason: String,
+    },
+    /// The unix socket cannot be had.
+    #[error("Failed opening Unix socket: {0}")]
+    Unix(String),
+}
+
+/// An address to bind, and whether the server starts without it.
+struct Bind {
+    addr: SocketAddr,
+    optional: bool,
+}
+
+fn binds(settings: &Settings) -> Result<Vec<Bind>, ListenError> {
+    if settings.port == 0 {
+        return Ok(Vec::new());
+    }
+    settings
+        .bind
+        .0
+        .iter()
+        .map(|text| {
+            let (optional, text) = text.strip_prefix('-').map_or((false, text.as_str()), |rest| (true, rest));
+            let ip = match text {
+                "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                other => other.parse().map_err(|_| ListenError::InvalidAddress(other.to_owned()))?,
+            };
+            Ok(Bind { addr: SocketAddr::new(ip, settings.port as u16), optional })
+        })
+        .collect()
+}
+
+/// Whether the addresses of `new` that `old` does not have can be bound.
+///
+/// # Errors
+/// [`ListenError`] for the first that cannot.
+pub fn check(old: &Settings, new: &Settings) -> Result<(), ListenError> {
+    let held: Vec<SocketAddr> = binds(old)?.into_iter().map(|bind| bind.addr).collect();
+    for bind in binds(new)? {
+        if held.contains(&bind.addr) {
+            continue;
+        }
+        if let Err(error) = TcpListener::bind(bind.addr)
+            && !bind.optional
+        {
+            return Err(ListenError::Tcp { addr: bind.addr.to_string(), reason: error.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// Listens on what the settings say.
+///
+/// # Errors
+/// [`ListenError`] if an address that is not optional cannot be had.
+pub fn listen(transport: &mut TcpTransport, settings: &Settings) -> Result<Listeners, ListenError> {
+    let mut listeners = Listeners::default();
+    listeners.tcp = listen_tcp(transport, settings)?;
+    if !settings.unixsocket.is_empty() {
+        let mode = Some(settings.unixsocketperm.0).filter(|mode| *mode != 0);
+        let addr = ListenAddr::Unix { path: settings.unixsocket.clone().into(), mode };
+        let id = transport.listen(&addr, settings.tcp_backlog as u32).map_err(|error| ListenError::Unix(error.to_string()))?;
+        listeners.unix = Some(id);
+    }
+    Ok(listeners)
+}
+
+fn listen_tcp(transport: &mut TcpTransport, settings: &Settings) -> Result<Vec<ListenerId>, ListenError> {
+    let mut ids = Vec::new();
+    for bind in binds(settings)? {
+        match transport.listen(&ListenAddr::Tcp(bind.addr), settings.tcp_backlog as u32) {
+            Ok(id) => ids.push(id),
+            Err(error) if bind.optional => tracing::debug!("not listening on {}: {error}", bind.addr),
+            Err(error) => {
+                ids.into_iter().for_each(|id| transport.unlisten(id));
+                return Err(ListenError::Tcp { addr: bind.addr.to_string(), reason: error.to_string() });
+            }
+        }
+    }
+    Ok(ids)
+}
+
+impl Listeners {
+    /// Stops listening.
+    pub fn close(&mut self, transport: &mut TcpTransport) {
+        for id in self.tcp.drain(..).chain(self.unix.take()) {
+            transport.unlisten(id);
+        }
+    }
+}
+
+impl Front for TcpTransport {
+    fn descriptor(&self, conn: ConnId) -> i32 {
+        self.raw_fd(conn).unwrap_or(-1)
+    }
+
+    fn follow(&mut self, listeners: &mut Listeners, old: &Settings, new: &Settings) {
+        if old.tcp_keepalive != new.tcp_keepalive {
+            self.set_keepalive_seconds(new.tcp_keepalive as u32);
+        }
+        if old.port != new.port || old.bind != new.bind {
+            for id in listeners.tcp.drain(..) {
+                self.unlisten(id);
+            }
+            match listen_tcp(self, new) {
+                Ok(ids) => listeners.tcp = ids,
+                // It could be bound a moment ago; going on without is better than ending.
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Putting the server together: settings, log, transport, listeners, pinning, executor.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tercel_transport::Transport;
+use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
+
+use crate::executor::{Ending, Executor};
+use crate::settings::{Settings, Supervised, TransportBackend};
+use crate::state::{Core, ProcessInfo};
+use crate::{admin, host_check, listen, sys};
+
+/// Descriptors the server needs beside its clients'.
+const OWN_DESCRIPTORS: u64 = 64;
+/// How long a closing connection may take to be sent its last bytes.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No transport.
+    #[error("can't set up the network: {0}")]
+    Transport(String),
+    /// An address.
+    #[error("{0}")]
+    Listen(#[from] listen::ListenError),
+    /// The metrics port.
+    #[error("can't listen for metrics on {addr}: {reason}")]
+    Metrics {
+        /// The address.
+        addr: String,
+        /// The operating system's words.
+        reason: String,
+    },
+    /// Something the operating system refused.
+    #[error("{what}: {reason}")]
+    Os {
+        /// What was tried.
+        what: String,
+        /// Its words.
+        reason: String,
+    },
+}
+
+/// A transport as the settings want it.
+///
+/// # Errors
+/// [`StartError::Transport`].
+pub fn transport(settings: &Settings) -> Result<TcpTransport, StartError> {
+    let backend = match settings.transport_backend.0 {
+        TransportBackend::Auto => Backend::Auto,
+        TransportBackend::IoUring => Backend::IoUring,
+        TransportBackend::Epoll => Backend::Epoll,
+    };
+    let options = TcpOptions {
+        backend,
+        drain_timeout: DRAIN_TIMEOUT,
+        keepalive_seconds: settings.tcp_keepalive as u32,
+        max_connections_hint: settings.maxclients as usize,
+        ..TcpOptions::default()
+    };
+    TcpTransport::new(options).map_err(|error| StartError::Transport(error.to_string()))
+}
+
+/// The core `cpu-affinity` names, if it is one of this machine's.
+fn pin(settings: &Settings) -> Option<usize> {
+    let wanted = *host_check::parse_cpu_list(&settings.cpu_affinity).first()?;
+    // Read before pinning: afterwards only the pinned core would be listed.
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    match cores.into_iter().find(|core| core.id == wanted) {
+        Some(core) if core_affinity::set_for_current(core) => Some(wanted),
+        _ => {
+            tracing::warn!("can't pin the executor to core {wanted}");
+            None
+        }
+    }
+}
+
+/// Runs a server until it ends.
+///
+/// # Errors
+/// [`StartError`] if it cannot start.
+pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBool>) -> Result<Ending, StartError> {
+    let os = |what: &str, error: std::io::Error| StartError::Os { what: what.to_owned(), reason: error.to_string() };
+    let config_file = config_file.map(|path| path.canonicalize().unwrap_or(path));
+    if settings.dir != "." {
+        std::env::set_current_dir(&settings.dir).map_err(|error| os(&format!("can't chdir to '{}'", settings.dir), error))?;
+    }
+    if settings.disable_thp {
+        sys::disable_thp();
+    }
+    sys::set_background_thread(settings.jemalloc_bg_thread);
+    let mut settings = settings;
+    let wanted = settings.maxclients as u64 + OWN_DESCRIPTORS;
+    let open_files = sys::raise_open_files(wanted);
+    if open_files < wanted {
+        let possible = open_files.saturating_sub(OWN_DESCRIPTORS).max(1) as i64;
+        tracing::warn!("only {open_files} files may be open: maxclients is lowered from {} to {possible}", settings.maxclients);
+        settings.maxclients = possible;
+    }
+    let mut transport = transport(&settings)?;
+    let listeners = listen::listen(&mut transport, &settings)?;
+    let metrics = if settings.metrics_port == 0 {
+        None
+    } else {
+        let addr = format!("{}:{}", settings.metrics_bind, settings.metrics_port);
+        Some(TcpListener::bind(&addr).map_err(|error| StartError::Metrics { addr, reason: error.to_string() })?)
+    };
+    let pinned_core = pin(&settings);
+    if !settings.pidfile.is_empty() {
+        std::fs::File::create(&settings.pidfile)
+            .and_then(|mut file| writeln!(file, "{}", std::process::id()))
+            .map_err(|error| os(&format!("can't write pidfile '{}'", settings.pidfile), error))?;
+    }
+    tracing::info!("Tercel {} starting, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    tracing::info!("Network: {}", transport.describe());
+    for finding in host_check::check(&settings, pinned_core) {
+        tracing::info!("Tail latency: {} To mend: {}.", finding.what, finding.mend);
+    }
+    let process = ProcessInfo {
+        executable: std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default(),
+        config_file: config_file.map(|path| path.display().to_string()).unwrap_or_default(),
+        os: sys::uname(),
+        multiplexing_api: transport.name().to_owned(),
+        pinned_core,
+    };
+    let (supervised, pidfile, port) = (settings.supervised.0, settings.pidfile.clone(), settings.port);
+    let waker = transport.waker();
+    let mut executor = Executor::new(transport, listeners, Core::new(settings, process), stop);
+    if let Some(listener) = metrics {
+        let (sender, receiver) = mpsc::channel();
+        executor.serve_queries(receiver);
+        admin::serve(listener, sender, waker).map_err(|error| os("can't start the admin thread", error))?;
+    }
+    tracing::info!("Ready to accept connections on port {port}");
+    if supervised != Supervised::No {
+        // Without a supervisor that listens there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+    let ending = executor.run();
+    tracing::info!("Tercel is now ready to exit, bye bye...");
+    if supervised != Supervised::No {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    }
+    if !pidfile.is_empty() {
+        let _ = std::fs::remove_file(&pidfile);
+    }
+    Ok(ending)
+}

@@ -1,0 +1,203 @@
+//! The configuration file: valkey.conf's syntax, with `include`, quoting and command-line options
+//! laid over it. A wrong line is an error with file and line number, and the server does not start.
+
+use std::path::{Path, PathBuf};
+
+use tercel_resp::request::split_words;
+
+use super::{Settings, find};
+
+/// Deepest nesting of `include`.
+const INCLUDE_DEPTH_MAX: usize = 16;
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("can't open config file '{path}': {reason}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The operating system's words.
+        reason: String,
+    },
+    /// A line is wrong.
+    #[error("*** FATAL CONFIG FILE ERROR ***\nReading the configuration file, at {place}\n>>> '{text}'\n{reason}")]
+    Line {
+        /// File and line number, or the command line.
+        place: String,
+        /// The line.
+        text: String,
+        /// What was expected.
+        reason: String,
+    },
+}
+
+/// Splits text into words as the file does.
+#[must_use]
+pub fn words(text: &str) -> Vec<String> {
+    split_words(text.as_bytes())
+        .unwrap_or_default()
+        .into_iter()
+        .map(|word| String::from_utf8_lossy(&word).into_owned())
+        .collect()
+}
+
+/// Quotes a word if the file needs it.
+#[must_use]
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\' | '#');
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let mut out = String::from("\"");
+    for byte in word.bytes() {
+        match byte {
+            b'"' | b'\\' => {
+                out.push('\\');
+                out.push(char::from(byte));
+            }
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            b' '..=b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("\\x{other:02x}")),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A setting's value as the file says it: lists of words bare, everything else quoted if needed.
+#[must_use]
+pub fn quote_words(name: &str, value: &str) -> String {
+    if Settings::takes_several_words(name) && !value.is_empty() { value.to_owned() } else { quote(value) }
+}
+
+/// Reads a configuration: a file (if any), then options from the command line over it.
+///
+/// # Errors
+/// [`ConfigError`] with the place and what was expected.
+pub fn load(path: Option<&Path>, options: &[(String, Vec<String>)]) -> Result<Settings, ConfigError> {
+    let mut settings = Settings::default();
+    if let Some(path) = path {
+        load_file(&mut settings, path, 0)?;
+    }
+    for (name, values) in options {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        apply(&mut settings, name, &values).map_err(|reason| ConfigError::Line {
+            place: "the command line".to_owned(),
+            text: format!("--{name} {}", values.join(" ")),
+            reason,
+        })?;
+    }
+    Ok(settings)
+}
+
+fn load_file(settings: &mut Settings, path: &Path, depth: usize) -> Result<(), ConfigError> {
+    let unreadable = |reason: String| ConfigError::Unreadable { path: path.display().to_string(), reason };
+    if depth > INCLUDE_DEPTH_MAX {
+        return Err(unreadable("included too deeply".to_owned()));
+    }
+    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let base = path.parent().map(PathBuf::from).unwrap_or_default();
+    load_text(settings, &text, &path.display().to_string(), &mut |settings, included| {
+        let included = Path::new(included);
+        let target = if included.is_absolute() { included.to_path_buf() } else { base.join(included) };
+        load_file(settings, &target, depth + 1)
+    })
+}
+
+/// Reads the lines of a configuration. `include` is called with the argument of each `include`.
+///
+/// # Errors
+/// [`ConfigError`] with the line.
+pub fn load_text(
+    settings: &mut Settings,
+    text: &str,
+    name: &str,
+    include: &mut dyn FnMut(&mut Settings, &str) -> Result<(), ConfigError>,
+) -> Result<(), ConfigError> {
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let wrong =
+            |reason: String| ConfigError::Line { place: format!("{name} line {}", at + 1), text: line.to_owned(), reason };
+        let words = split_words(line.as_bytes()).ok_or_else(|| wrong("Unbalanced quotes in configuration line".to_owned()))?;
+        let words: Vec<String> = words.into_iter().map(|word| String::from_utf8_lossy(&word).into_owned()).collect();
+        let Some((directive, values)) = words.split_first() else { continue };
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        if directive.eq_ignore_ascii_case("include") {
+            match values[..] {
+                [path] => include(settings, path)?,
+                _ => return Err(wrong("include takes one file".to_owned())),
+            }
+            continue;
+        }
+        apply(settings, directive, &values).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+fn apply(settings: &mut Settings, name: &str, values: &[&str]) -> Result<(), String> {
+    let setting = find(name).ok_or_else(|| "Bad directive or wrong number of arguments".to_owned())?;
+    if values.is_empty() {
+        return Err("Bad directive or wrong number of arguments".to_owned());
+    }
+    let values: Vec<String> = match values {
+        // A list given as one quoted word, as `--bind "a b"` arrives.
+        [one] if Settings::takes_several_words(setting.name) => words(one),
+        _ => values.iter().map(|value| (*value).to_owned()).collect(),
+    };
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    (setting.set)(settings, &values)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn load(text: &str) -> Result<Settings, ConfigError> {
+        let mut settings = Settings::default();
+        load_text(&mut settings, text, "test.conf", &mut |_, _| Ok(())).map(|()| settings)
+    }
+
+    #[test]
+    fn lines_comments_quotes_and_units() {
+        let settings = load("# comment\n\nPORT 7000\nmaxmemory 2gb\nrequirepass \"a b\\\"c\"\nbind 127.0.0.1 ::1\nsave \"\"\n").unwrap();
+        assert_eq!(settings.port, 7000);
+        assert_eq!(settings.maxmemory.0, 2 << 30);
+        assert_eq!(settings.requirepass, "a b\"c");
+        assert_eq!(settings.bind.0, ["127.0.0.1", "::1"]);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        for (text, expected) in [
+            ("port 1\nnosuch 1\n", "test.conf line 2\n>>> 'nosuch 1'\nBad directive or wrong number of arguments"),
+            ("port abc\n", "test.conf line 1\n>>> 'port abc'\nargument couldn't be parsed into an integer"),
+            ("requirepass \"a\n", "test.conf line 1\n>>> 'requirepass \"a'\nUnbalanced quotes in configuration line"),
+            ("appendonly yes\n", "not supported by this version"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quoting_reads_back(word in "[ -~\n\t]{0,30}") {
+            prop_assert_eq!(words(&quote(&word)), vec![word]);
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
+            let _ = load(&text);
+        }
+    }
+}
