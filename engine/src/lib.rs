@@ -1,1 +1,33 @@
-//! Placeholder until its first module lands.
+//! The keyspace of Tercel: hash table, entries, string values, expiry and eviction.
+//!
+//! Nothing here reads a clock, opens a socket, asks the allocator for statistics or keeps anything
+//! process-wide: the time and the eviction settings are handed in ([`Access`]), random numbers come
+//! from a small seeded generator, and so a test can drive years in a second and replay a seed.
+//!
+//! The way down: [`Keyspace`] holds the databases; a [`Db`] joins a table (which knows hashes,
+//! tags and pointers) with an ordered set of deadlines; a table slot points to an entry, one
+//! allocation with header, expiry, key and short value. unsafe code lives in `entry/`, `table/` and
+//! `prefetch.rs`.
+
+mod access;
+mod db;
+mod entry;
+mod evict;
+mod expiry;
+mod hash;
+mod keyspace;
+mod number;
+mod prefetch;
+mod rng;
+mod size_class;
+mod table;
+mod value;
+
+pub use access::Access;
+pub use db::Db;
+pub use entry::{EntryRef, Taken};
+pub use evict::Policy;
+pub use hash::Hash;
+pub use keyspace::{Keyspace, KeyspaceConfig};
+pub use table::TableStats;
+pub use value::{Blob, Encoding, Expire, Kind, NewValue, ValueRef};

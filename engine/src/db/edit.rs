@@ -1,0 +1,72 @@
+//! Strings changed in place: what APPEND, SETRANGE and SETBIT do.
+
+use super::Db;
+use crate::access::Access;
+use crate::entry::{EntryBox, Stored};
+use crate::hash::Hash;
+use crate::number::IntText;
+use crate::value::{Blob, EMBED_LEN_MAX, Expire, ValueRef};
+
+/// The form of a raw string of `len` bytes that begins with `bytes` and goes on with zeros.
+fn raw_string(bytes: &[u8], len: usize) -> Stored<'_> {
+    if len <= EMBED_LEN_MAX {
+        return Stored::Embedded { bytes, len };
+    }
+    let mut long = Vec::with_capacity(len);
+    long.extend_from_slice(&bytes[..bytes.len().min(len)]);
+    long.resize(len, 0);
+    Stored::Blob(Blob::from_vec(long))
+}
+
+impl Db {
+    /// The string of a key for writing, `len` bytes long: cut, or filled up with zeros. It becomes raw
+    /// and keeps its deadline. None if the key is missing. Growing a string again and again takes
+    /// amortised constant time a byte, and one that somebody else holds is copied first.
+    pub fn edit_string(&mut self, key: &[u8], hash: Hash, access: &Access, len: usize) -> Option<&mut [u8]> {
+        let (slot, entry) = self.table.find_key(key, hash)?;
+        let field = access.field_used(entry.access_field(), &mut self.rng);
+        let at = entry.expire_at();
+        let mut in_place = self.table.entry_mut(slot);
+        let is_blob = matches!(in_place.as_ref().value(), ValueRef::Blob(_));
+        if is_blob || (len <= EMBED_LEN_MAX && in_place.resize_embedded(len)) {
+            in_place.set_edited();
+            in_place.set_access(field);
+        } else {
+            let replacement = match entry_value(in_place.as_ref().value()) {
+                Text::Int(text) => EntryBox::new(key, raw_string(text.as_bytes(), len), true, at, field),
+                Text::Bytes(bytes) => EntryBox::new(key, raw_string(bytes, len), true, at, field),
+            };
+            drop(self.table.replace(slot, replacement));
+        }
+        let entry = self.table.entry_mut(slot);
+        Some(if matches!(entry.as_ref().value(), ValueRef::Blob(_)) {
+            entry.into_blob()?.resized(len)
+        } else {
+            entry.into_embedded()
+        })
+    }
+
+    /// A new raw string of `len` zeros for writing, without a deadline, in place of what the key had.
+    pub fn create_string(&mut self, key: &[u8], hash: Hash, access: &Access, len: usize) -> &mut [u8] {
+        self.put(key, hash, raw_string(&[], len), true, Expire::Clear, access);
+        let Some(entry) = self.table.find_key_mut(key, hash) else { return &mut [] };
+        if len > EMBED_LEN_MAX {
+            return entry.into_blob().map_or(&mut [], |blob| blob.resized(len));
+        }
+        entry.into_embedded()
+    }
+}
+
+/// A value that is not a blob, as text.
+enum Text<'a> {
+    Int(IntText),
+    Bytes(&'a [u8]),
+}
+
+fn entry_value(value: ValueRef<'_>) -> Text<'_> {
+    match value {
+        ValueRef::Int(value) => Text::Int(IntText::new(value)),
+        ValueRef::Bytes(bytes) => Text::Bytes(bytes),
+        ValueRef::Blob(blob) => Text::Bytes(blob.as_slice()),
+    }
+}

@@ -1,0 +1,239 @@
+//! All databases, and what goes across them: moving keys, expiry, eviction, freeing what was flushed.
+
+use std::collections::VecDeque;
+
+use crate::access::Access;
+use crate::db::Db;
+use crate::entry::EntryBox;
+use crate::evict::{self, Policy, Pool};
+use crate::expiry::Timers;
+use crate::hash::{Hash, KeyHasher};
+use crate::rng::Rng;
+use crate::table::DeadTable;
+
+/// What a [`Keyspace`] is made from.
+pub struct KeyspaceConfig {
+    /// How many databases.
+    pub databases: usize,
+    /// The secret key of the hash.
+    pub hash_key: [u8; 16],
+    /// Where random numbers start.
+    pub seed: u64,
+}
+
+/// All databases.
+pub struct Keyspace {
+    dbs: Vec<Db>,
+    hasher: KeyHasher,
+    rng: Rng,
+    pool: Pool,
+    debris: VecDeque<Debris>,
+    debris_entries: usize,
+    reclaimed: u64,
+}
+
+/// What a flush left to be freed.
+struct Debris {
+    table: DeadTable,
+    timers: Timers,
+}
+
+impl Keyspace {
+    /// A keyspace of empty databases.
+    pub fn new(config: KeyspaceConfig) -> Self {
+        Keyspace::with_hasher(config.databases, KeyHasher::new(&config.hash_key, u64::MAX), config.seed)
+    }
+
+    pub(crate) fn with_hasher(databases: usize, hasher: KeyHasher, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        Keyspace {
+            dbs: (0..databases).map(|_| Db::new(hasher, rng.next_u64())).collect(),
+            hasher,
+            rng,
+            pool: Pool::default(),
+            debris: VecDeque::new(),
+            debris_entries: 0,
+            reclaimed: 0,
+        }
+    }
+
+    /// How many databases.
+    pub fn databases(&self) -> usize {
+        self.dbs.len()
+    }
+
+    /// The hash of a key, the same in all databases.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> Hash {
+        self.hasher.hash(key)
+    }
+
+    /// A database.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Keyspace::databases`]; so do all functions here that take one.
+    #[inline]
+    pub fn db(&self, index: usize) -> &Db {
+        &self.dbs[index]
+    }
+
+    /// A database, to change it.
+    #[inline]
+    pub fn db_mut(&mut self, index: usize) -> &mut Db {
+        &mut self.dbs[index]
+    }
+
+    /// Exchanges two databases.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        self.dbs.swap(a, b);
+        self.pool.clear();
+    }
+
+    /// Empties a database; returns how many keys it had. They are freed by [`Keyspace::reclaim`], later.
+    pub fn flush(&mut self, db: usize) -> usize {
+        let table = self.dbs[db].table.detach();
+        let timers = std::mem::take(&mut self.dbs[db].timers);
+        let entries = table.len();
+        self.debris_entries += entries;
+        self.debris.push_back(Debris { table, timers });
+        entries
+    }
+
+    /// Frees a piece of what was flushed; a step is about one entry, bucket or deadline. True while more is left.
+    pub fn reclaim(&mut self, steps: usize) -> bool {
+        let mut left = steps;
+        while let Some(debris) = self.debris.front_mut() {
+            if left == 0 {
+                return true;
+            }
+            let timers = debris.timers.drain(left);
+            if timers > 0 {
+                left -= timers;
+                continue;
+            }
+            let drained = debris.table.reclaim(left);
+            self.debris_entries -= drained.entries;
+            self.reclaimed += drained.entries as u64;
+            left = left.saturating_sub(drained.steps);
+            if !drained.more {
+                self.debris.pop_front();
+            }
+        }
+        false
+    }
+
+    /// How many flushed entries are still to be freed.
+    pub fn reclaim_pending(&self) -> usize {
+        self.debris_entries
+    }
+
+    /// How many flushed entries have been freed, ever.
+    pub fn reclaimed_total(&self) -> u64 {
+        self.reclaimed
+    }
+
+    /// The soonest deadline of all, in Unix milliseconds.
+    pub fn next_deadline(&self) -> Option<i64> {
+        self.soonest().map(|(at, _)| at)
+    }
+
+    /// The soonest deadline and its database.
+    fn soonest(&self) -> Option<(i64, usize)> {
+        let firsts = self.dbs.iter().enumerate().filter_map(|(index, db)| Some((db.timers.first()?.0, index)));
+        firsts.min()
+    }
+
+    /// Removes up to `max` keys whose deadline is `now_ms` or earlier, soonest first; `on_remove` gets
+    /// database and key of each just before it is freed. Returns how many.
+    pub fn expire_due(&mut self, now_ms: i64, max: usize, on_remove: &mut dyn FnMut(usize, &[u8])) -> usize {
+        /// Keys brought into the cache together, if that many of one database are due.
+        const BATCH: usize = 16;
+        let mut removed = 0;
+        while removed < max {
+            let Some((_, index)) = self.soonest().filter(|&(at, _)| at <= now_ms) else { break };
+            let db = &mut self.dbs[index];
+            let mut due = [(0i64, Hash(0)); BATCH];
+            let mut count = 0;
+            for (place, (at, hash)) in due.iter_mut().zip(db.timers.iter().take_while(|&(at, _)| at <= now_ms)) {
+                *place = (at, Hash(hash));
+                count += 1;
+            }
+            let due = &due[..count.min(max - removed)];
+            due.iter().for_each(|&(_, hash)| db.prefetch_bucket(hash));
+            due.iter().for_each(|&(_, hash)| db.prefetch_entry(hash));
+            for &(at, hash) in due {
+                match db.find_due(at, hash) {
+                    Some(slot) => {
+                        let entry = db.extract(hash, slot);
+                        on_remove(index, entry.as_ref().key());
+                        removed += 1;
+                    }
+                    None => {
+                        debug_assert!(false, "every deadline has its key");
+                        db.timers.forget(at, hash.0);
+                    }
+                }
+            }
+        }
+        removed
+    }
+
+    /// Removes the key the policy gives up first, judging by about `samples` random ones; `on_remove`
+    /// gets its database and the key just before it is freed. False if there is none to remove.
+    pub fn evict_one(
+        &mut self,
+        policy: Policy,
+        samples: usize,
+        access: &Access,
+        on_remove: &mut dyn FnMut(usize, &[u8]),
+    ) -> bool {
+        let victim = evict::choose(&self.dbs, &mut self.rng, &mut self.pool, policy, samples, access);
+        let Some((index, hash, slot)) = victim else { return false };
+        let entry = self.dbs[index].extract(hash, slot);
+        on_remove(index, entry.as_ref().key());
+        true
+    }
+
+    /// Moves a key with value, deadline and access to another database. False if it is missing in
+    /// `from` or there already is one in `to`.
+    pub fn move_key(&mut self, from: usize, to: usize, key: &[u8], hash: Hash) -> bool {
+        if self.dbs[to].find(key, hash).is_some() {
+            return false;
+        }
+        match self.dbs[from].take(key, hash) {
+            Some((taken, _)) => {
+                self.dbs[to].insert(hash, taken.0);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Copies a key's value and deadline to another key, in place of what that has. False if it is missing.
+    #[allow(clippy::too_many_arguments)] // Both keys come with their hashes, which saves computing them again.
+    pub fn copy_key(
+        &mut self,
+        from: usize,
+        key: &[u8],
+        hash: Hash,
+        to: usize,
+        new_key: &[u8],
+        new_hash: Hash,
+        access: &Access,
+    ) -> bool {
+        let Some(entry) = self.dbs[from].find(key, hash) else { return false };
+        if from == to && key == new_key {
+            return true;
+        }
+        let copy = EntryBox::duplicate(entry, new_key, entry.expire_at(), access.field_new());
+        self.dbs[to].upsert(new_hash, copy);
+        true
+    }
+
+    /// Bytes of memory for everything but keys and values: tables, directories, deadlines.
+    pub fn overhead_bytes(&self) -> usize {
+        let live: usize = self.dbs.iter().map(Db::overhead_bytes).sum();
+        let dead: usize = self.debris.iter().map(|debris| debris.timers.bytes()).sum();
+        live + dead
+    }
+}

@@ -1,0 +1,165 @@
+//! What a value is to the engine's callers: the forms it is given in, read as, and reported as.
+
+use std::rc::Rc;
+
+use crate::number::{self, IntText};
+
+/// Strings up to this many bytes lie inside their entry, longer ones in a [`Blob`].
+pub(crate) const EMBED_LEN_MAX: usize = 1024;
+/// Strings set whole are reported as [`Encoding::EmbStr`] up to this many bytes.
+const EMBSTR_LEN_MAX: usize = 44;
+
+/// What type of value an entry holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A string of bytes, possibly held as an integer.
+    String,
+}
+
+/// How a string is reported by `OBJECT ENCODING`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encoding {
+    /// A 64-bit integer.
+    Int,
+    /// At most 44 bytes, set whole.
+    EmbStr,
+    /// Longer, or edited in place.
+    Raw,
+}
+
+impl Encoding {
+    pub(crate) fn of_string(len: usize, edited: bool) -> Self {
+        if edited || len > EMBSTR_LEN_MAX { Encoding::Raw } else { Encoding::EmbStr }
+    }
+}
+
+/// What happens to a key's expiry when its value is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expire {
+    /// The key shall not expire.
+    Clear,
+    /// The deadline stays as it is, if there is one.
+    Keep,
+    /// A deadline in Unix milliseconds.
+    At(i64),
+}
+
+/// A long string, shared by counting references: a reply may hold it while the key is overwritten.
+#[derive(Clone)]
+#[repr(transparent)]
+pub struct Blob(Rc<Vec<u8>>);
+
+impl Blob {
+    /// Takes the bytes over without copying them.
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        Blob(Rc::new(bytes))
+    }
+
+    /// The bytes.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Another holder of the same bytes, for code that need not know what they are.
+    pub fn shared(&self) -> Rc<dyn AsRef<[u8]>> {
+        self.0.clone()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// The bytes for writing, `len` of them, zeros at the end. Copied first if somebody else holds them.
+    pub(crate) fn resized(&mut self, len: usize) -> &mut [u8] {
+        if Rc::get_mut(&mut self.0).is_none() {
+            let mut copy = Vec::with_capacity(len);
+            copy.extend_from_slice(&self.0[..len.min(self.0.len())]);
+            self.0 = Rc::new(copy);
+        }
+        // Nobody else holds it now, so this does not copy.
+        let bytes = Rc::make_mut(&mut self.0);
+        bytes.resize(len, 0);
+        bytes
+    }
+
+    /// Where the reference count and the vector's own words lie, for prefetching.
+    pub(crate) fn control_address(&self) -> *const u8 {
+        Rc::as_ptr(&self.0).cast()
+    }
+}
+
+/// A string to store.
+pub enum NewValue<'a> {
+    /// An integer.
+    Int(i64),
+    /// Bytes; those that are the canonical decimal text of an i64 are stored as the integer.
+    Bytes(&'a [u8]),
+    /// Bytes stored as they are and reported as [`Encoding::Raw`].
+    Raw(&'a [u8]),
+    /// A long string to take over. One short enough to lie in the entry is copied, like `Bytes`.
+    Blob(Blob),
+}
+
+/// A stored string, borrowed.
+#[derive(Clone, Copy)]
+pub enum ValueRef<'a> {
+    /// An integer.
+    Int(i64),
+    /// Bytes inside the entry.
+    Bytes(&'a [u8]),
+    /// Bytes of their own.
+    Blob(&'a Blob),
+}
+
+impl ValueRef<'_> {
+    /// Hands the bytes to `read`; an integer's decimal text is made on the stack.
+    #[inline]
+    pub fn with_bytes<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
+        match self {
+            ValueRef::Int(value) => read(IntText::new(*value).as_bytes()),
+            ValueRef::Bytes(bytes) => read(bytes),
+            ValueRef::Blob(blob) => read(blob.as_slice()),
+        }
+    }
+
+    /// A copy of the bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.with_bytes(<[u8]>::to_vec)
+    }
+
+    /// Length of the string in bytes; of an integer, of its decimal text.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            ValueRef::Int(value) => number::text_len(*value),
+            ValueRef::Bytes(bytes) => bytes.len(),
+            ValueRef::Blob(blob) => blob.len(),
+        }
+    }
+
+    /// Whether the string is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The integer this string is, if it is the canonical decimal text of one.
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            ValueRef::Int(value) => Some(*value),
+            ValueRef::Bytes(bytes) => number::parse_canonical(bytes),
+            ValueRef::Blob(blob) => number::parse_canonical(blob.as_slice()),
+        }
+    }
+}
