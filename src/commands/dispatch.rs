@@ -245,8 +245,8 @@ pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &A
     if let Err(error) = outcome {
         reply_error(core, connection, &error);
     }
-    if !core.lazily_expired.is_empty() {
-        core.settle_lazily_expired();
+    if !core.afterwards.is_empty() {
+        core.settle_afterwards();
     }
     let took_ns = core.clock.mono_ns() - begin_ns;
     core.stats.commands_processed += 1;

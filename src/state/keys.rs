@@ -15,6 +15,15 @@ pub struct Key<'a> {
     pub hash: Hash,
 }
 
+/// What a read leaves to be done when the command is over: while it holds a value nothing else
+/// may change.
+pub enum Afterwards {
+    /// A key was found past its time and is to be removed.
+    Expired(usize, Box<[u8]>),
+    /// A key was not found and somebody wants to know.
+    Missed(usize, Box<[u8]>),
+}
+
 impl Core {
     /// Hashes a key.
     #[must_use]
@@ -31,12 +40,12 @@ impl Core {
         let Some(entry) = entry else {
             self.stats.keyspace_misses += 1;
             if self.settings.notify_keyspace_events.0 & class::KEY_MISS != 0 {
-                self.notify(class::KEY_MISS, "keymiss", db, key.bytes);
+                self.afterwards.push(Afterwards::Missed(db, key.bytes.into()));
             }
             return None;
         };
         if entry.expire_at().is_some_and(|at| at <= self.now.unix_ms) {
-            self.lazily_expired.push((db, key.bytes.into()));
+            self.afterwards.push(Afterwards::Expired(db, key.bytes.into()));
             self.stats.keyspace_misses += 1;
             return None;
         }
@@ -90,12 +99,16 @@ impl Core {
         self.notify(class::EXPIRED, "expired", db, key);
     }
 
-    /// Removes what reads found past its time.
-    #[inline]
-    pub fn settle_lazily_expired(&mut self) {
-        while let Some((db, bytes)) = self.lazily_expired.pop() {
-            let key = self.key(&bytes);
-            self.expire_if_due(db, key);
+    /// Does what reads left to be done when the command is over.
+    pub fn settle_afterwards(&mut self) {
+        while let Some(left) = self.afterwards.pop() {
+            match left {
+                Afterwards::Expired(db, bytes) => {
+                    let key = self.key(&bytes);
+                    self.expire_if_due(db, key);
+                }
+                Afterwards::Missed(db, bytes) => self.notify(class::KEY_MISS, "keymiss", db, &bytes),
+            }
         }
     }
 

@@ -64,8 +64,8 @@ pub struct Core {
     pub no_touch: bool,
     /// Changes to the data since start.
     pub dirty: u64,
-    /// Keys found expired by a read, removed when the command is done.
-    pub lazily_expired: Vec<(usize, Box<[u8]>)>,
+    /// What reads left to be done when the command is over.
+    pub afterwards: Vec<keys::Afterwards>,
     /// What the executor is to do.
     pub actions: Vec<Action>,
     /// CLIENT PAUSE.
@@ -143,7 +143,7 @@ impl Core {
             access: Access { now_ms: now.unix_ms, lfu: false, lfu_log_factor: 10, lfu_decay_minutes: 1 },
             no_touch: false,
             dirty: 0,
-            lazily_expired: Vec::new(),
+            afterwards: Vec::new(),
             actions: Vec::new(),
             pause: None,
             current: None,
