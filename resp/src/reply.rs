@@ -81,16 +81,16 @@ pub fn skip(input: &[u8]) -> Result<Option<usize>, ReplyError> {
         match kind {
             b'+' | b'-' | b':' | b',' | b'#' | b'(' | b'_' => {}
             b'$' | b'!' | b'=' => {
-                if let Some(len) = length(line)? {
+                if let Some(len) = length(kind, line)? {
                     if input.len() < at + len + 2 {
                         return Ok(None);
                     }
                     at += len + 2;
                 }
             }
-            b'*' | b'~' | b'>' => left += length(line)?.unwrap_or(0) as u64,
-            b'%' => left += 2 * length(line)?.unwrap_or(0) as u64,
-            b'|' => left += 1 + 2 * length(line)?.unwrap_or(0) as u64,
+            b'*' | b'~' | b'>' => left += length(kind, line)?.unwrap_or(0) as u64,
+            b'%' => left += 2 * length(kind, line)?.unwrap_or(0) as u64,
+            b'|' => left += 1 + 2 * length(kind, line)?.unwrap_or(0) as u64,
             other => return Err(ReplyError::UnknownType(other)),
         }
     }
@@ -114,9 +114,10 @@ fn line<'a>(input: &'a [u8], at: &mut usize) -> Result<Option<(u8, &'a [u8])>, R
     }
 }
 
-fn length(line: &[u8]) -> Result<Option<usize>, ReplyError> {
+/// A length; only strings and arrays have the null of RESP2.
+fn length(kind: u8, line: &[u8]) -> Result<Option<usize>, ReplyError> {
     match parse_i64(line) {
-        Some(-1) => Ok(None),
+        Some(-1) if matches!(kind, b'$' | b'*') => Ok(None),
         Some(len) if (0..=i64::from(u32::MAX)).contains(&len) => Ok(Some(len as usize)),
         _ => Err(ReplyError::InvalidLength),
     }
@@ -143,7 +144,7 @@ fn value(input: &[u8], at: &mut usize, depth: usize) -> Result<Option<Value>, Re
         b'_' => Value::Null,
         b'(' => Value::BigNumber(text.to_vec()),
         b'$' | b'!' | b'=' => {
-            let Some(len) = length(text)? else { return Ok(Some(Value::Null)) };
+            let Some(len) = length(kind, text)? else { return Ok(Some(Value::Null)) };
             let Some(body) = input.get(*at..*at + len) else { return Ok(None) };
             match input.get(*at + len..*at + len + 2) {
                 None => return Ok(None),
@@ -158,7 +159,7 @@ fn value(input: &[u8], at: &mut usize, depth: usize) -> Result<Option<Value>, Re
             }
         }
         b'*' | b'~' | b'>' => {
-            let Some(len) = length(text)? else { return Ok(Some(Value::Null)) };
+            let Some(len) = length(kind, text)? else { return Ok(Some(Value::Null)) };
             let Some(items) = values(input, at, len, depth)? else { return Ok(None) };
             match kind {
                 b'*' => Value::Array(items),
@@ -167,7 +168,7 @@ fn value(input: &[u8], at: &mut usize, depth: usize) -> Result<Option<Value>, Re
             }
         }
         b'%' | b'|' => {
-            let Some(len) = length(text)? else { return Ok(Some(Value::Null)) };
+            let Some(len) = length(kind, text)? else { return Ok(Some(Value::Null)) };
             let Some(items) = values(input, at, len * 2, depth)? else { return Ok(None) };
             let mut pairs = Vec::with_capacity(len.min(items.len()));
             let mut items = items.into_iter();

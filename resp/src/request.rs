@@ -371,7 +371,7 @@ fn is_space(byte: u8) -> bool {
 
 /// Splits a line into words as the inline protocol and configuration files quote them: double
 /// quotes with `\xHH`, `\n`, `\r`, `\t`, `\b`, `\a` and escaped characters, single quotes with
-/// `\'` alone. `None` if a quote is left open or text follows a closing quote at once.
+/// `\'` alone; quoted and bare pieces may be mixed in one word. `None` if a quote is left open.
 #[must_use]
 pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
@@ -389,14 +389,8 @@ pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
             match line.get(at) {
                 None | Some(0) => break,
                 Some(&b) if is_space(b) => break,
-                Some(b'"') => {
-                    at = double_quoted(line, at + 1, &mut word)?;
-                    break;
-                }
-                Some(b'\'') => {
-                    at = single_quoted(line, at + 1, &mut word)?;
-                    break;
-                }
+                Some(b'"') => at = double_quoted(line, at + 1, &mut word)?,
+                Some(b'\'') => at = single_quoted(line, at + 1, &mut word)?,
                 Some(&b) => {
                     word.push(b);
                     at += 1;
@@ -407,11 +401,11 @@ pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
 }
 
-/// Reads up to the closing quote and returns the offset behind it; a closing quote ends the word.
+/// Reads up to the closing quote and returns the offset behind it; the word may go on there.
 fn double_quoted(line: &[u8], mut at: usize, word: &mut Vec<u8>) -> Option<usize> {
     loop {
         match *line.get(at)? {
-            b'"' => return ends_word(line, at + 1),
+            b'"' => return Some(at + 1),
             b'\\' => match *line.get(at + 1)? {
                 b'x' if hex(line, at + 2).is_some() => {
                     word.push(hex(line, at + 2)?);
@@ -440,7 +434,7 @@ fn double_quoted(line: &[u8], mut at: usize, word: &mut Vec<u8>) -> Option<usize
 fn single_quoted(line: &[u8], mut at: usize, word: &mut Vec<u8>) -> Option<usize> {
     loop {
         match *line.get(at)? {
-            b'\'' => return ends_word(line, at + 1),
+            b'\'' => return Some(at + 1),
             b'\\' if line.get(at + 1) == Some(&b'\'') => {
                 word.push(b'\'');
                 at += 2;
@@ -450,14 +444,6 @@ fn single_quoted(line: &[u8], mut at: usize, word: &mut Vec<u8>) -> Option<usize
                 at += 1;
             }
         }
-    }
-}
-
-fn ends_word(line: &[u8], at: usize) -> Option<usize> {
-    match line.get(at) {
-        None | Some(0) => Some(at),
-        Some(&b) if is_space(b) => Some(at),
-        Some(_) => None,
     }
 }
 

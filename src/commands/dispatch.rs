@@ -140,15 +140,13 @@ fn admit(core: &mut Core, connection: &mut Connection, id: Option<CommandId>, ar
     if core.settings.maxmemory.0 > 0 {
         room_for(core, session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union), command)?;
     }
-    if session.transaction.is_some() && !runs_inside_transaction(command) {
+    if session.transaction.is_some() {
         if command.is(flags::NO_MULTI) {
-            return Err(match command.name {
-                "multi" => fail("ERR MULTI calls can not be nested"),
-                "watch" => fail("ERR WATCH inside MULTI is not allowed"),
-                _ => fail("ERR Command not allowed inside a transaction"),
-            });
+            return Err(Fail::new(format!("ERR Command '{}' not allowed inside a transaction", command.name)));
         }
-        return Ok(Admitted::Queue(id));
+        if !runs_inside_transaction(command) {
+            return Ok(Admitted::Queue(id));
+        }
     }
     Ok(Admitted::Run(id))
 }
@@ -190,7 +188,7 @@ fn allowed_to_subscribers(command: &Command) -> bool {
 }
 
 fn runs_inside_transaction(command: &Command) -> bool {
-    matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+    matches!(command.name, "exec" | "discard" | "quit" | "reset")
 }
 
 /// Evicts before a command that may need memory, and refuses it where there is none.

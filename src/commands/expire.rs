@@ -136,7 +136,7 @@ fn set_expiry(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcom
         return Ok(());
     }
     if at_ms <= cx.core.now.unix_ms {
-        cx.core.delete(db, key);
+        cx.core.delete_as_expired(db, key);
     } else {
         cx.core.keyspace.db_mut(db).set_expire(key.bytes, key.hash, Some(at_ms));
         cx.core.changed(db, key);

@@ -255,10 +255,7 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
     let expire = match at_ms {
         Some(at_ms) if at_ms <= cx.core.now.unix_ms => {
             // A time in the past: the key is gone at once.
-            if cx.core.keyspace.db_mut(db).remove(key.bytes, key.hash) {
-                cx.core.changed(db, key);
-                cx.core.notify(class::GENERIC, "del", db, key.bytes);
-            }
+            cx.core.delete_as_expired(db, key);
             if !options.get {
                 cx.out.ok();
             }
@@ -344,9 +341,7 @@ fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     };
     match at_ms {
-        Some(at_ms) if at_ms <= cx.core.now.unix_ms => {
-            cx.core.delete(db, key);
-        }
+        Some(at_ms) if at_ms <= cx.core.now.unix_ms => cx.core.delete_as_expired(db, key),
         Some(at_ms) => {
             cx.core.keyspace.db_mut(db).set_expire(key.bytes, key.hash, Some(at_ms));
             cx.core.changed(db, key);
@@ -414,7 +409,7 @@ fn msetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn msetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let count = parse_i64(args.get(1))
         .filter(|count| (1..=i64::from(i32::MAX)).contains(count))
-        .ok_or(fail::fail("ERR invalid numkeys value"))? as usize;
+        .ok_or(fail::fail("ERR invalid numkeys value or out of range"))? as usize;
     let options_at = 2 + count * 2;
     if options_at > args.len() {
         return Err(fail::fail("ERR wrong number of key-value pairs"));
@@ -430,12 +425,7 @@ fn msetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if fits {
         let indexes = (2..options_at).step_by(2);
         match at_ms {
-            Some(at_ms) if at_ms <= cx.core.now.unix_ms => {
-                for index in indexes {
-                    let key = cx.key(args, index);
-                    cx.core.delete(cx.session.db, key);
-                }
-            }
+            // A time in the past stores them all the same: they expire at once.
             Some(at_ms) => set_many(cx, args, indexes, Expire::At(at_ms)),
             None => set_many(cx, args, indexes, if options.keep_ttl { Expire::Keep } else { Expire::Clear }),
         }

@@ -31,9 +31,6 @@ pub(super) static COMMANDS: &[Command] = &[
 
 
 fn multi(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    if cx.session.transaction.is_some() {
-        return Err(fail("ERR MULTI calls can not be nested"));
-    }
     cx.session.transaction = Some(Box::<Transaction>::default());
     cx.out.ok();
     Ok(())

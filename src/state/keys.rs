@@ -130,6 +130,14 @@ impl Core {
         self.touch_watched(db, key.bytes);
     }
 
+    /// Deletes a key that was given a time in the past: a deletion to the outside, an expiry in the
+    /// statistics.
+    pub fn delete_as_expired(&mut self, db: usize, key: Key<'_>) {
+        if self.delete(db, key) {
+            self.stats.expired_keys += 1;
+        }
+    }
+
     /// Deletes a live key, with its event. True if it was there.
     pub fn delete(&mut self, db: usize, key: Key<'_>) -> bool {
         if self.expire_if_due(db, key) || !self.keyspace.db_mut(db).remove(key.bytes, key.hash) {
