@@ -194,9 +194,4 @@ impl Conns {
             self.closing -= 1;
         }
     }
-
-    /// Slots ever used.
-    pub(crate) fn slot_count(&self) -> u32 {
-        self.slots.len() as u32
-    }
 }

@@ -46,12 +46,14 @@ impl Outbox {
 
     pub(crate) fn push(&mut self, mut buf: TxBuf, pool: &mut Pool) {
         self.len += buf.len();
-        if self.queue.len() > self.pinned && !buf.has_shared() && buf.len() <= COALESCE_MAX_BYTES {
-            if let Some(last) = self.queue.back_mut() {
-                last.append(&mut buf);
-                pool.return_tx(buf);
-                return;
-            }
+        if self.queue.len() > self.pinned
+            && !buf.has_shared()
+            && buf.len() <= COALESCE_MAX_BYTES
+            && let Some(last) = self.queue.back_mut()
+        {
+            last.append(&mut buf);
+            pool.return_tx(buf);
+            return;
         }
         self.queue.push_back(buf);
     }

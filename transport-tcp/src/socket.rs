@@ -95,6 +95,12 @@ impl Listener {
         SockRef::from(&self.fd).set_nonblocking(true)
     }
 
+    /// Stops listening at once, whoever still holds the socket.
+    pub(crate) fn shutdown(&self) {
+        // Refused only by a socket that does not listen any more.
+        let _ = SockRef::from(&self.fd).shutdown(std::net::Shutdown::Both);
+    }
+
     /// The path of a unix listener as text, for [`Peer::Unix`].
     pub(crate) fn path_text(&self) -> Option<String> {
         self.path.as_ref().map(|(path, ..)| path.display().to_string())

@@ -16,7 +16,9 @@ impl Engine {
     pub(crate) fn close(&mut self, id: ConnId, how: Close) {
         let Some(conn) = self.conns.find_mut(id) else { return };
         let index = id.index;
-        conn.inbox.release(&mut self.pool);
+        if let (Some(buffer), Some(ring)) = (conn.inbox.release(&mut self.pool), &mut self.ring) {
+            ring.give_buffer(buffer);
+        }
         let nothing_to_do = conn.broken || (conn.outbox.is_empty() && conn.receive_over);
         if how == Close::Abort || nothing_to_do {
             self.conns.retire(index, State::Dying);
@@ -67,6 +69,7 @@ impl Engine {
         }
         self.update_interest(index);
         self.leave_direct(index);
+        self.cancel_all(index);
         self.bury(index);
     }
 

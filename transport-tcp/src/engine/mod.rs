@@ -11,11 +11,12 @@
 
 mod accept;
 mod close;
+mod completions;
 mod receive;
 mod send;
 
 use std::collections::VecDeque;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,14 +25,17 @@ use tercel_transport::{ConnId, Event, Stats, TxBuf};
 use crate::conns::Conns;
 use crate::epoll::{self, Epoll};
 use crate::pool::Pool;
+use crate::uring::{self, Ring};
 use crate::wake::Bell;
-use crate::{Error, TcpOptions};
+use crate::{Backend, Error, TcpOptions};
 
 pub(crate) use accept::ListenSlot;
 
 /// Directly read connections up to this number are simply tried one by one while spinning: a call
 /// each is cheaper than asking epoll first.
 const SPIN_DIRECT_MAX: usize = 8;
+/// Active connections up to this number are read directly even where there is a ring.
+const DIRECT_MAX: usize = 8;
 /// While they are, epoll (for listeners and everything else) is asked every so many polls.
 const SPIN_EPOLL_EVERY: u64 = 32;
 
@@ -41,6 +45,7 @@ pub(crate) mod kind {
     pub(crate) const LISTENER: u64 = 1;
     pub(crate) const BELL: u64 = 2;
     pub(crate) const WATCH: u64 = 3;
+    pub(crate) const RING: u64 = 4;
 }
 
 /// Builds a token.
@@ -67,6 +72,10 @@ pub(crate) struct Engine {
     pub(crate) conns: Conns,
     pub(crate) pool: Pool,
     pub(crate) epoll: Epoll,
+    /// `None` where io_uring is not wanted or not usable.
+    pub(crate) ring: Option<Ring>,
+    /// Why there is no ring, if one was wanted.
+    pub(crate) ring_refused: Option<String>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) listeners: Vec<Option<ListenSlot>>,
     pub(crate) watched: Vec<RawFd>,
@@ -77,6 +86,24 @@ pub(crate) struct Engine {
     dirty: Vec<u32>,
     /// Connections in mode `Direct`.
     direct: Vec<u32>,
+    /// Connections whose unconsumed bytes lie in a ring buffer.
+    leased: Vec<u32>,
+    /// Connections whose receive found no free buffer.
+    starved: Vec<u32>,
+    /// Watched descriptors, and the bell, whose poll has reported.
+    rearm_watch: Vec<u32>,
+    rearm_bell: bool,
+    /// The ring's own descriptor is in the epoll set.
+    ring_in_epoll: bool,
+    /// How many active connections count as few, and are read directly despite the ring.
+    pub(crate) direct_max: usize,
+    /// Few connections are active.
+    few: bool,
+    /// The current window of receives: its number, its length so far, and how many connections
+    /// took part.
+    window: u32,
+    window_receives: u32,
+    window_conns: usize,
     /// Connections that drain, soonest deadline first.
     leaving: VecDeque<Leaving>,
     /// When listeners that ran out of descriptors are tried again.
@@ -93,6 +120,16 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(options: TcpOptions) -> Result<Self, Error> {
+        let (ring, ring_refused) = match options.backend {
+            Backend::Epoll => (None, None),
+            Backend::Auto | Backend::IoUring => {
+                match Ring::new(options.receive_buffers, options.receive_buffer_bytes) {
+                    Ok(ring) => (Some(ring), None),
+                    Err(reason) if options.backend == Backend::IoUring => return Err(Error::IoUring { reason }),
+                    Err(reason) => (None, Some(reason)),
+                }
+            }
+        };
         let epoll = Epoll::new().map_err(|source| Error::Setup { what: "an epoll descriptor", source })?;
         let bell = Bell::new().map_err(|source| Error::Setup { what: "an eventfd", source })?;
         epoll
@@ -103,6 +140,9 @@ impl Engine {
             pool: Pool::new(options.receive_buffer_bytes),
             options,
             epoll,
+            rearm_bell: ring.is_some(),
+            ring,
+            ring_refused,
             bell: Arc::new(bell),
             listeners: Vec::new(),
             watched: Vec::new(),
@@ -110,6 +150,15 @@ impl Engine {
             pending: Vec::new(),
             dirty: Vec::new(),
             direct: Vec::new(),
+            leased: Vec::new(),
+            starved: Vec::new(),
+            rearm_watch: Vec::new(),
+            ring_in_epoll: false,
+            direct_max: DIRECT_MAX,
+            few: true,
+            window: 1,
+            window_receives: 0,
+            window_conns: 0,
             leaving: VecDeque::new(),
             accept_again: None,
             polls: 0,
@@ -129,6 +178,9 @@ impl Engine {
             self.answer_bell(events);
         }
         self.meet_deadlines();
+        if self.ring.is_some() {
+            self.poll_ring(events);
+        }
         self.poll_direct(events);
         // What was found on the way (a send that failed, say) belongs to this poll too.
         events.append(&mut self.pending);
@@ -141,9 +193,12 @@ impl Engine {
             self.take_reports(events);
             return;
         }
+        if self.ring.is_some() && self.direct.is_empty() {
+            return;
+        }
         if self.spinning {
             let few = (1..=SPIN_DIRECT_MAX).contains(&self.direct.len());
-            if few && !self.polls.is_multiple_of(SPIN_EPOLL_EVERY) {
+            if few && (self.ring.is_some() || !self.polls.is_multiple_of(SPIN_EPOLL_EVERY)) {
                 self.try_direct(events);
                 return;
             }
@@ -186,6 +241,7 @@ impl Engine {
                 kind::LISTENER => self.accept_ready(index, events),
                 kind::BELL => self.answer_bell(events),
                 kind::WATCH => self.wake(events),
+                // The ring: looked at by every poll anyway.
                 _ => {}
             }
         }
@@ -222,8 +278,45 @@ impl Engine {
             return;
         }
         let timeout = self.sooner(timeout);
+        if self.ring.is_some() && self.park_ring(timeout) {
+            return;
+        }
         self.ask_epoll(timeout);
         self.asked = true;
+    }
+
+    /// Sleeps in the ring; false if epoll must be slept in instead, because connections are read
+    /// directly. It then watches the ring, too.
+    fn park_ring(&mut self, timeout: Option<Duration>) -> bool {
+        let Some(ring) = &mut self.ring else { return false };
+        // Whatever waits to be armed again would not end the sleep.
+        if !ring.arrived.is_empty() || !self.starved.is_empty() || !self.rearm_watch.is_empty() || self.rearm_bell {
+            return true;
+        }
+        if self.direct.is_empty() {
+            if self.ring_in_epoll {
+                self.ring_in_epoll = false;
+                self.epoll.remove(ring.raw_fd());
+            }
+            ring.reap();
+            if ring.arrived.is_empty() {
+                ring.wait(timeout);
+            }
+            return true;
+        }
+        if ring.has_queued() {
+            ring.submit();
+        }
+        ring.reap();
+        if !ring.arrived.is_empty() || ring.wants_entry() {
+            return true;
+        }
+        if !self.ring_in_epoll {
+            self.ring_in_epoll = self.epoll.add(ring.raw_fd(), epoll::IN, token(kind::RING, 0)).is_ok();
+            // A set that cannot take the ring must not be slept in for long.
+            return !self.ring_in_epoll;
+        }
+        false
     }
 
     /// The time to sleep, cut short by the transport's own deadlines.
@@ -247,6 +340,12 @@ impl Engine {
             self.accept_again = None;
             self.resume_accept();
         }
+    }
+
+    /// The counters, with the ring's own.
+    pub(crate) fn stats(&self) -> Stats {
+        let entries = self.ring.as_ref().map_or(0, |ring| ring.entries);
+        Stats { kernel_entries: self.stats.kernel_entries + entries, ..self.stats }
     }
 
     pub(crate) fn set_spinning(&mut self, spinning: bool) {
@@ -273,13 +372,23 @@ impl Engine {
     /// Starts everything queued since the last flush.
     pub(crate) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
+        for &index in &dirty {
             if let Some(conn) = self.conns.slot(index)
                 && std::mem::take(&mut conn.dirty)
             {
                 self.start_send(index);
             }
         }
+        if let Some(ring) = &mut self.ring
+            && ring.has_queued()
+        {
+            ring.submit();
+            self.complete_sends();
+            for &index in &dirty {
+                self.mark_blocked(index);
+            }
+        }
+        dirty.clear();
         self.dirty = dirty;
     }
 
@@ -287,8 +396,30 @@ impl Engine {
     pub(crate) fn watch(&mut self, fd: RawFd) {
         self.watched.push(fd);
         let index = (self.watched.len() - 1) as u32;
+        if self.ring.is_some() {
+            self.rearm_watch.push(index);
+            return;
+        }
         // A descriptor that cannot be watched (closed, or a plain file) is the caller's mistake
         // and harms nobody else.
         let _ = self.epoll.add(fd, epoll::IN, token(kind::WATCH, index));
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let Some(mut ring) = self.ring.take() else { return };
+        if ring.quiesce() {
+            for completion in ring.arrived.drain(..) {
+                if completion.kind() == uring::kind::ACCEPT && completion.result >= 0 {
+                    // SAFETY: the kernel made this descriptor for us and nobody else has it.
+                    drop(unsafe { OwnedFd::from_raw_fd(completion.result) });
+                }
+            }
+        } else {
+            // The kernel may still read from or write to what it was lent: better lost than freed.
+            std::mem::forget(std::mem::take(&mut self.conns));
+            std::mem::forget(ring);
+        }
     }
 }

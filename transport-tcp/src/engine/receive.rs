@@ -17,9 +17,13 @@ impl Engine {
     pub(super) fn enter_mode(&mut self, index: u32, mode: Mode) {
         let Some(conn) = self.conns.slot(index) else { return };
         conn.mode = mode;
-        if conn.direct_at == u32::MAX {
-            conn.direct_at = self.direct.len() as u32;
-            self.direct.push(index);
+        match mode {
+            Mode::Direct if conn.direct_at == u32::MAX => {
+                conn.direct_at = self.direct.len() as u32;
+                self.direct.push(index);
+            }
+            Mode::Direct => {}
+            Mode::Ring => self.leave_direct(index),
         }
         self.update_interest(index);
     }
@@ -39,17 +43,28 @@ impl Engine {
         }
     }
 
-    /// Makes epoll watch a connection for exactly what is wanted of it now. A connection that is
-    /// wanted for nothing leaves the set, because epoll reports a hangup even to those who did not
-    /// ask, again and again.
+    /// Makes epoll watch a connection for exactly what is wanted of it now, and the ring receive
+    /// for it or not. A connection that is wanted for nothing leaves the epoll set, because epoll
+    /// reports a hangup even to those who did not ask, again and again.
+    ///
+    /// Between the two ways of receiving lies the end of the ring's operation: only when its last
+    /// completion has been handled may a direct call read, or bytes would overtake each other.
     pub(super) fn update_interest(&mut self, index: u32) {
         let Some(conn) = self.conns.slot(index) else { return };
         let alive = matches!(conn.state, State::Live | State::Draining);
+        let receives = alive && !conn.paused && !conn.receive_over;
         let mut want = 0;
-        if alive && conn.mode == Mode::Direct && !conn.paused && !conn.receive_over {
+        if receives && conn.mode == Mode::Direct && !conn.receive_armed {
             want |= epoll::IN;
         }
-        if alive && conn.blocked && !conn.send_armed && !conn.outbox.is_empty() {
+        if self.ring.is_some() {
+            let wanted = receives && conn.mode == Mode::Ring;
+            if wanted != conn.receive_armed {
+                self.update_ring_receive(index, wanted);
+            }
+        }
+        let Some(conn) = self.conns.slot(index) else { return };
+        if alive && self.ring.is_none() && conn.blocked && !conn.outbox.is_empty() {
             want |= epoll::OUT;
         }
         if want == conn.interest {
@@ -76,7 +91,11 @@ impl Engine {
     /// Reads once from a directly served connection.
     pub(super) fn receive_direct(&mut self, index: u32, events: &mut Vec<Event>) {
         let Some(conn) = self.conns.slot(index) else { return };
-        if conn.mode != Mode::Direct || conn.paused || conn.receive_over {
+        if conn.mode != Mode::Direct || conn.receive_armed || conn.paused || conn.receive_over {
+            return;
+        }
+        // What the ring brought in this very poll comes first; it is moved with the next.
+        if conn.inbox.lease.is_some() {
             return;
         }
         let unit = self.options.receive_buffer_bytes;
@@ -97,6 +116,7 @@ impl Engine {
             Ok(len) => self.received_bytes(index, len, events),
             Err(error) => {
                 if conn.inbox.is_empty() {
+                    // Direct reading: no ring buffer can be held.
                     conn.inbox.release(&mut self.pool);
                 }
                 if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
@@ -123,13 +143,22 @@ impl Engine {
             }
             return;
         }
+        if conn.state != State::Live {
+            return;
+        }
         let full = conn.inbox.len() >= conn.receive_limit;
+        let flooded = full && conn.mode == Mode::Ring;
         if conn.reported != polls {
             conn.reported = polls;
             events.push(Event::Readable(ConnId { index, generation: conn.generation }));
         }
         if full {
             self.pause(index);
+        }
+        if flooded {
+            self.flood(index);
+        } else if self.ring.is_some() {
+            self.note_activity(index, len);
         }
     }
 
@@ -138,6 +167,7 @@ impl Engine {
         let Some(conn) = self.conns.slot(index) else { return };
         conn.receive_over = true;
         if conn.inbox.is_empty() {
+            // An empty inbox holds no ring buffer: the last consume gave it back.
             conn.inbox.release(&mut self.pool);
         }
         match conn.state {
@@ -192,12 +222,21 @@ impl Engine {
     }
 
     pub(crate) fn received(&self, id: ConnId) -> &[u8] {
-        self.conns.find(id).map_or(&[], |conn| conn.inbox.gathered())
+        let Some(conn) = self.conns.find(id) else { return &[] };
+        match (conn.inbox.lease, &self.ring) {
+            (Some(lease), Some(ring)) => {
+                ring.buffer(lease.id, lease.len as usize).get(conn.inbox.start..).unwrap_or_default()
+            }
+            _ => conn.inbox.gathered(),
+        }
     }
 
     pub(crate) fn consume(&mut self, id: ConnId, len: usize) {
         let Some(conn) = self.conns.find_mut(id) else { return };
-        conn.inbox.consume(len, &mut self.pool);
+        let freed = conn.inbox.consume(len, &mut self.pool);
+        if let (Some(buffer), Some(ring)) = (freed, &mut self.ring) {
+            ring.give_buffer(buffer);
+        }
         if conn.paused {
             self.resume(id.index);
         }

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use tercel_transport::{ConnId, Event};
 
 use super::Engine;
-use crate::conns::State;
+use crate::conns::{Mode, State};
 use crate::outbox::{Next, PIECES_MAX};
 use crate::socket;
 
@@ -14,10 +14,12 @@ use crate::socket;
 const SEND_MAX_BYTES: usize = 1024 * 1024;
 
 impl Engine {
-    /// Sends what is queued for a connection, as far as its socket takes it.
+    /// Sends what is queued for a connection: through the ring if it receives through the ring,
+    /// else by direct calls, as far as its socket takes it.
     pub(super) fn start_send(&mut self, index: u32) {
         let mut budget = SEND_MAX_BYTES;
         loop {
+            let large = self.zero_copy_from(index);
             let Some(conn) = self.conns.slot(index) else { return };
             if conn.send_armed || conn.broken || !matches!(conn.state, State::Live | State::Draining) {
                 return;
@@ -26,14 +28,21 @@ impl Engine {
             if conn.outbox.is_empty() {
                 break;
             }
-            self.stats.kernel_entries += 1;
+            if self.ring.is_some() && conn.mode == Mode::Ring {
+                return self.send_by_ring(index);
+            }
             let result = if let Some(bytes) = conn.outbox.single() {
+                self.stats.kernel_entries += 1;
                 socket::send(fd, bytes)
             } else {
                 let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-                match conn.outbox.next(&mut pieces, 0) {
-                    Next::Pieces(count) => socket::send_vectored(fd, &pieces[..count]),
-                    Next::Nothing | Next::Large { .. } => break,
+                match conn.outbox.next(&mut pieces, large) {
+                    Next::Pieces(count) => {
+                        self.stats.kernel_entries += 1;
+                        socket::send_vectored(fd, &pieces[..count])
+                    }
+                    Next::Large { .. } => return self.send_by_ring(index),
+                    Next::Nothing => break,
                 }
             };
             match result {
@@ -54,11 +63,63 @@ impl Engine {
         self.all_sent(index);
     }
 
-    /// Waits until the socket takes more.
+    /// The size in bytes from which a shared piece travels without a copy; 0 for never.
+    fn zero_copy_from(&mut self, index: u32) -> usize {
+        let offered = self.ring.as_ref().is_some_and(|ring| ring.has_send_zc);
+        let useful = self.conns.slot(index).is_some_and(|conn| !conn.copies_anyway);
+        if offered && useful { self.options.zero_copy_threshold_bytes } else { 0 }
+    }
+
+    /// Hands the next piece to the ring. One operation at a time keeps the order.
+    fn send_by_ring(&mut self, index: u32) {
+        let large = self.zero_copy_from(index);
+        let id = self.id(index);
+        let (Some(conn), Some(ring)) = (self.conns.slot(index), &mut self.ring) else { return };
+        let fd = conn.raw_fd();
+        if let Some(bytes) = conn.outbox.single() {
+            ring.send(fd, index, &bytes[..bytes.len().min(SEND_MAX_BYTES)]);
+        } else {
+            let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+            match conn.outbox.next(&mut pieces, large) {
+                Next::Pieces(count) => {
+                    let (op, place) = ring.ops.take(id);
+                    let header = place.set_pieces(&pieces[..count]);
+                    ring.send_message(fd, op, header);
+                }
+                Next::Large { piece, from } => {
+                    let (op, place) = ring.ops.take(id);
+                    let bytes = (*piece).as_ref().get(from..).unwrap_or_default();
+                    let (address, len) = (bytes.as_ptr(), bytes.len().min(SEND_MAX_BYTES) as u32);
+                    place.hold = Some(piece);
+                    ring.send_zero_copy(fd, op, address, len);
+                }
+                Next::Nothing => return self.all_sent(index),
+            }
+        }
+        conn.outbox.pin();
+        conn.send_armed = true;
+        conn.inflight += 1;
+    }
+
+    /// Waits until the socket takes more: the ring does so for a send of its own, else epoll
+    /// tells.
     fn block(&mut self, index: u32) {
         if let Some(conn) = self.conns.slot(index) {
             conn.blocked = true;
-            self.update_interest(index);
+            if self.ring.is_some() {
+                self.send_by_ring(index);
+            } else {
+                self.update_interest(index);
+            }
+        }
+    }
+
+    /// After a flush: who still has something queued is owed a `Drained`.
+    pub(super) fn mark_blocked(&mut self, index: u32) {
+        if let Some(conn) = self.conns.slot(index)
+            && !conn.outbox.is_empty()
+        {
+            conn.blocked = true;
         }
     }
 
