@@ -16,6 +16,8 @@ mod evict;
 mod expiry;
 mod hash;
 mod keyspace;
+#[cfg(test)]
+mod model_tests;
 mod number;
 mod prefetch;
 mod rng;

@@ -66,6 +66,14 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let byte = (offset / 8) as usize;
     let stored_len = cx.core.peek_to_write(db, key).map_or(0, |entry| entry.value().len());
     let mask = 1u8 << (7 - offset % 8);
+    let same = cx.core.peek(db, key).is_some_and(|entry| {
+        entry.value().with_bytes(|bytes| bytes.get(byte).is_some_and(|stored| (stored & mask != 0) == on))
+    });
+    if same {
+        // Nothing changes: no watcher and no replica needs to hear of it.
+        cx.out.flag(on);
+        return Ok(());
+    }
     let before = write_string(cx, key, stored_len.max(byte + 1), |bytes| {
         let before = bytes[byte] & mask != 0;
         if on {
@@ -97,10 +105,9 @@ struct BitRange {
     in_bits: bool,
 }
 
-fn bit_range(args: &Args<'_>, start_at: usize, end_needed: bool) -> Result<Option<BitRange>, Fail> {
+fn bit_range(args: &Args<'_>, start_at: usize) -> Result<Option<BitRange>, Fail> {
     match args.len().checked_sub(start_at) {
         None | Some(0) => Ok(None),
-        Some(1) if end_needed => Err(SYNTAX),
         Some(count @ 1..=3) => {
             let start = integer(args.get(start_at))?;
             let end = if count >= 2 { Some(integer(args.get(start_at + 1))?) } else { None };
@@ -152,7 +159,7 @@ fn count_ones(bytes: &[u8]) -> u64 {
 }
 
 fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let range = bit_range(args, 2, true)?;
+    let range = bit_range(args, 2)?;
     let key = cx.key(args, 1);
     let count = cx.core.read(cx.session.db, key).map_or(0, |entry| {
         entry.value().with_bytes(|bytes| match &range {
@@ -199,7 +206,7 @@ fn bitpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         bit @ 0..=1 => bit == 1,
         _ => return Err(fail("ERR The bit argument must be 1 or 0.")),
     };
-    let range = bit_range(args, 3, false)?;
+    let range = bit_range(args, 3)?;
     let key = cx.key(args, 1);
     let whole = BitRange { start: 0, end: None, in_bits: false };
     let range = range.unwrap_or(whole);

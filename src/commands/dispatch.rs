@@ -56,7 +56,9 @@ pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandI
         if !current.pushes.buf.is_empty() {
             connection.out.buf.append(&mut current.pushes.buf);
         }
-        session.watch_broken |= std::mem::take(&mut current.watch_broken);
+        for (db, key, missing_now) in current.touched.drain(..) {
+            session.touch_watched(db, &key, missing_now);
+        }
         if let Some(how) = current.closing.take() {
             session.closing = Some(how);
         }

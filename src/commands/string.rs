@@ -412,7 +412,7 @@ fn msetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         .ok_or(fail::fail("ERR invalid numkeys value or out of range"))? as usize;
     let options_at = 2 + count * 2;
     if options_at > args.len() {
-        return Err(fail::fail("ERR wrong number of key-value pairs"));
+        return Err(SYNTAX);
     }
     let options = set_options(args, options_at, Takes::MSetEx)?;
     let at_ms = options.expiry.map(|(index, unit)| expiry_time(cx, args.get(index), unit)).transpose()?;

@@ -313,7 +313,6 @@ impl<T: Front> Executor<T> {
                 continue;
             }
             self.batch.parse_client(session, &mut self.transport, &self.core.keyspace, &bounds);
-            session.net.received_len = self.transport.received(session.conn).len();
         }
         self.ready.drain(..taken);
         let parsed = self.batch.commands.len() as u64;
@@ -351,7 +350,7 @@ impl<T: Front> Executor<T> {
             }
             self.core.enter(key, connection.out.version);
             let finished = self.execute_run(&mut connection, begin_ns, budget_ns, width, &mut executed);
-            self.core.current.as_mut().map(|current| current.key = NO_CLIENT);
+            self.core.leave();
             let has_output = !connection.out.buf.is_empty() || connection.session.closing.is_some();
             let idle_buf = if has_output { None } else { Some(std::mem::take(&mut connection.out.buf)) };
             self.core.clients.put(key, connection);
@@ -435,6 +434,7 @@ impl<T: Front> Executor<T> {
             let more = run.more || unseen > 0;
             self.transport.consume(conn, end);
             let session = &mut connection.session;
+            session.net.received_len = self.transport.received(conn).len();
             session.parse_queued = false;
             if more && session.closing.is_none() {
                 session.parse_queued = true;
@@ -484,7 +484,7 @@ impl<T: Front> Executor<T> {
                     connection.session.paused = true;
                     self.paused.push(key);
                 }
-                self.core.current.as_mut().map(|current| current.key = NO_CLIENT);
+                self.core.leave();
             }
             let released = !connection.session.paused;
             self.core.clients.put(key, connection);

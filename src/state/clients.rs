@@ -30,8 +30,8 @@ pub struct Current {
     pub key: ClientKey,
     /// Messages to itself that its own command caused: they follow the command's reply.
     pub pushes: Reply,
-    /// One of its watched keys changed.
-    pub watch_broken: bool,
+    /// Watched keys that changed: database, key, and whether it is missing now.
+    pub touched: Vec<(usize, Box<[u8]>, bool)>,
     /// Somebody (itself included) wants it closed.
     pub closing: Option<Closing>,
 }
@@ -152,10 +152,17 @@ impl Core {
         }
     }
 
+    /// No client's command runs any more; the buffer for messages to it is kept.
+    pub fn leave(&mut self) {
+        if let Some(current) = self.current.as_mut() {
+            current.key = ClientKey::MAX;
+        }
+    }
+
     /// Makes a client the one whose command runs.
     pub fn enter(&mut self, key: ClientKey, version: Version) {
         let mut pushes = self.current.take().map(|current| current.pushes).unwrap_or_default();
         pushes.version = version;
-        self.current = Some(Current { key, pushes, watch_broken: false, closing: None });
+        self.current = Some(Current { key, pushes, touched: Vec::new(), closing: None });
     }
 }

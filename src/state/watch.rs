@@ -63,16 +63,11 @@ impl Core {
         let missing_now = self.keyspace.db(db).find(key, hash).is_none();
         for client in list.clone() {
             if let Some(current) = self.current.as_mut().filter(|current| current.key == client) {
-                current.watch_broken = true;
+                current.touched.push((db, key.into(), missing_now));
                 continue;
             }
             let Some(connection) = self.clients.get_mut(client) else { continue };
-            let watched = connection.session.watched.iter_mut().find(|watched| watched.db == db && &*watched.key == key);
-            match watched {
-                // It was expired when it was watched; that it is gone now changes nothing.
-                Some(watched) if watched.expired && missing_now => watched.expired = false,
-                _ => connection.session.watch_broken = true,
-            }
+            connection.session.touch_watched(db, key, missing_now);
         }
     }
 
@@ -81,13 +76,28 @@ impl Core {
     pub fn touch_watched_db(&mut self, db: usize, other: Option<usize>) {
         let names: Vec<Box<[u8]>> =
             self.watches.by_key.keys().filter(|(watched_db, _)| *watched_db == db).map(|(_, key)| key.clone()).collect();
+        let now_ms = self.now.unix_ms;
         for key in names {
             let hash = self.keyspace.hash(&key);
-            let here = self.keyspace.db(db).find(&key, hash).is_some();
-            let there = other.is_some_and(|other| self.keyspace.db(other).find(&key, hash).is_some());
-            if here || there {
+            // A key past its time counts as missing, on either side.
+            let lives = |db: usize| {
+                self.keyspace.db(db).find(&key, hash).is_some_and(|entry| entry.expire_at().is_none_or(|at_ms| at_ms > now_ms))
+            };
+            if lives(db) || other.is_some_and(lives) {
                 self.touch_watched(db, &key);
             }
+        }
+    }
+}
+
+impl Session {
+    /// A watched key changed; `missing_now` says that it is gone.
+    pub fn touch_watched(&mut self, db: usize, key: &[u8], missing_now: bool) {
+        match self.watched.iter_mut().find(|watched| watched.db == db && &*watched.key == key) {
+            // It was expired when it was watched; that it is gone now changes nothing.
+            Some(watched) if watched.expired && missing_now => watched.expired = false,
+            Some(_) => self.watch_broken = true,
+            None => {}
         }
     }
 }

@@ -46,6 +46,7 @@ impl EntryBox {
         EntryRef::new(self.raw)
     }
 
+    #[cfg(test)]
     pub(crate) fn as_mut(&mut self) -> EntryMut<'_> {
         EntryMut { raw: self.raw, borrows: PhantomData }
     }

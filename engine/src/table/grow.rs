@@ -11,7 +11,7 @@ pub(super) const DEPTH_MAX: u32 = 28;
 const _: () = assert!(DEPTH_MAX < PATH_BITS && DEPTH_MAX < 32);
 
 /// A new half of a split segment is made for this load, if its entries fit so.
-const LOAD_SPLIT_PERCENT: usize = 88;
+const LOAD_SPLIT_PERCENT: usize = 94;
 /// A segment whose window is full below this load holds colliding hashes; growing it would not help.
 const LOAD_GROW_PERCENT_MIN: usize = 50;
 /// Below this load a segment is made smaller, to the load after.

@@ -195,10 +195,6 @@ impl Table {
         self.len
     }
 
-    pub(crate) fn hasher(&self) -> &KeyHasher {
-        &self.hasher
-    }
-
     /// Bytes of buckets, directories and roots.
     pub(crate) fn bytes(&self) -> usize {
         self.buckets * size_of::<bucket::Bucket>() + self.directory_bytes

@@ -13,7 +13,7 @@ use crate::entry::EntryPtr;
 /// A segment with this many buckets splits instead of growing.
 pub(crate) const BUCKETS_SPLIT: usize = 64;
 /// An entry lives at most this many buckets, minus one, after its home.
-pub(crate) const WINDOW: usize = 6;
+pub(crate) const WINDOW: usize = 12;
 /// No more buckets fit the directory's word.
 const BUCKETS_MAX: usize = 1 << 16;
 
@@ -60,7 +60,8 @@ impl Segment {
 
     /// Allocates an empty segment. `depth` is at most 31, `buckets` from 1 to 65536.
     pub(crate) fn new(buckets: usize, depth: u32, wide: bool) -> Self {
-        debug_assert!((1..=BUCKETS_MAX).contains(&buckets) && depth < 32);
+        // More than half a million colliding hashes would be needed; a wrong word would be far worse.
+        assert!((1..=BUCKETS_MAX).contains(&buckets) && depth < 32);
         let layout = Self::layout(buckets);
         // SAFETY: the layout is not empty; all zeros is an empty bucket.
         let pointer = unsafe { alloc::alloc_zeroed(layout) };
@@ -129,10 +130,6 @@ impl Segment {
 
     pub(crate) fn with_wide(self) -> Self {
         Segment(self.0 | Self::WIDE)
-    }
-
-    pub(crate) fn bytes(self) -> usize {
-        self.buckets() * size_of::<Bucket>()
     }
 
     /// Over how many buckets, from its home on, an entry may live.
