@@ -11,6 +11,9 @@
 //! the transport afterwards; a connection's identity belongs to the transport until the executor
 //! closes it, which is the only way it ends. No event arrives for a connection after `close`.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod memory;
 mod txbuf;
 
 pub use txbuf::{Part, SharedBytes, TxBuf};
@@ -171,7 +174,8 @@ pub trait Transport {
 
     /// How many unconsumed bytes may pile up before the transport stops reading from the peer
     /// (back-pressure). Reading goes on once less than that is left. May be overshot by one
-    /// receive buffer. The default is [`RECEIVE_LIMIT_DEFAULT`].
+    /// receive buffer; the first time a connection floods, by what had already arrived for it (in
+    /// io_uring the receive buffers lent to the kernel, half a mebibyte at the start). The default is [`RECEIVE_LIMIT_DEFAULT`].
     fn set_receive_limit(&mut self, conn: ConnId, bytes: usize);
 
     /// An empty buffer with some capacity, from the transport's pool.

@@ -138,23 +138,37 @@ impl TxBuf {
         !self.shared.is_empty()
     }
 
-    /// The pieces in order; no piece is empty.
+    /// The pieces in order; no piece is empty. Allocates nothing.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
-        let mut plain_from = 0;
-        let mut pieces = Vec::with_capacity(self.shared.len() * 2 + 1);
-        for (at, piece) in &self.shared {
-            if plain_from < *at {
-                pieces.push(Part::Plain(&self.bytes[plain_from..*at]));
+        Parts { buf: self, plain_from: 0, next_shared: 0 }
+    }
+}
+
+/// Walks a [`TxBuf`]: the plain bytes before the next splice point, then the piece spliced in.
+struct Parts<'a> {
+    buf: &'a TxBuf,
+    plain_from: usize,
+    next_shared: usize,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
+        loop {
+            let spliced = self.buf.shared.get(self.next_shared);
+            let plain_to = spliced.map_or(self.buf.bytes.len(), |(at, _)| *at);
+            let plain = self.buf.bytes.get(self.plain_from..plain_to).unwrap_or_default();
+            if !plain.is_empty() {
+                self.plain_from = plain_to;
+                return Some(Part::Plain(plain));
             }
-            plain_from = *at;
+            let (_, piece) = spliced?;
+            self.next_shared += 1;
             if !(**piece).as_ref().is_empty() {
-                pieces.push(Part::Shared(piece));
+                return Some(Part::Shared(piece));
             }
         }
-        if plain_from < self.bytes.len() {
-            pieces.push(Part::Plain(&self.bytes[plain_from..]));
-        }
-        pieces.into_iter()
     }
 }
 
@@ -205,6 +219,18 @@ mod tests {
         buf.append(&mut tail);
         assert_eq!(flat(&buf), b"<<abc--==dxYY");
         assert!(tail.is_empty());
+    }
+
+    #[test]
+    fn empty_pieces_are_not_parts() {
+        let mut buf = TxBuf::new();
+        buf.push_shared(Rc::new(Vec::new()));
+        assert_eq!(buf.parts().count(), 0);
+        buf.extend_from_slice(b"ab");
+        buf.push_shared(Rc::new(Vec::new()));
+        buf.extend_from_slice(b"cd");
+        assert_eq!(flat(&buf), b"abcd");
+        assert_eq!(buf.len(), 4);
     }
 
     #[test]
