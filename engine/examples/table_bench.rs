@@ -194,7 +194,11 @@ fn memory(keys: u64, value_len: usize) {
         }
     }
     let stats = keyspace.db(0).table_stats();
-    println!("load {:.3}, displaced {:.3}", stats.entries as f64 / stats.slots as f64, stats.displaced as f64 / stats.entries as f64);
+    println!(
+        "load {:.3}, displaced {:.3}",
+        stats.entries as f64 / stats.slots as f64,
+        stats.displaced as f64 / stats.entries as f64
+    );
     println!("{stats:?}");
     black_box(&keyspace);
 }

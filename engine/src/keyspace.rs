@@ -9,7 +9,7 @@ use crate::evict::{self, Policy, Pool};
 use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
 use crate::rng::Rng;
-use crate::table::DeadTable;
+use crate::table::{Drain, Table};
 
 /// What a [`Keyspace`] is made from.
 pub struct KeyspaceConfig {
@@ -34,7 +34,8 @@ pub struct Keyspace {
 
 /// What a flush left to be freed.
 struct Debris {
-    table: DeadTable,
+    table: Table,
+    drain: Drain,
     timers: Timers,
 }
 
@@ -91,11 +92,11 @@ impl Keyspace {
 
     /// Empties a database; returns how many keys it had. They are freed by [`Keyspace::reclaim`], later.
     pub fn flush(&mut self, db: usize) -> usize {
-        let table = self.dbs[db].table.detach();
+        let table = std::mem::take(&mut self.dbs[db].table);
         let timers = std::mem::take(&mut self.dbs[db].timers);
         let entries = table.len();
         self.debris_entries += entries;
-        self.debris.push_back(Debris { table, timers });
+        self.debris.push_back(Debris { table, drain: Drain::default(), timers });
         entries
     }
 
@@ -111,11 +112,11 @@ impl Keyspace {
                 left -= timers;
                 continue;
             }
-            let drained = debris.table.reclaim(left);
+            let drained = debris.table.drain(&mut debris.drain, left);
             self.debris_entries -= drained.entries;
             self.reclaimed += drained.entries as u64;
             left = left.saturating_sub(drained.steps);
-            if !drained.more {
+            if !drained.left {
                 self.debris.pop_front();
             }
         }
@@ -162,9 +163,8 @@ impl Keyspace {
             due.iter().for_each(|&(_, hash)| db.prefetch_bucket(hash));
             due.iter().for_each(|&(_, hash)| db.prefetch_entry(hash));
             for &(at, hash) in due {
-                match db.find_due(at, hash) {
-                    Some(slot) => {
-                        let entry = db.extract(hash, slot);
+                match db.find_due(at, hash).and_then(|slot| db.extract(hash, slot)) {
+                    Some(entry) => {
                         on_remove(index, entry.as_ref().key());
                         removed += 1;
                     }
@@ -189,7 +189,7 @@ impl Keyspace {
     ) -> bool {
         let victim = evict::choose(&self.dbs, &mut self.rng, &mut self.pool, policy, samples, access);
         let Some((index, hash, slot)) = victim else { return false };
-        let entry = self.dbs[index].extract(hash, slot);
+        let Some(entry) = self.dbs[index].extract(hash, slot) else { return false };
         on_remove(index, entry.as_ref().key());
         true
     }
@@ -233,7 +233,7 @@ impl Keyspace {
     /// Bytes of memory for everything but keys and values: tables, directories, deadlines.
     pub fn overhead_bytes(&self) -> usize {
         let live: usize = self.dbs.iter().map(Db::overhead_bytes).sum();
-        let dead: usize = self.debris.iter().map(|debris| debris.timers.bytes()).sum();
+        let dead: usize = self.debris.iter().map(|debris| debris.table.bytes() + debris.timers.bytes()).sum();
         live + dead
     }
 }

@@ -138,7 +138,10 @@ impl Pair {
             Op::Touch { db, key } => {
                 let (key, hash) = self.hashed(key);
                 let entry = self.keyspace.db_mut(db).touch(&key, hash, &access(START_MS, true));
-                assert_eq!(entry.map(|entry| entry.value().to_vec()), self.model[db].get(&key).map(|i| i.value.clone()));
+                assert_eq!(
+                    entry.map(|entry| entry.value().to_vec()),
+                    self.model[db].get(&key).map(|i| i.value.clone())
+                );
             }
             Op::SetExpire { db, key, at } => {
                 let (key, hash) = self.hashed(key);
@@ -258,10 +261,8 @@ impl Pair {
                 }
             }
             assert_eq!(scanned, all, "an undisturbed scan returns each key once");
-            let deadlines: BTreeSet<(i64, u64)> = model
-                .iter()
-                .filter_map(|(key, item)| Some((item.expire_at?, self.keyspace.hash(key).0)))
-                .collect();
+            let deadlines: BTreeSet<(i64, u64)> =
+                model.iter().filter_map(|(key, item)| Some((item.expire_at?, self.keyspace.hash(key).0))).collect();
             assert!(db.deadlines().map(|(at, hash)| (at, hash.0)).eq(deadlines.iter().copied()));
             assert_eq!(db.expires_len(), model.values().filter(|item| item.expire_at.is_some()).count());
             assert_eq!(db.table_stats().entries, model.len());
@@ -352,9 +353,8 @@ fn every_policy_empties_what_it_may_and_nothing_else() {
                 let at = (number % ttl_one_in == 0).then_some(START_MS + number * 17 % 3000);
                 set(&mut keyspace, number as usize % 3, &format!("k{number}"), at, &now);
             }
-            let may: usize = (0..3)
-                .map(|db| if volatile { keyspace.db(db).expires_len() } else { keyspace.db(db).len() })
-                .sum();
+            let may: usize =
+                (0..3).map(|db| if volatile { keyspace.db(db).expires_len() } else { keyspace.db(db).len() }).sum();
             let mut evicted = HashMap::new();
             while keyspace.evict_one(policy, 5, &now, &mut |db, key| {
                 assert!(evicted.insert((db, key.to_vec()), ()).is_none());

@@ -26,7 +26,7 @@ impl Db {
         let (slot, entry) = self.table.find_key(key, hash)?;
         let field = access.field_used(entry.access_field(), &mut self.rng);
         let at = entry.expire_at();
-        let mut in_place = self.table.entry_mut(slot);
+        let mut in_place = self.table.entry_mut(hash, slot)?;
         let is_blob = matches!(in_place.as_ref().value(), ValueRef::Blob(_));
         if is_blob || (len <= EMBED_LEN_MAX && in_place.resize_embedded(len)) {
             in_place.set_edited();
@@ -36,9 +36,9 @@ impl Db {
                 Text::Int(text) => EntryBox::new(key, raw_string(text.as_bytes(), len), true, at, field),
                 Text::Bytes(bytes) => EntryBox::new(key, raw_string(bytes, len), true, at, field),
             };
-            drop(self.table.replace(slot, replacement));
+            drop(self.table.replace(hash, slot, replacement));
         }
-        let entry = self.table.entry_mut(slot);
+        let entry = self.table.entry_mut(hash, slot)?;
         Some(if matches!(entry.as_ref().value(), ValueRef::Blob(_)) {
             entry.into_blob()?.resized(len)
         } else {

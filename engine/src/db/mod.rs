@@ -45,7 +45,7 @@ fn stored_of(value: NewValue<'_>) -> (Stored<'_>, bool) {
 
 impl Db {
     pub(crate) fn new(hasher: KeyHasher, seed: u64) -> Self {
-        Db { table: Table::new(hasher), timers: Timers::default(), hasher, rng: Rng::new(seed) }
+        Db { table: Table::default(), timers: Timers::default(), hasher, rng: Rng::new(seed) }
     }
 
     /// How many keys there are, expired ones included.
@@ -132,9 +132,9 @@ impl Db {
             Expire::At(at) => Some(at),
         };
         let field = access.field_used(entry.access_field(), &mut self.rng);
-        let mut entry = self.table.entry_mut(slot);
+        let Some(mut entry) = self.table.entry_mut(hash, slot) else { return false };
         if let Err(value) = entry.overwrite(value, raw, at, field) {
-            drop(self.table.replace(slot, EntryBox::new(key, value, raw, at, field)));
+            drop(self.table.replace(hash, slot, EntryBox::new(key, value, raw, at, field)));
         }
         self.reschedule(hash, old_at, at);
         true
@@ -145,7 +145,7 @@ impl Db {
         if let Some(at) = entry.as_ref().expire_at() {
             self.timers.add(at, hash.0);
         }
-        self.table.insert(hash, entry);
+        self.table.insert(hash, entry, &self.hasher);
     }
 
     /// Adds an entry in place of that of the same key, if there is one.
@@ -154,15 +154,15 @@ impl Db {
             return self.insert(hash, entry);
         };
         let (old_at, at) = (old.expire_at(), entry.as_ref().expire_at());
-        drop(self.table.replace(slot, entry));
+        drop(self.table.replace(hash, slot, entry));
         self.reschedule(hash, old_at, at);
     }
 
     /// Takes an entry out of the table and its deadline with it.
-    pub(crate) fn extract(&mut self, hash: Hash, slot: Slot) -> EntryBox {
-        let entry = self.table.remove(hash, slot);
+    pub(crate) fn extract(&mut self, hash: Hash, slot: Slot) -> Option<EntryBox> {
+        let entry = self.table.remove(hash, slot)?;
         self.reschedule(hash, entry.as_ref().expire_at(), None);
-        entry
+        Some(entry)
     }
 
     /// Notes that an entry's deadline has changed, after it has.
@@ -172,9 +172,7 @@ impl Db {
         }
         if let Some(at) = old {
             let (table, hasher) = (&self.table, &self.hasher);
-            self.timers.remove(at, hash.0, || {
-                table.find(hash, |entry| is_due(entry, hasher, at, hash)).is_some()
-            });
+            self.timers.remove(at, hash.0, || table.find(hash, |entry| is_due(entry, hasher, at, hash)).is_some());
         }
         if let Some(at) = new {
             self.timers.add(at, hash.0);
@@ -208,18 +206,18 @@ impl Db {
     pub fn take(&mut self, key: &[u8], hash: Hash) -> Option<(Taken, Option<i64>)> {
         let (slot, entry) = self.table.find_key(key, hash)?;
         let at = entry.expire_at();
-        Some((Taken(self.extract(hash, slot)), at))
+        Some((Taken(self.extract(hash, slot)?), at))
     }
 
     /// Gives a key another deadline or none; false if it is missing.
     pub fn set_expire(&mut self, key: &[u8], hash: Hash, at_ms: Option<i64>) -> bool {
         let Some((slot, entry)) = self.table.find_key(key, hash) else { return false };
         let old = entry.expire_at();
-        let mut entry = self.table.entry_mut(slot);
+        let Some(mut entry) = self.table.entry_mut(hash, slot) else { return false };
         if !entry.set_expire(at_ms) {
             let entry = entry.as_ref();
             let moved = EntryBox::duplicate(entry, key, at_ms, entry.access_field());
-            drop(self.table.replace(slot, moved));
+            drop(self.table.replace(hash, slot, moved));
         }
         self.reschedule(hash, old, at_ms);
         true
@@ -231,7 +229,7 @@ impl Db {
         if from == to {
             return true;
         }
-        let old = self.extract(from_hash, slot);
+        let Some(old) = self.extract(from_hash, slot) else { return false };
         let entry = old.as_ref();
         let renamed = EntryBox::duplicate(entry, to, entry.expire_at(), entry.access_field());
         // Before the new one is there: a blob they share must not look shared later.

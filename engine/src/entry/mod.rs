@@ -75,63 +75,6 @@ impl Drop for EntryBox {
     }
 }
 
-/// An entry as the table holds it: its address. Whoever takes it out of the table owns the entry.
-#[derive(Clone, Copy)]
-pub(crate) struct EntryPtr(Raw);
-
-impl EntryPtr {
-    /// # Safety
-    /// `pointer` is the address of an entry that lives as long as this is used.
-    #[inline(always)]
-    pub(crate) unsafe fn from_raw(pointer: *mut u8) -> Self {
-        // SAFETY: passed on to the caller.
-        EntryPtr(unsafe { Raw::from_address(pointer.expose_provenance() as u64) })
-    }
-
-    #[inline(always)]
-    pub(crate) fn as_ptr(self) -> *const u8 {
-        self.0.start()
-    }
-
-    /// The entry, for reading.
-    ///
-    /// # Safety
-    /// The entry is neither freed nor changed while `'a` lasts.
-    #[inline(always)]
-    pub(crate) unsafe fn entry<'a>(self) -> EntryRef<'a> {
-        // SAFETY: passed on to the caller.
-        unsafe { EntryRef::from_address(self.0.address()) }
-    }
-
-    /// The entry, for changing it.
-    ///
-    /// # Safety
-    /// The entry is neither freed nor reached otherwise while `'a` lasts.
-    #[inline(always)]
-    pub(crate) unsafe fn entry_mut<'a>(self) -> EntryMut<'a> {
-        // SAFETY: passed on to the caller.
-        unsafe { EntryMut::from_address(self.0.address()) }
-    }
-
-    /// Ownership of the entry.
-    ///
-    /// # Safety
-    /// The table no longer holds it, and nobody else took it.
-    pub(crate) unsafe fn into_box(self) -> EntryBox {
-        // SAFETY: passed on to the caller.
-        unsafe { EntryBox::from_address(self.0.address()) }
-    }
-}
-
-impl EntryBox {
-    /// Gives up ownership to the table.
-    pub(crate) fn into_ptr(self) -> EntryPtr {
-        let address = self.into_address();
-        // SAFETY: the address was just given up by its owner, so the entry lives.
-        EntryPtr(unsafe { Raw::from_address(address) })
-    }
-}
-
 /// An entry borrowed for changing it where it lies.
 pub(crate) struct EntryMut<'a> {
     raw: Raw,

@@ -119,6 +119,12 @@ impl<'a> EntryRef<'a> {
         class_of(size) + blob
     }
 
+    /// Starts bringing the entry's first line into the cache, without reading it.
+    #[inline(always)]
+    pub(crate) fn prefetch(self) {
+        prefetch(self.raw.start());
+    }
+
     /// Starts bringing a long value's control words into the cache. Reads the entry.
     #[inline]
     pub(crate) fn prefetch_value(self) {

@@ -9,7 +9,8 @@
 //! here and live in a later bucket, so that a miss normally reads one line. At its maximum it stays,
 //! until the segment is rebuilt: then it only means that later buckets must be looked at.
 
-use crate::entry::EntryPtr;
+use crate::entry::EntryRef;
+use crate::prefetch::prefetch;
 
 pub(crate) const SLOTS: usize = 8;
 const OVERFLOW_MAX: usize = 255;
@@ -94,32 +95,44 @@ impl Bucket {
         self.tags[slot]
     }
 
+    #[inline(always)]
+    fn word_offset(slot: usize) -> usize {
+        size_of::<[u16; SLOTS]>() - 2 + POINTER_LEN * slot
+    }
+
     /// The address of the word whose upper six bytes are pointer `slot`.
     #[inline(always)]
     fn word(&self, slot: usize) -> *const u8 {
         debug_assert!(slot < SLOTS);
-        (&raw const *self).cast::<u8>().wrapping_add(size_of::<[u16; SLOTS]>() - 2 + POINTER_LEN * slot)
+        (&raw const *self).cast::<u8>().wrapping_add(Self::word_offset(slot))
     }
 
-    /// The address in slot `slot`, for prefetching; 0 when unused.
+    /// The address in slot `slot`; 0 when unused.
     #[inline(always)]
-    pub(crate) fn address(&self, slot: usize) -> *const u8 {
+    pub(crate) fn address(&self, slot: usize) -> u64 {
         // SAFETY: the word starts in the tags or pointers and ends with pointer `slot`, within the bucket.
         let word = u64::from_le(unsafe { self.word(slot).cast::<u64>().read_unaligned() });
-        std::ptr::with_exposed_provenance(((word >> 16) & !SPARE_MASK) as usize)
+        (word >> 16) & !SPARE_MASK
+    }
+
+    /// Starts bringing the entry in slot `slot` into the cache.
+    #[inline(always)]
+    pub(crate) fn prefetch_entry(&self, slot: usize) {
+        prefetch(std::ptr::without_provenance::<u8>(self.address(slot) as usize));
     }
 
     /// The entry in slot `slot`, which must be in use.
     #[inline(always)]
-    pub(crate) fn entry(&self, slot: usize) -> EntryPtr {
+    pub(crate) fn entry(&self, slot: usize) -> EntryRef<'_> {
         debug_assert!(slot < self.len());
-        // SAFETY: a slot in use holds what `set_pointer` wrote there: the address of a live entry.
-        unsafe { EntryPtr::from_raw(self.address(slot).cast_mut()) }
+        // SAFETY: a slot in use has the address of a live entry that the table owns; the borrow of the
+        // bucket is one of the table, so nobody changes or frees the entry while it lasts.
+        unsafe { EntryRef::from_address(self.address(slot)) }
     }
 
     fn set_pointer(&mut self, slot: usize, address: u64) {
         debug_assert!(slot < SLOTS && address & SPARE_MASK == 0 && address >> 48 == 0);
-        let word = (&raw mut *self).cast::<u8>().wrapping_add(size_of::<[u16; SLOTS]>() - 2 + POINTER_LEN * slot);
+        let word = (&raw mut *self).cast::<u8>().wrapping_add(Self::word_offset(slot));
         // SAFETY: as for reading; the low 20 bits, a tag or pointer before and the spare bits, are written back.
         unsafe {
             let old = u64::from_le(word.cast::<u64>().read_unaligned());
@@ -127,32 +140,33 @@ impl Bucket {
         }
     }
 
-    /// Replaces the entry in a slot by another of the same hash.
-    pub(crate) fn set_entry(&mut self, slot: usize, entry: EntryPtr) {
-        self.set_pointer(slot, entry.as_ptr().expose_provenance() as u64);
+    /// Puts another entry's address into a slot in use; returns the one that was there.
+    pub(crate) fn replace(&mut self, slot: usize, address: u64) -> u64 {
+        let old = self.address(slot);
+        self.set_pointer(slot, address);
+        old
     }
 
     /// Adds an entry; false if the bucket is full.
     #[inline]
-    pub(crate) fn push(&mut self, tag: u16, entry: EntryPtr) -> bool {
+    pub(crate) fn push(&mut self, tag: u16, address: u64) -> bool {
         let len = self.len();
         if len == SLOTS {
             return false;
         }
         self.tags[len] = tag;
-        self.set_entry(len, entry);
+        self.set_pointer(len, address);
         self.set_len(len + 1);
         true
     }
 
-    /// Takes the entry out of a slot in use; the last one moves there.
-    pub(crate) fn take(&mut self, slot: usize) -> EntryPtr {
-        let taken = self.entry(slot);
+    /// Takes the address out of a slot in use; the last one moves there.
+    pub(crate) fn take(&mut self, slot: usize) -> u64 {
+        let taken = self.address(slot);
         let last = self.len() - 1;
         if slot != last {
             self.tags[slot] = self.tags[last];
-            let moved = self.address(last) as usize as u64;
-            self.set_pointer(slot, moved);
+            self.set_pointer(slot, self.address(last));
         }
         self.tags[last] = 0;
         self.set_pointer(last, 0);
@@ -161,7 +175,7 @@ impl Bucket {
     }
 }
 
-/// Calls `found` with each slot of a mask of [`Bucket::matches`], lowest first.
+/// The slots of a mask of [`Bucket::matches`], lowest first.
 #[inline(always)]
 pub(crate) fn slots_of(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {

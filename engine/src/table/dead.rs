@@ -1,13 +1,11 @@
-//! What a flush left behind: a whole table, freed in bounded pieces.
+//! Freeing a table's entries and segments in bounded pieces, once nobody looks into it any more.
 
-use super::{Root, Roots};
-use crate::prefetch::prefetch;
+use super::{Root, Table};
+use crate::entry::EntryBox;
 
-/// A table nobody looks into any more.
-pub(crate) struct DeadTable {
-    roots: Option<Box<Roots>>,
-    /// Entries not freed yet.
-    len: usize,
+/// How far the freeing of a table has come.
+#[derive(Default)]
+pub(crate) struct Drain {
     root: usize,
     /// The word of the root's directory whose segment is being freed, and the bucket in that.
     index: usize,
@@ -15,73 +13,73 @@ pub(crate) struct DeadTable {
 }
 
 /// What one piece of freeing came to.
-pub(crate) struct Reclaimed {
+pub(crate) struct Drained {
     /// Entries freed.
     pub(crate) entries: usize,
     /// Steps used up: about one an entry and one a bucket.
     pub(crate) steps: usize,
     /// Something is left.
-    pub(crate) more: bool,
+    pub(crate) left: bool,
 }
 
-impl DeadTable {
-    pub(super) fn new(roots: Option<Box<Roots>>, len: usize) -> Self {
-        DeadTable { roots, len, root: 0, index: 0, bucket: 0 }
-    }
-
-    /// Entries not freed yet.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Frees until `steps` are used up, by at most a bucket more.
-    pub(crate) fn reclaim(&mut self, steps: usize) -> Reclaimed {
-        let mut done = Reclaimed { entries: 0, steps: 0, more: true };
+impl Table {
+    /// Frees until `steps` are used up, by at most a bucket more. After the first piece the table must
+    /// not be looked into.
+    pub(crate) fn drain(&mut self, at: &mut Drain, steps: usize) -> Drained {
+        let mut done = Drained { entries: 0, steps: 0, left: true };
         let Some(roots) = &mut self.roots else {
-            done.more = false;
+            done.left = false;
             return done;
         };
         while done.steps < steps {
-            let Some(root) = roots.get_mut(self.root) else {
+            let Some(root) = roots.get_mut(at.root) else {
                 self.roots = None;
-                done.more = false;
-                return done;
+                self.directory_bytes = 0;
+                done.left = false;
+                break;
             };
             done.steps += 1;
-            if self.index == root.len() || root.segment(self.index).is_none() {
+            if at.index == root.len() {
                 root.free_directory();
-                self.root += 1;
-                self.index = 0;
+                at.root += 1;
+                at.index = 0;
                 continue;
             }
-            let segment = root.segment(self.index);
-            if self.bucket == segment.buckets() {
-                self.index += 1 << (root.depth() - segment.depth());
-                self.bucket = 0;
+            let segment = root.segment(at.index);
+            if segment.is_none() {
+                at.index += 1;
+                continue;
+            }
+            if at.bucket == segment.buckets() {
+                at.index += root.clear_segment(at.index);
+                at.bucket = 0;
+                self.segments -= 1;
+                self.buckets -= segment.buckets();
                 segment.free();
                 continue;
             }
-            let bucket = segment.bucket_mut(self.bucket);
+            let bucket = segment.bucket_mut(at.bucket);
             for slot in 0..bucket.len() {
-                prefetch(bucket.address(slot));
+                bucket.prefetch_entry(slot);
             }
-            while let Some(slot) = bucket.len().checked_sub(1) {
-                let entry = bucket.take(slot);
-                // SAFETY: the dead table owns its entries, and this one has just left its bucket.
-                drop(unsafe { entry.into_box() });
+            while let Some(last) = bucket.len().checked_sub(1) {
+                // SAFETY: the table owned the entry by its slot, which has just given the address up.
+                drop(unsafe { EntryBox::from_address(bucket.take(last)) });
                 done.entries += 1;
                 done.steps += 1;
             }
-            self.bucket += 1;
+            at.bucket += 1;
         }
         self.len -= done.entries;
         done
     }
 }
 
-impl Drop for DeadTable {
+impl Drop for Table {
     fn drop(&mut self) {
-        while self.reclaim(usize::MAX).more {}
+        // What a begun drain has freed is no longer in the directories, so this may begin anew.
+        let mut at = Drain::default();
+        while self.drain(&mut at, usize::MAX).left {}
     }
 }
 

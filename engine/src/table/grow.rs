@@ -1,10 +1,10 @@
 //! Growing and shrinking: how a segment is resized, split and merged, and a directory doubled and halved.
 
 use super::bucket::SLOTS;
-use super::segment::{BUCKETS_SPLIT, Segment, buckets_after, buckets_for};
-use super::{NO_DIRECTORY, Root, Roots, Table};
+use super::segment::{BUCKETS_SPLIT, Segment, WINDOW, buckets_after, buckets_for};
+use super::{Root, Roots, Table};
+use crate::hash::{Hash, KeyHasher, PATH_BITS, ROOTS};
 use crate::prefetch::prefetch;
-use crate::hash::{Hash, PATH_BITS, ROOTS};
 
 /// A directory is at most this deep, so that a position in it fits a scan cursor.
 pub(super) const DEPTH_MAX: u32 = 28;
@@ -15,8 +15,8 @@ const LOAD_SPLIT_PERCENT: usize = 94;
 /// A segment whose window is full below this load holds colliding hashes; growing it would not help.
 const LOAD_GROW_PERCENT_MIN: usize = 50;
 /// Below this load a segment is made smaller, to the load after.
-const LOAD_SHRINK_PERCENT: usize = 30;
-const LOAD_SHRUNK_PERCENT: usize = 65;
+const LOAD_SHRINK_PERCENT: usize = 45;
+const LOAD_SHRUNK_PERCENT: usize = 75;
 /// Two halves are merged when together they have at most this many entries; half of what a full
 /// segment splits at, so that adding and removing around one size does not merge and split in turn.
 const MERGE_ENTRIES_MAX: usize = BUCKETS_SPLIT * SLOTS * 2 / 5;
@@ -45,21 +45,21 @@ impl Table {
 
     /// Makes room where the hash belongs, whose window is full.
     #[cold]
-    pub(super) fn grow(&mut self, hash: Hash) {
+    pub(super) fn grow(&mut self, hash: Hash, hasher: &KeyHasher) {
         let segment = self.segment(hash);
         let entries = segment.count();
         if entries * 100 < segment.slots() * LOAD_GROW_PERCENT_MIN && !segment.wide() {
             let root = &mut self.roots_mut()[hash.root()];
             let index = root.index(hash.path());
             root.set_segment(index, segment.with_wide());
-        } else if segment.buckets() < BUCKETS_SPLIT || !self.split(hash, segment) {
+        } else if segment.buckets() < BUCKETS_SPLIT || !self.split(hash, segment, hasher) {
             self.resize(hash, segment, buckets_after(segment.buckets()));
         }
     }
 
     /// Moves a segment's entries to one of `buckets` buckets, or more if they do not fit.
     fn resize(&mut self, hash: Hash, old: Segment, buckets: usize) {
-        let (new, _) = fill(buckets, old.depth(), old.wide(), |target| old.copy_into(target, |_, _| true));
+        let new = fill(buckets, old.depth(), old.wide(), |target| old.copy_into(target, |_, _| true));
         self.buckets = self.buckets + new.buckets() - old.buckets();
         self.resizes += 1;
         let root = &mut self.roots_mut()[hash.root()];
@@ -69,12 +69,12 @@ impl Table {
     }
 
     /// Splits a segment by one more bit of the hash; false if that would not help.
-    fn split(&mut self, hash: Hash, old: Segment) -> bool {
+    fn split(&mut self, hash: Hash, old: Segment, hasher: &KeyHasher) -> bool {
         if old.depth() == DEPTH_MAX {
             return false;
         }
         // The bit is not in the table: keys are hashed again, their entries loaded a few buckets ahead.
-        const AHEAD: usize = 2;
+        const AHEAD: usize = 3;
         let bit = 1u64 << (63 - old.depth());
         let mut upper = vec![0u8; old.buckets()];
         let mut entries = 0;
@@ -83,18 +83,15 @@ impl Table {
             if index < old.buckets() {
                 let bucket = old.bucket(index);
                 for slot in 0..bucket.len() {
-                    let address = bucket.address(slot);
-                    prefetch(address);
-                    // A key in an entry that does not begin a line may go over into the next one.
-                    prefetch(address.wrapping_add(32));
+                    bucket.prefetch_entry(slot);
+                    // A key in an entry that begins in a line's last quarter goes over into the next one.
+                    prefetch(std::ptr::without_provenance::<u8>(bucket.address(slot) as usize + 31));
                 }
             }
             let Some(behind) = index.checked_sub(AHEAD) else { continue };
             let bucket = old.bucket(behind);
             for slot in 0..bucket.len() {
-                // SAFETY: entries in the table live, and nothing changes them during a split.
-                let key = unsafe { bucket.entry(slot).entry() }.key();
-                let is_upper = self.hasher.hash(key).path() & bit != 0;
+                let is_upper = hasher.hash(bucket.entry(slot).key()).path() & bit != 0;
                 upper[behind] |= u8::from(is_upper) << slot;
                 upper_entries += usize::from(is_upper);
             }
@@ -105,10 +102,9 @@ impl Table {
         }
         let depth = old.depth() + 1;
         let half = |side: u8, count: usize| {
-            let (half, _) = fill(buckets_for(count, LOAD_SPLIT_PERCENT), depth, false, |target| {
+            fill(buckets_for(count, LOAD_SPLIT_PERCENT), depth, false, |target| {
                 old.copy_into(target, |bucket, slot| (upper[bucket] >> slot) & 1 == side)
-            });
-            half
+            })
         };
         let low = half(0, entries - upper_entries);
         let high = half(1, upper_entries);
@@ -169,7 +165,7 @@ impl Table {
             return false;
         }
         let wide = segment.wide() || buddy.wide();
-        let (merged, _) = fill(buckets_for(total, LOAD_SHRUNK_PERCENT), segment.depth() - 1, wide, |target| {
+        let merged = fill(buckets_for(total, LOAD_SHRUNK_PERCENT), segment.depth() - 1, wide, |target| {
             segment.copy_into(target, |_, _| true) && buddy.copy_into(target, |_, _| true)
         });
         let root = &mut self.roots_mut()[hash.root()];
@@ -192,24 +188,17 @@ impl Table {
     }
 }
 
-impl Root {
-    pub(super) const EMPTY: Root = Root { directory: NO_DIRECTORY.as_ptr().cast_mut(), shift: 63, deepest: 0 };
-}
-
-/// Makes a segment of at least `buckets` buckets into which `copy` can put everything, and tells how
-/// many sizes were tried. Where not even a load of a half fits the windows, hashes collide: then an
-/// entry may live anywhere in the segment.
-fn fill(mut buckets: usize, depth: u32, mut wide: bool, copy: impl Fn(Segment) -> bool) -> (Segment, usize) {
+/// Makes a segment of at least `buckets` buckets into which `copy` can put everything. Where not even
+/// a load of a half fits the windows, hashes collide: then an entry may live anywhere in the segment.
+fn fill(mut buckets: usize, depth: u32, mut wide: bool, copy: impl Fn(Segment) -> bool) -> Segment {
     let start = buckets;
-    let mut tries = 1;
     loop {
         let segment = Segment::new(buckets, depth, wide);
         if copy(segment) {
-            return (segment, tries);
+            return segment;
         }
         segment.free();
         buckets = buckets_after(buckets);
-        wide |= buckets > 2 * start;
-        tries += 1;
+        wide |= buckets > 2 * start && buckets > 2 * WINDOW;
     }
 }

@@ -14,22 +14,21 @@
 
 mod bucket;
 mod dead;
-mod entries;
 mod grow;
 mod scan;
 mod segment;
 
 use std::alloc::{self, Layout};
 
-use crate::entry::EntryPtr;
-use crate::prefetch::prefetch;
+use crate::entry::{EntryBox, EntryMut, EntryRef};
 use crate::hash::{Hash, KeyHasher, ROOTS};
+use crate::prefetch::prefetch;
 use crate::rng::Rng;
 use bucket::{SLOTS, slots_of};
 
-pub(crate) use dead::DeadTable;
-pub(crate) use entries::Slot;
-use segment::{Place, Segment};
+pub(crate) use dead::Drain;
+use segment::Segment;
+pub(crate) use segment::Slot;
 
 /// What a table is made of, for reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,9 +66,7 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    fn empty() -> Self {
-        Root { directory: NO_DIRECTORY.as_ptr().cast_mut(), shift: 63, deepest: 0 }
-    }
+    const EMPTY: Root = Root { directory: NO_DIRECTORY.as_ptr().cast_mut(), shift: 63, deepest: 0 };
 
     #[inline(always)]
     pub(crate) fn depth(&self) -> u32 {
@@ -108,6 +105,17 @@ impl Root {
         }
     }
 
+    /// Removes the segment at `index` from all words that point to it; returns how many did.
+    fn clear_segment(&mut self, index: usize) -> usize {
+        let span = 1usize << (self.depth() - self.segment(index).depth());
+        let start = index & !(span - 1);
+        for at in start..start + span {
+            // SAFETY: as for pointing words to a segment.
+            unsafe { *self.directory.add(at) = Segment::NONE.word() };
+        }
+        span
+    }
+
     fn layout(depth: u32) -> Layout {
         // SAFETY: depth is at most 28, so the size is at most 2 GiB; the alignment is a word's.
         unsafe { Layout::from_size_align_unchecked(8usize << depth, 8) }
@@ -141,7 +149,7 @@ impl Root {
             // SAFETY: allocated with this layout by `allocate`, and replaced by the shared one at once.
             unsafe { alloc::dealloc(self.directory.cast(), Self::layout(self.depth())) };
         }
-        *self = Root::empty();
+        *self = Root::EMPTY;
     }
 
     /// Every segment once.
@@ -163,10 +171,10 @@ impl Root {
 pub(crate) type Roots = [Root; ROOTS];
 
 /// The table. It owns the entries in it.
+#[derive(Default)]
 pub(crate) struct Table {
     roots: Option<Box<Roots>>,
     len: usize,
-    hasher: KeyHasher,
     segments: usize,
     buckets: usize,
     directory_bytes: usize,
@@ -176,20 +184,6 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(hasher: KeyHasher) -> Self {
-        Table {
-            roots: None,
-            len: 0,
-            hasher,
-            segments: 0,
-            buckets: 0,
-            directory_bytes: 0,
-            splits: 0,
-            merges: 0,
-            resizes: 0,
-        }
-    }
-
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -211,14 +205,59 @@ impl Table {
         }
     }
 
+    /// The entry of a key.
+    #[inline(always)]
+    pub(crate) fn find_key(&self, key: &[u8], hash: Hash) -> Option<(Slot, EntryRef<'_>)> {
+        self.find(hash, |entry| entry.has_key(key))
+    }
+
     /// The first entry at this hash's home with its tag that `wanted` accepts.
     #[inline(always)]
-    fn find_by(&self, hash: Hash, wanted: impl FnMut(EntryPtr) -> bool) -> Option<Place> {
+    pub(crate) fn find<'a>(
+        &'a self,
+        hash: Hash,
+        wanted: impl FnMut(EntryRef<'a>) -> bool,
+    ) -> Option<(Slot, EntryRef<'a>)> {
         let segment = self.segment(hash);
         if segment.is_none() {
             return None;
         }
         segment.find(hash.tag(), wanted)
+    }
+
+    /// The entry of a key, to change it where it lies.
+    #[inline]
+    pub(crate) fn find_key_mut(&mut self, key: &[u8], hash: Hash) -> Option<EntryMut<'_>> {
+        let (_, entry) = self.find_key(key, hash)?;
+        // SAFETY: the address was just read from a slot, and the table is borrowed for writing.
+        Some(unsafe { EntryMut::from_address(entry.address()) })
+    }
+
+    /// The segment and bucket of a slot that was found with this hash, if it is still in use.
+    #[inline]
+    fn resolve(&self, hash: Hash, slot: Slot) -> Option<Segment> {
+        let segment = self.segment(hash);
+        let bucket = slot.bucket as usize;
+        let in_use =
+            !segment.is_none() && bucket < segment.buckets() && (slot.slot as usize) < segment.bucket(bucket).len();
+        in_use.then_some(segment)
+    }
+
+    /// The entry in a slot found before, to change it where it lies.
+    #[inline]
+    pub(crate) fn entry_mut(&mut self, hash: Hash, slot: Slot) -> Option<EntryMut<'_>> {
+        let segment = self.resolve(hash, slot)?;
+        let address = segment.bucket(slot.bucket as usize).address(slot.slot as usize);
+        // SAFETY: the slot is in use, so this is a live entry, and the table is borrowed for writing.
+        Some(unsafe { EntryMut::from_address(address) })
+    }
+
+    /// Puts an entry into the slot of another with the same key, which is handed out.
+    pub(crate) fn replace(&mut self, hash: Hash, slot: Slot, entry: EntryBox) -> Option<EntryBox> {
+        let segment = self.resolve(hash, slot)?;
+        let old = segment.bucket_mut(slot.bucket as usize).replace(slot.slot as usize, entry.into_address());
+        // SAFETY: the slot owned the entry by this address and has just given it up.
+        Some(unsafe { EntryBox::from_address(old) })
     }
 
     /// Starts loading the hash's home bucket.
@@ -230,9 +269,9 @@ impl Table {
         }
     }
 
-    /// The addresses of the entries that may be the hash's, given that its bucket is warm.
+    /// Starts loading the entries that may be the hash's. Reads its bucket.
     #[inline(always)]
-    fn candidates(&self, hash: Hash, mut found: impl FnMut(*const u8)) {
+    pub(crate) fn prefetch_entry(&self, hash: Hash) {
         let segment = self.segment(hash);
         if segment.is_none() {
             return;
@@ -240,46 +279,48 @@ impl Table {
         let home = segment.bucket(segment.home(hash.tag()));
         let mask = home.matches(hash.tag());
         for slot in slots_of(mask) {
-            found(home.address(slot));
+            home.prefetch_entry(slot);
         }
         if mask == 0 && home.overflow() > 0 {
-            // Displaced: the search ends at the entry, and its address goes through the same door.
-            segment.find(hash.tag(), |entry| {
-                found(entry.as_ptr());
+            self.find(hash, |entry| {
+                entry.prefetch();
                 true
             });
         }
     }
 
     /// Adds an entry whose key is not in the table.
-    fn insert_ptr(&mut self, hash: Hash, entry: EntryPtr) {
+    pub(crate) fn insert(&mut self, hash: Hash, entry: EntryBox, hasher: &KeyHasher) {
+        let address = entry.into_address();
         loop {
             let segment = self.segment(hash);
             if segment.is_none() {
                 self.first_segment(hash);
-            } else if segment.place(hash.tag(), entry) {
+            } else if segment.place(hash.tag(), address) {
                 self.len += 1;
                 return;
             } else {
-                self.grow(hash);
+                self.grow(hash, hasher);
             }
         }
     }
 
-    /// Takes an entry out; the caller owns it then. Places found before are no longer valid.
-    fn take(&mut self, hash: Hash, place: Place) -> EntryPtr {
-        let (entry, bucket_is_empty) = place.segment.take(place);
+    /// Takes an entry out of a slot just found. Slots found before are no longer good.
+    pub(crate) fn remove(&mut self, hash: Hash, slot: Slot) -> Option<EntryBox> {
+        let segment = self.resolve(hash, slot)?;
+        let (address, bucket_is_empty) = segment.take(slot);
         self.len -= 1;
         // Reading the whole segment's counts is worth it only when it may be nearly empty, of which
         // an empty bucket is the sign: at a healthy load one removal in a thousand leaves one.
         if bucket_is_empty {
             self.shrink(hash);
         }
-        entry
+        // SAFETY: the slot owned the entry by this address and has given it up.
+        Some(unsafe { EntryBox::from_address(address) })
     }
 
     /// A random entry; every one is equally likely, but for segments' loads differing a little.
-    fn random_ptr(&self, rng: &mut Rng) -> Option<EntryPtr> {
+    pub(crate) fn random(&self, rng: &mut Rng) -> Option<EntryRef<'_>> {
         /// Up to here walking all roots is quicker than guessing.
         const WALK_LEN_MAX: usize = 2 * ROOTS;
         const GUESSES_MAX: usize = 128;
@@ -317,35 +358,49 @@ impl Table {
         None
     }
 
-    /// The addresses of up to `max` entries of one random bucket. Sampling reads one line of the table so.
-    fn random_bucket(&self, rng: &mut Rng, max: usize, found: &mut dyn FnMut(EntryPtr)) -> usize {
-        let segment = self.segment(Hash(rng.next_u64()));
-        if segment.is_none() {
-            return 0;
+    /// Visits about `want` random entries, a few of one bucket each time, so that sampling reads little
+    /// of the table; at least one if there is any.
+    pub(crate) fn sample(&self, rng: &mut Rng, want: usize, visit: &mut dyn FnMut(EntryRef<'_>)) {
+        /// Buckets looked at for each entry wanted, before the way that cannot fail is taken.
+        const LOOKS_MAX: usize = 4;
+        /// Entries of one bucket: in an LRU or LFU sample one bucket is as random as several, a hash
+        /// having put the entries there, but two small calls should not see the same five keys.
+        const OF_ONE_MAX: usize = 4;
+        let mut seen = 0;
+        for _ in 0..LOOKS_MAX * want {
+            if seen >= want {
+                return;
+            }
+            let segment = self.segment(Hash(rng.next_u64()));
+            if segment.is_none() {
+                continue;
+            }
+            let bucket = segment.bucket(rng.below(segment.buckets() as u64) as usize);
+            let len = bucket.len();
+            let take = len.min(want - seen).min(OF_ONE_MAX);
+            let start = rng.below(len as u64) as usize;
+            for at in 0..take {
+                bucket.prefetch_entry((start + at) % len);
+            }
+            for at in 0..take {
+                visit(bucket.entry((start + at) % len));
+            }
+            seen += take;
         }
-        let bucket = segment.bucket(rng.below(segment.buckets() as u64) as usize);
-        let len = bucket.len();
-        if len == 0 {
-            return 0;
+        if seen == 0
+            && let Some(entry) = self.random(rng)
+        {
+            visit(entry);
         }
-        let count = len.min(max);
-        let start = rng.below(len as u64) as usize;
-        for at in 0..count {
-            prefetch(bucket.address((start + at) % len));
-        }
-        for at in 0..count {
-            found(bucket.entry((start + at) % len));
-        }
-        count
     }
 
     /// Every entry, in no particular order.
-    fn for_each_ptr(&self, visit: &mut dyn FnMut(EntryPtr)) {
+    pub(crate) fn for_each(&self, visit: &mut dyn FnMut(EntryRef<'_>)) {
         for segment in self.roots.iter().flat_map(|roots| roots.iter()).flat_map(Root::segments) {
             for index in 0..segment.buckets() {
                 let bucket = segment.bucket(index);
                 for slot in 0..bucket.len() {
-                    prefetch(bucket.address(slot));
+                    bucket.prefetch_entry(slot);
                 }
                 for slot in 0..bucket.len() {
                     visit(bucket.entry(slot));
@@ -370,8 +425,7 @@ impl Table {
             for index in 0..segment.buckets() {
                 let bucket = segment.bucket(index);
                 stats.entries += bucket.len();
-                stats.displaced +=
-                    (0..bucket.len()).filter(|&slot| segment.home(bucket.tag(slot)) != index).count();
+                stats.displaced += (0..bucket.len()).filter(|&slot| segment.home(bucket.tag(slot)) != index).count();
             }
         }
         debug_assert_eq!(
@@ -380,23 +434,6 @@ impl Table {
             "running counts"
         );
         stats
-    }
-
-    /// Leaves the table empty and hands its contents over to be freed in pieces.
-    pub(crate) fn detach(&mut self) -> DeadTable {
-        let dead = DeadTable::new(self.roots.take(), self.len);
-        self.len = 0;
-        self.segments = 0;
-        self.buckets = 0;
-        self.directory_bytes = 0;
-        dead
-    }
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        let mut dead = self.detach();
-        while dead.reclaim(usize::MAX).more {}
     }
 }
 

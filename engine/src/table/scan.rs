@@ -16,7 +16,7 @@
 
 use super::grow::DEPTH_MAX;
 use super::{Root, Table};
-use crate::entry::EntryPtr;
+use crate::entry::EntryRef;
 use crate::hash::ROOTS;
 
 const TAG_BITS: u32 = 16;
@@ -24,7 +24,7 @@ const PREFIX_BITS: u32 = DEPTH_MAX + 1;
 const _: () = assert!(8 + PREFIX_BITS + TAG_BITS == 53 && ROOTS == 256);
 
 /// How many empty buckets or roots one call passes over.
-const EMPTY_MAX: usize = 64;
+const EMPTY_MAX: usize = 128;
 
 /// A position in the order of the scan.
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ impl Position {
 impl Table {
     /// Visits the entries of the next home bucket that has any, and returns the cursor to go on with;
     /// 0 begins, and is returned at the end. At most a bounded number of empty buckets is passed over.
-    pub(super) fn scan_ptr(&self, cursor: u64, visit: &mut dyn FnMut(EntryPtr)) -> u64 {
+    pub(crate) fn scan(&self, cursor: u64, visit: &mut dyn FnMut(EntryRef<'_>)) -> u64 {
         let Some(roots) = &self.roots else { return 0 };
         let mut position = Position::from_cursor(cursor);
         for _ in 0..EMPTY_MAX {

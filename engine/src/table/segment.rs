@@ -8,12 +8,12 @@
 use std::alloc::{self, Layout};
 
 use super::bucket::{Bucket, SLOTS, slots_of};
-use crate::entry::EntryPtr;
+use crate::entry::EntryRef;
 
 /// A segment with this many buckets splits instead of growing.
 pub(crate) const BUCKETS_SPLIT: usize = 64;
 /// An entry lives at most this many buckets, minus one, after its home.
-pub(crate) const WINDOW: usize = 12;
+pub(crate) const WINDOW: usize = 7;
 /// No more buckets fit the directory's word.
 const BUCKETS_MAX: usize = 1 << 16;
 
@@ -30,24 +30,11 @@ const BUCKETS_MAX: usize = 1 << 16;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment(u64);
 
-/// Where in a segment an entry was found.
-#[derive(Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) segment: Segment,
-    pub(crate) home: usize,
-    pub(crate) bucket: usize,
-    pub(crate) slot: usize,
-}
-
-impl Place {
-    #[inline(always)]
-    pub(crate) fn entry(&self) -> EntryPtr {
-        self.segment.bucket(self.bucket).entry(self.slot)
-    }
-
-    pub(crate) fn set_entry(&self, entry: EntryPtr) {
-        self.segment.bucket_mut(self.bucket).set_entry(self.slot, entry);
-    }
+/// Where in its segment an entry is. Good until the table changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    pub(super) bucket: u32,
+    pub(super) slot: u8,
 }
 
 impl Segment {
@@ -60,7 +47,7 @@ impl Segment {
 
     /// Allocates an empty segment. `depth` is at most 31, `buckets` from 1 to 65536.
     pub(crate) fn new(buckets: usize, depth: u32, wide: bool) -> Self {
-        // More than half a million colliding hashes would be needed; a wrong word would be far worse.
+        // More buckets take half a million keys of one hash, which without the hash's key nobody finds.
         assert!((1..=BUCKETS_MAX).contains(&buckets) && depth < 32);
         let layout = Self::layout(buckets);
         // SAFETY: the layout is not empty; all zeros is an empty bucket.
@@ -171,12 +158,17 @@ impl Segment {
 
     /// Finds the entry of this tag that `wanted` accepts.
     #[inline(always)]
-    pub(crate) fn find(self, tag: u16, mut wanted: impl FnMut(EntryPtr) -> bool) -> Option<Place> {
+    pub(crate) fn find<'a>(
+        self,
+        tag: u16,
+        mut wanted: impl FnMut(EntryRef<'a>) -> bool,
+    ) -> Option<(Slot, EntryRef<'a>)> {
         let home = self.home(tag);
         let first = self.bucket(home);
         for slot in slots_of(first.matches(tag)) {
-            if wanted(first.entry(slot)) {
-                return Some(Place { segment: self, home, bucket: home, slot });
+            let entry = first.entry(slot);
+            if wanted(entry) {
+                return Some((Slot { bucket: home as u32, slot: slot as u8 }, entry));
             }
         }
         if first.overflow() == 0 {
@@ -186,42 +178,77 @@ impl Segment {
             let index = self.after(home, step);
             let bucket = self.bucket(index);
             for slot in slots_of(bucket.matches(tag)) {
-                if wanted(bucket.entry(slot)) {
-                    return Some(Place { segment: self, home, bucket: index, slot });
+                let entry = bucket.entry(slot);
+                if wanted(entry) {
+                    return Some((Slot { bucket: index as u32, slot: slot as u8 }, entry));
                 }
             }
         }
         None
     }
 
-    /// Puts an entry into its home or a bucket after it; false if the window is full.
+    /// Puts an entry into its home or a bucket after it; false if there is no room and none can be made.
     #[inline]
-    pub(crate) fn place(self, tag: u16, entry: EntryPtr) -> bool {
+    pub(crate) fn place(self, tag: u16, address: u64) -> bool {
         let home = self.home(tag);
-        if self.bucket_mut(home).push(tag, entry) {
+        if self.bucket_mut(home).push(tag, address) {
             return true;
         }
         for step in 1..self.window() {
-            if self.bucket_mut(self.after(home, step)).push(tag, entry) {
+            if self.bucket_mut(self.after(home, step)).push(tag, address) {
                 self.bucket_mut(home).overflow_add();
                 return true;
             }
         }
-        false
+        let Some(index) = self.make_room(home) else { return false };
+        let placed = self.bucket_mut(index).push(tag, address);
+        debug_assert!(placed, "room was just made");
+        if index != home {
+            self.bucket_mut(home).overflow_add();
+        }
+        placed
+    }
+
+    /// Moves an entry out of the full window of `home` to a later bucket of its own window; returns
+    /// the bucket that has room now. Fills segments by a tenth more before they must grow.
+    #[cold]
+    fn make_room(self, home: usize) -> Option<usize> {
+        if self.buckets() <= self.window() {
+            return None;
+        }
+        for step in 0..self.window() {
+            let index = self.after(home, step);
+            for slot in 0..self.bucket(index).len() {
+                let tag = self.bucket(index).tag(slot);
+                let from = self.home(tag);
+                let gone = if index >= from { index - from } else { index + self.buckets() - from };
+                let mut targets = (gone + 1..self.window()).map(|further| self.after(from, further));
+                let Some(target) = targets.find(|&to| self.bucket(to).len() < SLOTS) else { continue };
+                let address = self.bucket_mut(index).take(slot);
+                let moved = self.bucket_mut(target).push(tag, address);
+                debug_assert!(moved, "the bucket had room");
+                if gone == 0 {
+                    self.bucket_mut(from).overflow_add();
+                }
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// Takes an entry out, and moves one that lives elsewhere home into the gap. Tells whether the
     /// entry's bucket is empty now.
-    pub(crate) fn take(self, place: Place) -> (EntryPtr, bool) {
-        let entry = self.bucket_mut(place.bucket).take(place.slot);
-        if place.bucket != place.home {
-            self.bucket_mut(place.home).overflow_sub();
+    pub(crate) fn take(self, place: Slot) -> (u64, bool) {
+        let (index, slot) = (place.bucket as usize, place.slot as usize);
+        let home = self.home(self.bucket(index).tag(slot));
+        let address = self.bucket_mut(index).take(slot);
+        if index != home {
+            self.bucket_mut(home).overflow_sub();
         }
-        let gap = self.bucket(place.bucket);
-        if gap.overflow() > 0 {
-            self.pull_home(place.bucket);
+        if self.bucket(index).overflow() > 0 {
+            self.pull_home(index);
         }
-        (entry, self.bucket(place.bucket).len() == 0)
+        (address, self.bucket(index).len() == 0)
     }
 
     fn pull_home(self, home: usize) {
@@ -230,8 +257,8 @@ impl Segment {
             let bucket = self.bucket(index);
             if let Some(slot) = (0..bucket.len()).find(|&slot| self.home(bucket.tag(slot)) == home) {
                 let tag = bucket.tag(slot);
-                let entry = self.bucket_mut(index).take(slot);
-                let pulled = self.bucket_mut(home).push(tag, entry);
+                let address = self.bucket_mut(index).take(slot);
+                let pulled = self.bucket_mut(home).push(tag, address);
                 debug_assert!(pulled, "the gap was just made");
                 self.bucket_mut(home).overflow_sub();
                 return;
@@ -240,7 +267,7 @@ impl Segment {
     }
 
     /// Hands on every entry whose home is bucket `home`, wherever it lives.
-    pub(crate) fn visit_home(self, home: usize, visit: &mut dyn FnMut(u16, EntryPtr)) {
+    pub(crate) fn visit_home<'a>(self, home: usize, visit: &mut dyn FnMut(u16, EntryRef<'a>)) {
         let first = self.bucket(home);
         let steps = if first.overflow() == 0 { 1 } else { self.window() };
         for step in 0..steps {
@@ -268,7 +295,7 @@ impl Segment {
         for index in 0..self.buckets() {
             let bucket = self.bucket(index);
             for slot in 0..bucket.len() {
-                if wanted(index, slot) && !target.place(bucket.tag(slot), bucket.entry(slot)) {
+                if wanted(index, slot) && !target.place(bucket.tag(slot), bucket.address(slot)) {
                     return false;
                 }
             }
