@@ -97,7 +97,8 @@ fuzz_target!(|data: &[u8]| {
     let (pieces, broken_too) = parse(bytes, usize::from(step % 17) + 1, &limits);
     assert_eq!(whole, pieces);
     assert_eq!(broken, broken_too);
-    if let Some(expected) = oracle(bytes) {
+    // The other parser does not look at the two bytes behind a bulk; this one refuses what is no CR LF.
+    if let Some(expected) = oracle(bytes).filter(|_| !broken) {
         assert_eq!(whole, [expected]);
     }
     let _ = parse(bytes, 3, &Limits { auth_required: true, big_bulk_len_min: 16, ..limits });
