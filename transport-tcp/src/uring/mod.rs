@@ -218,23 +218,25 @@ impl Ring {
         self.push(entry.user_data(number(kind::RECEIVE, index)));
     }
 
-    /// Sends one piece, which the caller keeps where it is until the completion.
+    /// Sends one piece, which the caller keeps where it is until the completion, or as much of it
+    /// as the socket takes: waiting for the whole (MSG_WAITALL) would hide from the executor how
+    /// far a slow reader has come.
     pub(crate) fn send(&mut self, fd: RawFd, index: u32, bytes: &[u8]) {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), len).flags(SEND_FLAGS).build();
+        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), len).flags(libc::MSG_NOSIGNAL).build();
         self.push(entry.user_data(number(kind::SEND, index)));
     }
 
     /// Sends the pieces of an operation.
     pub(crate) fn send_message(&mut self, fd: RawFd, op: u32, header: *const libc::msghdr) {
-        let entry = opcode::SendMsg::new(Fd(fd), header).flags(SEND_FLAGS as u32).build();
+        let entry = opcode::SendMsg::new(Fd(fd), header).flags(libc::MSG_NOSIGNAL as u32).build();
         self.push(entry.user_data(number(kind::SEND_OP, op)));
     }
 
     /// Sends without a copy bytes that the operation keeps alive.
     pub(crate) fn send_zero_copy(&mut self, fd: RawFd, op: u32, address: *const u8, len: u32) {
         let usage = if self.reports_copies { ZC_REPORT_USAGE } else { 0 };
-        let entry = opcode::SendZc::new(Fd(fd), address, len).flags(SEND_FLAGS).zc_flags(usage).build();
+        let entry = opcode::SendZc::new(Fd(fd), address, len).flags(libc::MSG_NOSIGNAL).zc_flags(usage).build();
         self.push(entry.user_data(number(kind::SEND_ZC, op)));
     }
 
@@ -293,9 +295,6 @@ impl Ring {
         self.inflight == 0
     }
 }
-
-/// The whole piece, however long that takes, and no signal when the peer is gone.
-const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 impl Ring {
     /// Sets a ring up and tries it out.

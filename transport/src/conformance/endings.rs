@@ -97,9 +97,7 @@ pub fn ends_after_the_last_bytes(rig: impl Rig) {
             written == len
         });
         client.hang_up();
-        bench.until("the end", |bench, _| {
-            bench.log.iter().any(|event| *event == Event::Hangup(conn, Hangup::Eof))
-        });
+        bench.until("the end", |bench, _| bench.log.contains(&Event::Hangup(conn, Hangup::Eof)));
         assert!(bench.transport().received(conn) == sent, "bytes lost before the end of stream");
         bench.idle(3);
         assert!(bench.transport().received(conn) == sent);

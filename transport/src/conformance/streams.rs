@@ -301,11 +301,9 @@ pub fn keeps_streams_whole_at_random(rig: impl Rig) {
                 }
             }
             12..20 => read(party),
-            20..36 => {
-                if party.open {
-                    let len = random.below(bench.transport().received(party.conn).len() + 1);
-                    echo(bench.transport(), party, len);
-                }
+            20..36 if party.open => {
+                let len = random.below(bench.transport().received(party.conn).len() + 1);
+                echo(bench.transport(), party, len);
             }
             36 => {
                 if let Some(client) = &mut party.client {

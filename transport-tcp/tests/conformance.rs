@@ -1,0 +1,152 @@
+//! The conformance suite over real sockets: both backends, both address families, sleeping and
+//! spinning, and io_uring with direct receiving forced off, chosen, and forced on.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tercel_transport::Transport;
+use tercel_transport::conformance::{Dial, Rig, Seen};
+use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
+
+/// One configuration under test.
+struct TcpRig {
+    transport: TcpTransport,
+    dial: SockAddr,
+    domain: Domain,
+    overshoot_bytes: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Setup {
+    backend: Backend,
+    unix: bool,
+    spinning: bool,
+    direct_max: usize,
+}
+
+const EPOLL: Setup = Setup { backend: Backend::Epoll, unix: false, spinning: false, direct_max: 8 };
+const RING: Setup = Setup { backend: Backend::IoUring, unix: false, spinning: false, direct_max: 8 };
+
+/// Whether this host can run the io_uring tests; without it they run over epoll, as the server
+/// would.
+fn backend_here(wanted: Backend) -> Backend {
+    let options = TcpOptions { backend: wanted, ..TcpOptions::default() };
+    if wanted == Backend::IoUring && TcpTransport::new(options).is_err() {
+        eprintln!("no io_uring here: running over epoll instead");
+        return Backend::Epoll;
+    }
+    wanted
+}
+
+fn socket_path() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("tercel-conformance-{}-{count}.sock", std::process::id()))
+}
+
+fn rig(setup: Setup) -> TcpRig {
+    let options = TcpOptions {
+        backend: backend_here(setup.backend),
+        drain_timeout: Duration::from_secs(30),
+        ..TcpOptions::default()
+    };
+    let unit = options.receive_buffer_bytes;
+    let mut transport = TcpTransport::new(options).unwrap();
+    transport.set_direct_connections_max(setup.direct_max);
+    transport.set_spinning(setup.spinning);
+    let (dial, domain) = if setup.unix {
+        let path = socket_path();
+        transport.listen(&ListenAddr::Unix { path: path.clone(), mode: Some(0o700) }, 1000).unwrap();
+        (SockAddr::unix(&path).unwrap(), Domain::UNIX)
+    } else {
+        let addr: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let id = transport.listen(&ListenAddr::Tcp(addr), 1000).unwrap();
+        (transport.local_addr(id).unwrap().into(), Domain::IPV4)
+    };
+    // The ring's first lot of buffers can be filled before the first completion is seen.
+    let overshoot_bytes = if setup.backend == Backend::IoUring { 64 * unit } else { unit };
+    TcpRig { transport, dial, domain, overshoot_bytes }
+}
+
+impl Rig for TcpRig {
+    type Transport = TcpTransport;
+    type Client = Client;
+
+    fn transport(&mut self) -> &mut TcpTransport {
+        &mut self.transport
+    }
+
+    fn dial(&mut self) -> Client {
+        let socket = Socket::new(self.domain, Type::STREAM, None).unwrap();
+        socket.connect(&self.dial).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        if self.domain == Domain::IPV4 {
+            socket.set_tcp_nodelay(true).unwrap();
+        }
+        Client { socket, unix: self.domain == Domain::UNIX }
+    }
+
+    fn overshoot_bytes(&self) -> usize {
+        self.overshoot_bytes
+    }
+}
+
+struct Client {
+    socket: Socket,
+    unix: bool,
+}
+
+impl Dial for Client {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        self.socket.send_with_flags(bytes, libc::MSG_NOSIGNAL).unwrap_or(0)
+    }
+
+    fn read(&mut self, into: &mut Vec<u8>) -> Seen {
+        let mut room = [MaybeUninit::<u8>::uninit(); 64 * 1024];
+        for _ in 0..16 {
+            match self.socket.recv(&mut room) {
+                Ok(0) => return Seen::End,
+                // SAFETY: the call wrote this many bytes.
+                Ok(len) => into.extend(room[..len].iter().map(|byte| unsafe { byte.assume_init() })),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => break,
+                Err(_) => return Seen::Broken,
+            }
+        }
+        Seen::Open
+    }
+
+    fn end_writing(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    fn reset(self) -> bool {
+        if self.unix {
+            return false;
+        }
+        let lingered: io::Result<()> = self.socket.set_linger(Some(Duration::ZERO));
+        lingered.is_ok()
+    }
+
+    fn hang_up(self) {}
+}
+
+tercel_transport::conformance_suite!(epoll, rig(EPOLL));
+tercel_transport::conformance_suite!(epoll_spinning, rig(Setup { spinning: true, ..EPOLL }));
+tercel_transport::conformance_suite!(epoll_unix, rig(Setup { unix: true, ..EPOLL }));
+tercel_transport::conformance_suite!(io_uring, rig(RING));
+tercel_transport::conformance_suite!(io_uring_spinning, rig(Setup { spinning: true, ..RING }));
+tercel_transport::conformance_suite!(io_uring_unix, rig(Setup { unix: true, ..RING }));
+tercel_transport::conformance_suite!(io_uring_never_direct, rig(Setup { direct_max: 0, ..RING }));
+tercel_transport::conformance_suite!(
+    io_uring_never_direct_spinning,
+    rig(Setup { direct_max: 0, spinning: true, ..RING })
+);
+tercel_transport::conformance_suite!(io_uring_always_direct, rig(Setup { direct_max: usize::MAX / 4, ..RING }));
+tercel_transport::conformance_suite!(io_uring_often_changing, rig(Setup { direct_max: 2, ..RING }));
