@@ -76,7 +76,7 @@ def main():
     parser.add_argument("--option", action="append", default=[], help="option for Tercel, as --setting=value")
     options = parser.parse_args()
     extra = [part for option in options.option for part in option.split("=", 1)]
-    servers = [("tercel", options.server)] + [tuple(peer.split("=", 1)) for peer in options.peer]
+    servers = [("tercel", os.path.abspath(options.server))] + [tuple(peer.split("=", 1)) for peer in options.peer]
     print("| workload | server | requests/s | p50 us | p99 us | max us | CPU ns a request |")
     print("|---|---|---|---|---|---|---|")
     for workload, special, load in WORKLOADS:
