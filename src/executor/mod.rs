@@ -4,8 +4,6 @@
 
 mod batch;
 mod housekeeping;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

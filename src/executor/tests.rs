@@ -1,1 +1,0 @@
-//! Tests of the loop over the in-memory transport.
