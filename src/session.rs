@@ -166,6 +166,8 @@ pub struct Session {
     pub created_ns: u64,
     /// When it last sent something, in the clock's nanoseconds.
     pub active_ns: u64,
+    /// The earliest that what waits to be parsed can have arrived, in the clock's nanoseconds.
+    pub arrived_ns: u64,
     /// Transaction between MULTI and EXEC.
     pub transaction: Option<Box<Transaction>>,
     /// Keys watched.
@@ -237,6 +239,7 @@ impl Session {
             authenticated: true,
             created_ns: now_ns,
             active_ns: now_ns,
+            arrived_ns: now_ns,
             transaction: None,
             watched: Vec::new(),
             watch_broken: false,

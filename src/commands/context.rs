@@ -54,7 +54,7 @@ impl Context<'_> {
 /// # Errors
 /// [`NOT_AN_INTEGER`].
 #[inline]
-pub fn integer(text: &[u8]) -> Result<i64, Fail> {
+pub(crate) fn integer(text: &[u8]) -> Result<i64, Fail> {
     parse_i64(text).ok_or(NOT_AN_INTEGER)
 }
 
@@ -62,12 +62,12 @@ pub fn integer(text: &[u8]) -> Result<i64, Fail> {
 ///
 /// # Errors
 /// [`NOT_A_FLOAT`].
-pub fn float(text: &[u8]) -> Result<f64, Fail> {
+pub(crate) fn float(text: &[u8]) -> Result<f64, Fail> {
     parse_f64(text).ok_or(NOT_A_FLOAT)
 }
 
 /// Text for a message, whatever the bytes are.
 #[must_use]
-pub fn lossy(bytes: &[u8]) -> String {
+pub(crate) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

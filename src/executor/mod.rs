@@ -60,8 +60,11 @@ pub struct Executor<T: Front> {
     /// Clients over their soft output limit.
     over_soft_limit: Vec<ClientKey>,
     batch: Batch,
-    /// When the batch's bytes arrived, in the clock's nanoseconds.
+    /// The earliest that what the last poll reported can have arrived, in the clock's nanoseconds:
+    /// everything older was reported by the poll before it.
     arrived_ns: u64,
+    /// When the last poll began; 0 after a park, during which nothing is known of arrivals.
+    polled_ns: u64,
     last_busy_ns: u64,
     cron_at_ns: u64,
     second_at_ns: u64,
@@ -86,6 +89,7 @@ impl<T: Front> Executor<T> {
             over_soft_limit: Vec::new(),
             batch: Batch::default(),
             arrived_ns: 0,
+            polled_ns: 0,
             last_busy_ns: 0,
             cron_at_ns: 0,
             second_at_ns: 0,
@@ -126,6 +130,8 @@ impl<T: Front> Executor<T> {
     pub fn turn(&mut self) -> bool {
         self.core.tick();
         let begin_ns = self.core.now.mono_ns;
+        self.arrived_ns = if self.polled_ns > 0 { self.polled_ns } else { begin_ns };
+        self.polled_ns = begin_ns;
         self.transport.poll(&mut self.events);
         let had_events = !self.events.is_empty();
         if had_events {
@@ -135,7 +141,6 @@ impl<T: Front> Executor<T> {
         if self.batch.is_done() {
             self.batch.clear();
             if !self.ready.is_empty() {
-                self.arrived_ns = begin_ns;
                 self.parse_ready();
             }
         }
@@ -188,6 +193,7 @@ impl<T: Front> Executor<T> {
         }
         self.core.stats.parks += 1;
         self.transport.park(Some(Duration::from_nanos(sleep_ns)));
+        self.polled_ns = 0;
     }
 
     fn client_of(&self, conn: ConnId) -> Option<ClientKey> {
@@ -205,7 +211,11 @@ impl<T: Front> Executor<T> {
                     if let Some(key) = self.client_of(conn) {
                         let now_ns = self.core.now.mono_ns;
                         if let Some(connection) = self.core.clients.get_mut(key) {
-                            connection.session.active_ns = now_ns;
+                            let session = &mut connection.session;
+                            session.active_ns = now_ns;
+                            if !session.parse_queued {
+                                session.arrived_ns = self.arrived_ns;
+                            }
                         }
                         self.make_ready(key);
                     }
@@ -298,9 +308,13 @@ impl<T: Front> Executor<T> {
             query_len_max: settings.client_query_buffer_limit.0 as usize,
         };
         let commands_max = settings.batch_commands_max as usize;
+        let timed = settings.latency_tracking;
+        let begin_ns = if timed { self.core.clock.mono_ns() } else { 0 };
         let mut taken = 0;
+        let mut fresh = 0;
         for &key in &self.ready {
-            if self.batch.commands.len() >= commands_max {
+            let parsed_before = self.batch.commands.len();
+            if parsed_before >= commands_max {
                 break;
             }
             taken += 1;
@@ -311,13 +325,21 @@ impl<T: Front> Executor<T> {
                 continue;
             }
             self.batch.parse_client(session, &mut self.transport, &self.core.keyspace, &bounds);
+            let parsed = (self.batch.commands.len() - parsed_before) as u64;
+            if session.arrived_ns == self.arrived_ns {
+                fresh += parsed;
+            } else if timed && parsed > 0 {
+                self.core.stats.record_phase(Phase::Arrive, begin_ns.saturating_sub(session.arrived_ns), parsed);
+            }
         }
         self.ready.drain(..taken);
         let parsed = self.batch.commands.len() as u64;
-        if parsed > 0 && self.core.settings.latency_tracking {
-            let now_ns = self.core.clock.mono_ns();
-            self.core.stats.record_phase(Phase::Parse, now_ns - self.arrived_ns, parsed);
-            self.core.stats.record_phase(Phase::Arrive, self.arrived_ns.saturating_sub(self.last_busy_ns.max(self.arrived_ns.saturating_sub(1))), parsed);
+        if timed && parsed > 0 {
+            let stats = &mut self.core.stats;
+            if fresh > 0 {
+                stats.record_phase(Phase::Arrive, begin_ns.saturating_sub(self.arrived_ns), fresh);
+            }
+            stats.record_phase(Phase::Parse, self.core.clock.mono_ns() - begin_ns, parsed);
         }
         if self.batch.keys_len() > 1 {
             self.core.stats.prefetch_batches += 1;

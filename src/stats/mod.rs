@@ -47,8 +47,9 @@ pub struct CommandStats {
 /// The phases of a command's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// From the end of the poll that brought the batch to the start of parsing it: the batches and
-    /// flushes before it.
+    /// From a command's arrival to the start of parsing it, at most: counted from the poll before
+    /// the one that reported it, since nobody looked in between; after a sleep, from its end.
+    /// Batches before it, housekeeping and the poll itself are in it.
     Arrive,
     /// Parsing and hashing the batch it came in.
     Parse,
