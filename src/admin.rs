@@ -20,12 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest request read.
 const REQUEST_LEN_MAX: usize = 8192;
 
-/// Serves metrics on a listener until the process ends.
+/// Serves metrics on a listener until the process ends, on `cpus` if there are any.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn serve(listener: TcpListener, queries: mpsc::Sender<Query>, waker: Arc<dyn Wake>) -> std::io::Result<()> {
+pub fn serve(listener: TcpListener, queries: mpsc::Sender<Query>, waker: Arc<dyn Wake>, cpus: Vec<usize>) -> std::io::Result<()> {
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        crate::sys::run_on(&cpus);
         for stream in listener.incoming().flatten() {
             if let Err(error) = answer(stream, &queries, &*waker) {
                 tracing::debug!("metrics: {error}");

@@ -38,6 +38,15 @@ pub fn parse_cpu_list(text: &str) -> Vec<usize> {
         .collect()
 }
 
+/// The cores that share a memory node with `core`; empty if the machine does not tell.
+#[must_use]
+pub fn cores_of_node(core: usize) -> Vec<usize> {
+    let Ok(dir) = fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}")) else { return Vec::new() };
+    let mut names = dir.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let node = names.find(|name| name.strip_prefix("node").is_some_and(|number| number.parse::<usize>().is_ok()));
+    node.and_then(|node| read(&format!("/sys/devices/system/node/{node}/cpulist"))).map(|list| parse_cpu_list(&list)).unwrap_or_default()
+}
+
 /// Everything found for an executor on `core` (`None`: not pinned).
 #[must_use]
 pub fn check(settings: &Settings, core: Option<usize>) -> Vec<Finding> {
@@ -71,11 +80,18 @@ pub fn check(settings: &Settings, core: Option<usize>) -> Vec<Finding> {
             "cpupower idle-set -D 10, or start with busy-poll-us -1 on a core of its own",
         );
     }
-    if !settings.disable_thp
-        && let Some(thp) = read("/sys/kernel/mm/transparent_hugepage/enabled")
-        && chosen(&thp) == Some("always")
-    {
-        add("Transparent huge pages are always on: compaction may stall the executor.".to_owned(), "set disable-thp yes");
+    if let Some(thp) = read("/sys/kernel/mm/transparent_hugepage/enabled") {
+        match chosen(&thp) {
+            Some("always") if !settings.disable_thp => add(
+                "Transparent huge pages are always on: memory that no helper filled ahead may cost a long page fault.".to_owned(),
+                "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+            ),
+            Some("never") if !settings.disable_thp => add(
+                "Transparent huge pages are off: lookups in a large keyspace miss the TLB.".to_owned(),
+                "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+            ),
+            _ => {}
+        }
     }
     if let Some(core) = core {
         let isolated = read("/sys/devices/system/cpu/isolated").map(|text| parse_cpu_list(&text)).unwrap_or_default();

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use tercel_memory::stock;
 use tercel_transport::Transport;
 use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
 
@@ -68,17 +69,43 @@ pub fn transport(settings: &Settings) -> Result<TcpTransport, StartError> {
     TcpTransport::new(options).map_err(|error| StartError::Transport(error.to_string()))
 }
 
-/// The core `cpu-affinity` names, if it is one of this machine's.
-fn pin(settings: &Settings) -> Option<usize> {
-    let wanted = *host_check::parse_cpu_list(&settings.cpu_affinity).first()?;
+/// Which cores do what.
+struct Cores {
+    /// The executor's own, if it is pinned.
+    executor: Option<usize>,
+    /// For everything else, near the executor's memory; empty where there is no choice.
+    helpers: Vec<usize>,
+}
+
+/// Pins the calling thread to the core `cpu-affinity` names, if it is one this process may use.
+fn pin(settings: &Settings) -> Cores {
+    let free = Cores { executor: None, helpers: Vec::new() };
+    let Some(&wanted) = host_check::parse_cpu_list(&settings.cpu_affinity).first() else { return free };
     // Read before pinning: afterwards only the pinned core would be listed.
     let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let others: Vec<usize> = cores.iter().map(|core| core.id).filter(|&id| id != wanted).collect();
     match cores.into_iter().find(|core| core.id == wanted) {
-        Some(core) if core_affinity::set_for_current(core) => Some(wanted),
+        Some(core) if core_affinity::set_for_current(core) => {
+            let node = host_check::cores_of_node(wanted);
+            let near: Vec<usize> = others.iter().copied().filter(|id| node.contains(id)).collect();
+            Cores { executor: Some(wanted), helpers: if near.is_empty() { others } else { near } }
+        }
         _ => {
             tracing::warn!("can't pin the executor to core {wanted}");
-            None
+            free
         }
+    }
+}
+
+/// Lets the executor's memory come from pages that were filled ahead. It works without, more slowly.
+fn stock_pages(settings: &Settings, cores: &Cores) {
+    let options = stock::Options {
+        units: (settings.page_stock.0 as usize / stock::UNIT_BYTES).min(stock::UNITS_MAX),
+        huge: !settings.disable_thp,
+    };
+    let cpus = cores.helpers.clone();
+    if let Err(error) = stock::serve_this_thread(options, move || sys::run_on(&cpus)) {
+        tracing::warn!("pages are not filled ahead: {error}");
     }
 }
 
@@ -95,7 +122,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     if settings.disable_thp {
         sys::disable_thp();
     }
-    sys::set_background_thread(settings.jemalloc_bg_thread);
+    tercel_memory::set_background_thread(settings.jemalloc_bg_thread);
     let mut settings = settings;
     let wanted = settings.maxclients as u64 + OWN_DESCRIPTORS;
     let open_files = sys::raise_open_files(wanted);
@@ -112,7 +139,8 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
         let addr = format!("{}:{}", settings.metrics_bind, settings.metrics_port);
         Some(TcpListener::bind(&addr).map_err(|error| StartError::Metrics { addr, reason: error.to_string() })?)
     };
-    let pinned_core = pin(&settings);
+    let cores = pin(&settings);
+    stock_pages(&settings, &cores);
     if !settings.pidfile.is_empty() {
         std::fs::File::create(&settings.pidfile)
             .and_then(|mut file| writeln!(file, "{}", std::process::id()))
@@ -120,7 +148,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     }
     tracing::info!("Tercel {} starting, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
     tracing::info!("Network: {}", transport.describe());
-    for finding in host_check::check(&settings, pinned_core) {
+    for finding in host_check::check(&settings, cores.executor) {
         tracing::info!("Tail latency: {} To mend: {}.", finding.what, finding.mend);
     }
     let process = ProcessInfo {
@@ -128,7 +156,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
         config_file: config_file.map(|path| path.display().to_string()).unwrap_or_default(),
         os: sys::uname(),
         multiplexing_api: transport.name().to_owned(),
-        pinned_core,
+        pinned_core: cores.executor,
     };
     let (supervised, pidfile, port) = (settings.supervised.0, settings.pidfile.clone(), settings.port);
     let waker = transport.waker();
@@ -136,7 +164,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     if let Some(listener) = metrics {
         let (sender, receiver) = mpsc::channel();
         executor.serve_queries(receiver);
-        admin::serve(listener, sender, waker).map_err(|error| os("can't start the admin thread", error))?;
+        admin::serve(listener, sender, waker, cores.helpers).map_err(|error| os("can't start the admin thread", error))?;
     }
     tracing::info!("Ready to accept connections on port {port}");
     if supervised != Supervised::No {

@@ -1,7 +1,8 @@
 //! Measures the table: `lookup`, `growth` and `memory`, each with `--keys N`. Uses the engine's public
 //! side only, and reads the clock, which the engine must not.
 //!
-//! Huge pages are jemalloc's to ask for: `_RJEM_MALLOC_CONF=thp:always`.
+//! As in the server, memory comes from a stock of huge pages filled ahead; `--page-stock 0` leaves it
+//! out, `--small-pages` fills it with small ones.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)] // A program that measures time, run by hand.
 
@@ -10,9 +11,6 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use tercel_engine::{Access, Expire, Hash, Keyspace, KeyspaceConfig, NewValue};
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const NOW: Access = Access { now_ms: 1_700_000_000_000, lfu: false, lfu_log_factor: 10, lfu_decay_minutes: 1 };
 const BATCH: usize = 16;
@@ -171,10 +169,7 @@ fn resident_bytes() -> usize {
 }
 
 fn memory(keys: u64, value_len: usize) {
-    let allocated = || {
-        tikv_jemalloc_ctl::epoch::advance().unwrap();
-        tikv_jemalloc_ctl::stats::allocated::read().unwrap()
-    };
+    let allocated = || tercel_memory::allocator_stats().allocated;
     let value = vec![b'v'; value_len];
     let mut keyspace = keyspace();
     let (before, resident_before) = (allocated(), resident_bytes());
@@ -209,10 +204,16 @@ fn main() {
         let at = arguments.iter().position(|argument| argument == name);
         at.and_then(|at| arguments.get(at + 1)).and_then(|text| text.parse().ok()).unwrap_or(otherwise)
     };
+    let stock = tercel_memory::stock::Options {
+        units: option("--page-stock", 3) as usize,
+        huge: !arguments.iter().any(|argument| argument == "--small-pages"),
+    };
+    tercel_memory::stock::serve_this_thread(stock, || {}).unwrap();
     match arguments.get(1).map(String::as_str) {
         Some("lookup") => lookup(option("--keys", 10_000_000)),
         Some("growth") => growth(option("--keys", 20_000_000)),
         Some("memory") => memory(option("--keys", 10_000_000), option("--value", 8) as usize),
-        _ => eprintln!("table_bench lookup|growth|memory [--keys N] [--value BYTES]"),
+        _ => eprintln!("table_bench lookup|growth|memory [--keys N] [--value BYTES] [--page-stock UNITS] [--small-pages]"),
     }
+    println!("{:?}", tercel_memory::stock::stats());
 }

@@ -175,7 +175,8 @@ fn memory(out: &mut String, core: &Core, totals: &ClientTotals) {
     let startup = core.stats.memory_startup;
     let overhead = startup + core.keyspace.overhead_bytes() + totals.memory;
     let dataset = used.saturating_sub(overhead);
-    let allocator = sys::allocator_stats();
+    let allocator = tercel_memory::allocator_stats();
+    let stock = tercel_memory::stock::stats();
     let total = sys::total_memory_bytes();
     let maxmemory = core.settings.maxmemory.0 as usize;
     let ratio = |a: usize, b: usize| format!("{:.2}", a as f64 / b.max(1) as f64);
@@ -232,7 +233,10 @@ fn memory(out: &mut String, core: &Core, totals: &ClientTotals) {
         "mem_cluster_slot_import": 0,
         "mem_cluster_slot_export": 0,
         "mem_aof_buffer": 0,
-        "mem_allocator": sys::allocator_version(),
+        "mem_page_stock": stock.ready_bytes,
+        "mem_page_stock_taken": stock.taken,
+        "mem_page_stock_missed": stock.missed,
+        "mem_allocator": tercel_memory::allocator_version(),
         "mem_overhead_db_hashtable_rehashing": 0,
         "active_defrag_running": 0,
         "lazyfree_pending_objects": core.keyspace.reclaim_pending(),

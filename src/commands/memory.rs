@@ -57,7 +57,7 @@ fn memory_usage(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn memory_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let stats = sys::allocator_stats();
+    let stats = tercel_memory::allocator_stats();
     let mut lines = Vec::new();
     if stats.allocated < 5 << 20 {
         lines.push("Little memory is in use: there is nothing to advise on yet.".to_owned());
@@ -80,18 +80,18 @@ fn memory_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 }
 
 fn memory_malloc_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.out.verbatim(&sys::malloc_stats());
+    cx.out.verbatim(&tercel_memory::malloc_stats());
     Ok(())
 }
 
 fn memory_purge(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    sys::purge();
+    tercel_memory::purge();
     cx.out.ok();
     Ok(())
 }
 
 fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let allocator = sys::allocator_stats();
+    let allocator = tercel_memory::allocator_stats();
     let used = cx.core.memory_used();
     let overhead = cx.core.keyspace.overhead_bytes();
     let clients: usize = cx

@@ -79,7 +79,7 @@ pub struct Core {
     /// Whether `DEBUG SET-ACTIVE-EXPIRE` lets deadlines fire.
     pub active_expire: bool,
     /// Reads the allocator.
-    pub meter: crate::sys::MemoryMeter,
+    pub meter: tercel_memory::MemoryMeter,
 }
 
 /// Facts of the process that do not change.
@@ -150,7 +150,7 @@ impl Core {
             run_id,
             process: Arc::new(process),
             active_expire: true,
-            meter: crate::sys::MemoryMeter::new(),
+            meter: tercel_memory::MemoryMeter::new(),
         };
         core.tick();
         core
@@ -184,7 +184,7 @@ impl Core {
         logs.log(Kind::LargeRequest).trim(new.commandlog_large_request_max_len as usize);
         logs.log(Kind::LargeReply).trim(new.commandlog_large_reply_max_len as usize);
         if new.jemalloc_bg_thread != old.jemalloc_bg_thread {
-            crate::sys::set_background_thread(new.jemalloc_bg_thread);
+            tercel_memory::set_background_thread(new.jemalloc_bg_thread);
         }
         if new.loglevel != old.loglevel {
             crate::logging::set_level(new.loglevel.0);
