@@ -205,7 +205,7 @@ fn main() {
         at.and_then(|at| arguments.get(at + 1)).and_then(|text| text.parse().ok()).unwrap_or(otherwise)
     };
     let stock = tercel_memory::stock::Options {
-        units: option("--page-stock", 3) as usize,
+        units: option("--page-stock", 2) as usize,
         huge: !arguments.iter().any(|argument| argument == "--small-pages"),
     };
     tercel_memory::stock::serve_this_thread(stock, || {}).unwrap();

@@ -1,5 +1,6 @@
 //! DEBUG: what test suites need, as far as this version's types go.
 
+use tercel_engine::{Expire, NewValue};
 use tercel_resp::encode;
 
 use super::args::Args;
@@ -25,6 +26,8 @@ const HELP: &[&str] = &[
     "    Writes to the log.",
     "OBJECT <key>",
     "    Describes a value.",
+    "POPULATE <count> [<prefix>] [<size>]",
+    "    Makes keys <prefix>:<number> that are not there yet, with values of a size in bytes.",
     "PROTOCOL <type>",
     "    Answers a value of a type of the protocol.",
     "SET-ACTIVE-EXPIRE <0|1>",
@@ -48,6 +51,10 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         ("set-active-expire", 3) => {
             cx.core.active_expire = integer(args.get(2))? != 0;
+            cx.out.ok();
+        }
+        ("populate", 3..=5) => {
+            populate(cx, args)?;
             cx.out.ok();
         }
         ("object", 3 | 4) => return object(cx, args),
@@ -102,6 +109,30 @@ fn sleep(seconds: f64) {
     if seconds.is_finite() && seconds > 0.0 {
         std::thread::sleep(std::time::Duration::from_secs_f64(seconds.min(3600.0)));
     }
+}
+
+/// Values say their number, padded with zero bytes or cut to the size if one is given.
+fn populate(cx: &mut Context<'_>, args: &Args<'_>) -> Result<(), Fail> {
+    let count = integer(args.get(2))?;
+    let prefix = if args.len() > 3 { lossy(args.get(3)) } else { "key".to_owned() };
+    let size = if args.len() > 4 { Some(integer(args.get(4))?) } else { None };
+    if count < 0 || size.is_some_and(|size| size < 0 || size > cx.core.settings.proto_max_bulk_len.0) {
+        return Err(fail("ERR value is out of range, must be positive"));
+    }
+    let db = cx.session.db;
+    for number in 0..count {
+        let name = format!("{prefix}:{number}");
+        let key = cx.core.key(name.as_bytes());
+        if cx.core.peek(db, key).is_some() {
+            continue;
+        }
+        let mut value = format!("value:{number}").into_bytes();
+        if let Some(size) = size.filter(|&size| size > 0) {
+            value.resize(size as usize, 0);
+        }
+        cx.core.store(db, key, NewValue::Bytes(&value), Expire::Clear);
+    }
+    Ok(())
 }
 
 fn object(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

@@ -159,7 +159,7 @@ settings! {
     pidfile: String, "pidfile", (), "", Immutable, "File the process number is written to; empty for none.";
     supervised: Choice<Supervised>, "supervised", (), "no", Immutable, "Whether a supervisor is told when the server is ready.";
     disable_thp: bool, "disable-thp", (), "no", Immutable, "Keeps transparent huge pages away from the process. There is no fork to make them costly here, and they halve the time of a lookup in a large keyspace.";
-    page_stock: Memory, "page-stock", 0..=134217728, "6mb", Immutable, "Memory a helper thread keeps filled with pages ahead of need, in whole 2 MiB, so that growing data costs the executor no page fault; 0 for none.";
+    page_stock: Memory, "page-stock", 0..=134217728, "4mb", Immutable, "Memory a helper thread keeps filled with pages ahead of need, in whole 2 MiB, so that growing data costs the executor no page fault; 0 for none.";
     jemalloc_bg_thread: bool, "jemalloc-bg-thread", (), "yes", Mutable, "Lets the allocator give memory back from a thread of its own.";
     hz: i64, "hz", 1..=500, "10", Mutable, "Times a second idle clients, limits and statistics are looked after. Expiry does not depend on it.";
     availability_zone: String, "availability-zone", (), "", Mutable, "Text that HELLO and INFO show.";
