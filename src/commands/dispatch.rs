@@ -204,12 +204,12 @@ fn room_for(core: &mut Core, queued_flags: u32, command: &Command) -> Result<(),
     Ok(())
 }
 
-/// How long one command may evict, in nanoseconds.
-#[must_use]
-pub fn eviction_slice_ns(tenacity: i64) -> u64 {
+/// How long one command may evict, in nanoseconds. Shorter than Valkey's at the same tenacity, since a
+/// turn that has evicted ends early and the next one goes on.
+fn eviction_slice_ns(tenacity: i64) -> u64 {
     match tenacity {
-        0..=10 => 50_000 * tenacity as u64,
-        11..=99 => (500_000.0 * 1.15f64.powi(tenacity as i32 - 10)) as u64,
+        0..=10 => 20_000 * tenacity as u64,
+        11..=99 => (200_000.0 * 1.15f64.powi(tenacity as i32 - 10)) as u64,
         _ => u64::MAX,
     }
 }

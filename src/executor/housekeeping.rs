@@ -18,15 +18,17 @@ impl<T: Front> Executor<T> {
     /// One slice. True if there is more to do at once.
     pub(super) fn housekeeping(&mut self) -> bool {
         let budget_ns = self.core.settings.housekeeping_us_max as u64 * 1000;
+        let until_ns = self.core.clock.mono_ns() + budget_ns;
         let mut more = false;
         if self.core.active_expire && self.core.keyspace.next_deadline().is_some_and(|at_ms| at_ms <= self.core.now.unix_ms) {
-            more |= self.expire(budget_ns);
+            more |= self.expire(until_ns);
         }
         if self.core.keyspace.reclaim_pending() > 0 {
-            more |= self.reclaim(budget_ns);
+            more |= self.reclaim(until_ns);
         }
         if self.core.settings.maxmemory.0 > 0 && self.core.settings.maxmemory_policy.0 != Policy::NoEviction {
-            more |= self.core.make_room(budget_ns) == crate::state::maxmemory::Room::Evicting;
+            let left_ns = until_ns.saturating_sub(self.core.clock.mono_ns() + self.core.turn_evict_ns);
+            more |= self.core.make_room(left_ns) == crate::state::maxmemory::Room::Evicting;
         }
         if !self.paused.is_empty() && self.core.pause.is_none_or(|pause| pause.until_ms <= self.core.now.unix_ms) {
             self.core.pause = None;
@@ -40,7 +42,7 @@ impl<T: Front> Executor<T> {
         more || !self.core.clients.to_flush.is_empty() || !self.core.clients.to_close.is_empty()
     }
 
-    fn expire(&mut self, budget_ns: u64) -> bool {
+    fn expire(&mut self, until_ns: u64) -> bool {
         let begin_ns = self.core.clock.mono_ns();
         let mut expired: Vec<(usize, Box<[u8]>)> = Vec::new();
         let now_ms = self.core.now.unix_ms;
@@ -62,7 +64,7 @@ impl<T: Front> Executor<T> {
             if removed < EXPIRE_STEP {
                 break false;
             }
-            if self.core.clock.mono_ns() - begin_ns >= budget_ns {
+            if self.core.clock.mono_ns() >= until_ns {
                 self.core.stats.expired_time_cap_reached += 1;
                 break true;
             }
@@ -74,13 +76,12 @@ impl<T: Front> Executor<T> {
         more
     }
 
-    fn reclaim(&mut self, budget_ns: u64) -> bool {
-        let begin_ns = self.core.clock.mono_ns();
+    fn reclaim(&mut self, until_ns: u64) -> bool {
         loop {
             if !self.core.keyspace.reclaim(RECLAIM_STEP) {
                 return false;
             }
-            if self.core.clock.mono_ns() - begin_ns >= budget_ns {
+            if self.core.clock.mono_ns() >= until_ns {
                 return true;
             }
         }

@@ -24,6 +24,8 @@ use batch::{Batch, ParseBounds};
 const NO_CLIENT: ClientKey = ClientKey::MAX;
 /// Commands between two looks at the clock within a batch.
 const CLOCK_EVERY: usize = 8;
+/// A batch ends, to go on in the next turn, once its commands have evicted for this long.
+const EVICT_NS_MAX: u64 = 100_000;
 
 const PROTECTED_MODE: &[u8] = b"-DENIED Server is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. To accept connections from elsewhere, set a password with 'requirepass', or switch the mode off with 'CONFIG SET protected-mode no' from the loopback interface or '--protected-mode no' at start.\r\n";
 
@@ -427,7 +429,9 @@ impl<T: Front> Executor<T> {
             }
             at += 1;
             *executed += 1;
-            if at.is_multiple_of(CLOCK_EVERY) && at < last && self.core.clock.mono_ns() - begin_ns > budget_ns {
+            let over = self.core.turn_evict_ns > EVICT_NS_MAX
+                || (at.is_multiple_of(CLOCK_EVERY) && self.core.clock.mono_ns() - begin_ns > budget_ns);
+            if over && at < last {
                 self.batch.next_command = at;
                 return false;
             }
@@ -467,7 +471,7 @@ impl<T: Front> Executor<T> {
             }
         }
         self.next_run();
-        *executed == 0 || self.core.clock.mono_ns() - begin_ns <= budget_ns || self.batch.is_done()
+        *executed == 0 || (self.core.turn_evict_ns <= EVICT_NS_MAX && self.core.clock.mono_ns() - begin_ns <= budget_ns) || self.batch.is_done()
     }
 
     /// Puts a client aside at command `at` until a pause ends: what was parsed behind it is parsed

@@ -66,6 +66,7 @@ impl Core {
             }
         };
         let took_ns = self.clock.mono_ns() - start_ns;
+        self.turn_evict_ns += took_ns;
         self.stats.eviction_exceeded_ns += took_ns;
         self.stats.latency.record("eviction-cycle", took_ns, self.now.unix_ms, self.settings.latency_monitor_threshold);
         room

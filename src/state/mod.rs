@@ -80,6 +80,8 @@ pub struct Core {
     pub active_expire: bool,
     /// Reads the allocator.
     pub meter: tercel_memory::MemoryMeter,
+    /// Time this turn has spent evicting, in nanoseconds.
+    pub turn_evict_ns: u64,
 }
 
 /// Facts of the process that do not change.
@@ -151,6 +153,7 @@ impl Core {
             process: Arc::new(process),
             active_expire: true,
             meter: tercel_memory::MemoryMeter::new(),
+            turn_evict_ns: 0,
         };
         core.tick();
         core
@@ -159,6 +162,7 @@ impl Core {
     /// Reads the clock: a new turn begins.
     pub fn tick(&mut self) {
         self.now = self.clock.now();
+        self.turn_evict_ns = 0;
         self.access = Access {
             now_ms: self.now.unix_ms,
             lfu: matches!(self.settings.maxmemory_policy.0, Policy::AllKeysLfu | Policy::VolatileLfu),
