@@ -130,7 +130,7 @@ def wait_until(client, section, done, seconds=60):
 def turns(command):
     """Longest loop turn: FLUSHALL of 10 M keys, 1 M keys expiring at once, 1 GB evicted."""
     rows = {"FLUSHALL of 10 M keys": [], "1 M keys expire in one millisecond": [], "1 GB evicted": []}
-    for _ in range(5):
+    for _ in range(3):
         with Server(command) as server:
             client = server.client
             client.call("DEBUG", "POPULATE", 10_000_000, "key", 8)

@@ -193,12 +193,14 @@ fn runs_inside_transaction(command: &Command) -> bool {
     matches!(command.name, "exec" | "discard" | "quit" | "reset")
 }
 
-/// Evicts before a command that may need memory, and refuses it where there is none.
+/// Evicts before a command that may need memory, and refuses it where there is none. Other commands
+/// do not wait for that: housekeeping evicts after them.
 fn room_for(core: &mut Core, queued_flags: u32, command: &Command) -> Result<(), Fail> {
+    if !command.is(flags::DENYOOM) && !(command.name == "exec" && queued_flags & flags::DENYOOM != 0) {
+        return Ok(());
+    }
     let room = core.make_room(eviction_slice_ns(core.settings.maxmemory_eviction_tenacity));
-    let needs = command.is(flags::DENYOOM) || (command.name == "exec" && queued_flags & flags::DENYOOM != 0);
-    let refuse = room == Room::None || (room == Room::Evicting && core.settings.maxmemory_policy.0 == Policy::NoEviction);
-    if refuse && needs {
+    if room == Room::None || (room == Room::Evicting && core.settings.maxmemory_policy.0 == Policy::NoEviction) {
         return Err(fail("OOM command not allowed when used memory > 'maxmemory'."));
     }
     Ok(())
