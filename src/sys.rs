@@ -103,9 +103,14 @@ pub fn resident_bytes() -> usize {
         .map_or(0, |pages| pages * 4096)
 }
 
-/// Physical memory of the machine in bytes.
+/// Physical memory of the machine in bytes. Read once: the kernel takes its time over it.
 #[must_use]
 pub fn total_memory_bytes() -> usize {
+    static TOTAL: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *TOTAL.get_or_init(read_total_memory_bytes)
+}
+
+fn read_total_memory_bytes() -> usize {
     std::fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| text.lines().next()?.split_whitespace().nth(1)?.parse::<usize>().ok())
