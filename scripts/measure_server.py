@@ -159,11 +159,12 @@ def turns(command):
 
             def evict():
                 client.call("CONFIG", "SET", "maxmemory", used - (1 << 30))
-                time.sleep(20)
+                time.sleep(6)
 
             rows["1 GB evicted"].append(server.longest_turn_us(evict))
-            if int(client.info()["used_memory"]) > used - (1 << 30):
-                raise SystemExit("twenty seconds were too short for evicting a gigabyte")
+            # INFO itself takes a few kilobytes while it runs.
+            if int(client.info()["used_memory"]) > used - (1 << 30) + (1 << 20):
+                raise SystemExit("six seconds were too short for evicting a gigabyte")
     alone = hiccup_us(5)
     for name, values in rows.items():
         print(f"longest turn, {name}: {sorted(values)} us (the machine alone, 5 s: {alone} us)", flush=True)
