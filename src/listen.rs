@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
+use tercel_transport::memory::MemoryTransport;
 use tercel_transport::{ConnId, Transport};
 use tercel_transport_tcp::{ListenAddr, ListenerId, TcpTransport};
 
@@ -130,6 +131,9 @@ impl Listeners {
         }
     }
 }
+
+/// Tests run an executor without a network.
+impl Front for MemoryTransport {}
 
 impl Front for TcpTransport {
     fn descriptor(&self, conn: ConnId) -> i32 {

@@ -11,6 +11,12 @@ pub struct Server {
     pub port: u16,
 }
 
+/// The server under test: the one `TERCEL_SERVER` names (scripts/test sets the release build), else
+/// the one built along with the test.
+pub fn program() -> String {
+    std::env::var("TERCEL_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tercel-server").to_owned())
+}
+
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -18,7 +24,7 @@ pub fn free_port() -> u16 {
 impl Server {
     pub fn start(options: &[&str]) -> Server {
         let port = free_port();
-        let child = Command::new(env!("CARGO_BIN_EXE_tercel-server"))
+        let child = Command::new(program())
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--enable-debug-command", "yes", "--loglevel", "warning"])
             .args(options)
             .stdout(Stdio::null())
