@@ -119,6 +119,7 @@ fn parse(cx: &Context<'_>, args: &Args<'_>, read_only: bool) -> Result<Vec<Step>
     let mut steps = Vec::new();
     let mut overflow = Overflow::Wrap;
     let mut at = 2;
+    let mut writes = false;
     while at < args.len() {
         let left = args.len() - at - 1;
         let operands = match () {
@@ -143,15 +144,17 @@ fn parse(cx: &Context<'_>, args: &Args<'_>, read_only: bool) -> Result<Vec<Step>
         }
         let operation = if operands == 2 {
             Operation::Get
-        } else if read_only {
-            return Err(fail("ERR BITFIELD_RO only supports the GET subcommand"));
         } else if args.is(at, "set") {
             Operation::Set(integer(args.get(at + 3))?)
         } else {
             Operation::Increment(integer(args.get(at + 3))?)
         };
+        writes |= operands == 3;
         steps.push(Step { field, offset, operation, overflow });
         at += operands + 1;
+    }
+    if read_only && writes {
+        return Err(fail("ERR BITFIELD_RO only supports the GET subcommand"));
     }
     Ok(steps)
 }

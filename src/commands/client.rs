@@ -295,14 +295,9 @@ fn client_no_touch(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn client_import_source(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let on = on_off(args)?;
-    if on {
-        return Err(fail("ERR Server is not in import mode"));
-    }
-    cx.session.import_source = false;
-    cx.out.ok();
-    Ok(())
+fn client_import_source(_: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+    // There is no import mode.
+    Err(fail("ERR Server is not in import mode"))
 }
 
 fn client_reply(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

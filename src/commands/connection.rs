@@ -114,11 +114,12 @@ fn hello(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         });
     }
     let mut name = None;
+    let mut credentials = None;
     let mut at = 2;
     while at < args.len() {
         let left = args.len() - at - 1;
         if args.is(at, "auth") && left >= 2 {
-            authenticate(cx, args.get(at + 1), args.get(at + 2))?;
+            credentials = Some((args.get(at + 1), args.get(at + 2)));
             at += 3;
         } else if args.is(at, "setname") && left >= 1 {
             name = Some(client::checked_name(args.get(at + 1))?);
@@ -126,6 +127,9 @@ fn hello(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         } else {
             return Err(Fail::new(format!("ERR Syntax error in HELLO option '{}'", lossy(args.get(at)))));
         }
+    }
+    if let Some((user, password)) = credentials {
+        authenticate(cx, user, password)?;
     }
     if !cx.session.authenticated {
         return Err(fail(

@@ -45,7 +45,11 @@ pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandI
             if let Some(transaction) = connection.session.transaction.as_mut() {
                 transaction.failed = true;
             }
-            reply_error(core, connection, &error);
+            if id.is_some_and(|id| id.command().name == "exec") {
+                exec_refused(core, connection, args, &error);
+            } else {
+                reply_error(core, connection, &error);
+            }
         }
     }
     settle_reply(connection, mark);
@@ -83,6 +87,19 @@ fn settle_reply(connection: &mut Connection, mark: (usize, usize)) {
 fn reply_error(core: &mut Core, connection: &mut Connection, error: &Fail) {
     core.stats.record_error(&error.0);
     connection.out.error(&error.0);
+}
+
+/// An EXEC that may not run ends the transaction all the same, so that the client knows where it stands.
+fn exec_refused(core: &mut Core, connection: &mut Connection, args: &Args<'_>, error: &Fail) {
+    let session = &mut connection.session;
+    session.transaction = None;
+    session.watch_broken = false;
+    core.unwatch_all(session);
+    let reason = error.0.strip_prefix("ERR ").unwrap_or(&error.0);
+    reply_error(core, connection, &Fail::new(format!("EXECABORT Transaction discarded because of: {reason}")));
+    if !core.clients.monitors.is_empty() {
+        feed_monitors(core, connection, args);
+    }
 }
 
 enum Admitted {
@@ -136,7 +153,7 @@ fn admit(core: &mut Core, connection: &mut Connection, id: Option<CommandId>, ar
     if session.is_subscriber() && !connection.out.is_resp3() && !allowed_to_subscribers(command) {
         return Err(Fail::new(format!(
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-            command.name.replace('|', " ")
+            command.name
         )));
     }
     if core.settings.maxmemory.0 > 0 {
@@ -232,9 +249,6 @@ fn queue(connection: &mut Connection, id: CommandId, args: &Args<'_>) {
 #[inline]
 pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &Args<'_>, request_len: usize) {
     let command = id.command();
-    if !core.clients.monitors.is_empty() && !command.is(flags::SKIP_MONITOR) && !command.is(flags::ADMIN) {
-        feed_monitors(core, connection, args);
-    }
     connection.session.last_command = Some(id);
     core.no_touch = connection.session.no_touch && command.name != "touch";
     let reply_from = connection.out.buf.len();
@@ -247,6 +261,10 @@ pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &A
     }
     if !core.afterwards.is_empty() {
         core.settle_afterwards();
+    }
+    // Monitors see a command once it ran: after the commands of its transaction, with the database it chose.
+    if !core.clients.monitors.is_empty() && !command.is(flags::SKIP_MONITOR) && !command.is(flags::ADMIN) {
+        feed_monitors(core, connection, args);
     }
     let took_ns = core.clock.mono_ns() - begin_ns;
     core.stats.commands_processed += 1;

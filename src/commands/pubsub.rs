@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::context::Context;
-use super::fail::{Outcome, fail};
+use super::fail::{Outcome, fail, subcommand_syntax};
 use super::server::container;
 use super::spec::{Command, Group, cmd, keys_at};
 use super::spec::{flags::*, key::*};
@@ -231,13 +231,17 @@ fn spublish(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn list_channels(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) {
+fn list_channels(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) -> Outcome {
+    if args.len() > 3 {
+        return Err(subcommand_syntax("pubsub", args.get(1)));
+    }
     let table = if sharded { &cx.core.pubsub.shard_channels } else { &cx.core.pubsub.channels };
     let pattern = (args.len() > 2).then(|| args.get(2));
     let mut found: Vec<&[u8]> =
         table.keys().map(|name| &**name).filter(|name| pattern.is_none_or(|pattern| glob_match(pattern, name, false))).collect();
     found.sort_unstable();
     cx.out.bulks(&found);
+    Ok(())
 }
 
 fn count_subscribers(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) {
@@ -250,13 +254,11 @@ fn count_subscribers(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) {
 }
 
 fn pubsub_channels(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    list_channels(cx, args, false);
-    Ok(())
+    list_channels(cx, args, false)
 }
 
 fn pubsub_shardchannels(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    list_channels(cx, args, true);
-    Ok(())
+    list_channels(cx, args, true)
 }
 
 fn pubsub_numsub(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

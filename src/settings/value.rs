@@ -410,7 +410,7 @@ impl OutputLimits {
     /// # Errors
     /// A sentence that says what was expected.
     pub fn with_words(mut self, words: &[&str]) -> Result<Self, String> {
-        if words.is_empty() || !words.len().is_multiple_of(4) {
+        if !words.len().is_multiple_of(4) {
             return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
         }
         for quad in words.chunks_exact(4) {
