@@ -363,7 +363,7 @@ def alike(words, ours, peers, in_exec):
         return a[0] == b[0] and a[0] == b"*"
     if name == b"MEMORY" and sub == b"USAGE":
         return a[0] == b[0] and (a[0] == b":" or a == b)
-    if name == b"OBJECT" and sub == b"IDLETIME":
+    if name == b"OBJECT" and sub in (b"IDLETIME", b"FREQ"):
         return a[0] == b[0]
     if name == b"CLIENT" and sub in (b"INFO", b"LIST") and a[0] == b[0]:
         lines = [sorted(OWN_FIELDS.sub(rb"\1", text.removeprefix(b"txt:")).replace(b" multi=0 ", b" multi=-1 ").splitlines()) for text in (a[1], b[1])]

@@ -141,7 +141,7 @@ pub(super) fn describe(core: &Core, session: &Session, out: &Reply) -> String {
         session.subscriptions.patterns.len(),
         session.subscriptions.shard_channels.len(),
         session.transaction.as_ref().map_or(-1, |transaction| transaction.commands.len() as i64),
-        session.watched.len(),
+        if session.watch_broken { 0 } else { session.watched.len() },
         session.net.received_len,
         session.assembly.as_ref().map_or(0, |assembly| assembly.memory()),
         session.transaction.as_ref().map_or(0, |transaction| transaction.memory),

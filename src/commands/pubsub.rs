@@ -212,6 +212,9 @@ fn punsubscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn ssubscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    if cx.session.in_exec {
+        return Err(fail("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
+    }
     subscribe_to(cx, args, Kind::Shard)
 }
 
