@@ -295,9 +295,14 @@ fn client_no_touch(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn client_import_source(_: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+fn client_import_source(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     // There is no import mode.
-    Err(fail("ERR Server is not in import mode"))
+    if !args.is(2, "off") {
+        return Err(fail("ERR Server is not in import mode"));
+    }
+    cx.session.import_source = false;
+    cx.out.ok();
+    Ok(())
 }
 
 fn client_reply(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

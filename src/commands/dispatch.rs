@@ -31,6 +31,7 @@ pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandI
     if core.pause.is_some() && held_by_pause(core, connection, id) {
         return Verdict::Hold;
     }
+    connection.session.last_command = id.filter(|id| args.len() < 2 || id.command().subcommands.is_empty());
     let mark = connection.out.buf.mark();
     let reply_from = connection.out.buf.len();
     match admit(core, connection, id, args) {
@@ -43,7 +44,10 @@ pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandI
                 core.stats.commands[id.index()].rejected += 1;
             }
             if let Some(transaction) = connection.session.transaction.as_mut() {
+                // It will not run: nothing of it needs to be kept.
                 transaction.failed = true;
+                transaction.commands = Vec::new();
+                transaction.memory = 0;
             }
             if id.is_some_and(|id| id.command().name == "exec") {
                 exec_refused(core, connection, args, &error);
@@ -249,7 +253,6 @@ fn queue(connection: &mut Connection, id: CommandId, args: &Args<'_>) {
 #[inline]
 pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &Args<'_>, request_len: usize) {
     let command = id.command();
-    connection.session.last_command = Some(id);
     core.no_touch = connection.session.no_touch && command.name != "touch";
     let reply_from = connection.out.buf.len();
     let begin_ns = core.clock.mono_ns();

@@ -169,9 +169,6 @@ fn confirm(cx: &mut Context<'_>, word: &str, name: Option<&[u8]>, count: usize) 
 }
 
 fn subscribe_to(cx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> Outcome {
-    if cx.session.in_exec && !cx.out.is_resp3() {
-        return Err(fail("ERR SUBSCRIBE isn't allowed for a RESP2 client inside a transaction"));
-    }
     for name in args.rest(1) {
         add(cx.core, cx.session, kind, name);
         let count = kind.count(cx.session);

@@ -525,11 +525,23 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 /// Makes a string `len` bytes long (creating it, filling with zeros) and lets `write` change it.
 pub(super) fn write_string<R>(cx: &mut Context<'_>, key: Key<'_>, len: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
+    write_string_if(cx, key, len, |bytes| (write(bytes), true))
+}
+
+/// The same for a writer that may find nothing to change, as its second result says: unless the string
+/// grew, watchers then hear nothing.
+pub(super) fn write_string_if<R>(
+    cx: &mut Context<'_>,
+    key: Key<'_>,
+    len: usize,
+    write: impl FnOnce(&mut [u8]) -> (R, bool),
+) -> R {
     let db = cx.session.db;
     let access = cx.core.access;
     let data = cx.core.keyspace.db_mut(db);
-    let is_new = data.find(key.bytes, key.hash).is_none();
-    let result = if is_new {
+    let stored_len = data.find(key.bytes, key.hash).map(|entry| entry.value().len());
+    let is_new = stored_len.is_none();
+    let (result, wrote) = if is_new {
         write(data.create_string(key.bytes, key.hash, &access, len))
     } else {
         match data.edit_string(key.bytes, key.hash, &access, len) {
@@ -540,7 +552,10 @@ pub(super) fn write_string<R>(cx: &mut Context<'_>, key: Key<'_>, len: usize, wr
     if is_new {
         cx.core.notify(class::NEW, "new", db, key.bytes);
     }
-    cx.core.changed(db, key);
+    // A string that grew has changed, even if nothing was written to it.
+    if wrote || stored_len != Some(len) {
+        cx.core.changed(db, key);
+    }
     result
 }
 

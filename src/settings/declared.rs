@@ -160,7 +160,7 @@ settings! {
     supervised: Choice<Supervised>, "supervised", (), "no", Immutable, "Whether a supervisor is told when the server is ready.";
     disable_thp: bool, "disable-thp", (), "yes", Immutable, "Keeps transparent huge pages away from the process.";
     jemalloc_bg_thread: bool, "jemalloc-bg-thread", (), "yes", Mutable, "Lets the allocator give memory back from a thread of its own.";
-    hz: i64, "hz", 1..=500, "10", Mutable, "Times a second idle clients, limits and statistics are looked after. Expiry does not depend on it.";
+    hz: i64, "hz", 0..=2_147_483_647, "10", Mutable, "Between 1 and 500 times a second idle clients, limits and statistics are looked after. Expiry does not depend on it.";
     availability_zone: String, "availability-zone", (), "", Mutable, "Text that HELLO and INFO show.";
     active_expire_effort: i64, "active-expire-effort", 1..=10, "1", Mutable, "Taken for compatibility: deadlines drive expiry, so there is no effort to choose.";
     lazyfree_lazy_eviction: bool, "lazyfree-lazy-eviction", (), "yes", Mutable, "Taken for compatibility: freeing is always done in slices.";
