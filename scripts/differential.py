@@ -397,6 +397,7 @@ def alike(words, ours, peers, in_exec):
 KNOWN = [
     (r"^[A-Z]+ HELP\b", "help texts are our own"),
     (r"^CONFIG SET .*argument must be a memory value", "a size without digits is refused, not taken for 0"),
+    (r"^SCAN [^\n]*\n-ERR invalid cursor", "a cursor with a space, a sign or leading zeros is refused here"),
     (r"^LCS .*transient memory for LCS", "the memory LCS takes is not bounded by proto-max-bulk-len here"),
     (r"^CLIENT (INFO|LIST)[^\n]*\n[^\n]*\n[^\n]* watch=[0-9]+$", "keys a broken transaction watched are counted after FLUSHALL there"),
     (r"^LATENCY DOCTOR", "advice is worded by each server"),
@@ -515,7 +516,7 @@ class Differ:
             fields = [set(text.split(b"|")) for text in (ours, peers)]
             ours, peers = (b" ".join(sorted(fields[at] - fields[1 - at])) for at in range(2))
         line = b" ".join(words).decode("latin-1")
-        key = f"{line}\n{show(ours)}\n{show(peers)}"
+        key = f"{line}\n{show(ours)}\n{show(peers)}".replace("\0", "")
         for pattern, reason in KNOWN:
             if pattern.search(key):
                 self.excused[reason] = self.excused.get(reason, 0) + 1

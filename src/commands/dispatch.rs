@@ -139,14 +139,15 @@ fn admit(core: &mut Core, connection: &mut Connection, id: Option<CommandId>, ar
         return Err(if session.authenticated { unknown_command(args) } else { unauthenticated() });
     };
     let command = id.command();
+    // A stranger is told nothing else, not even how a command is written.
+    if !session.authenticated && !command.is(flags::NO_AUTH) {
+        return Err(unauthenticated());
+    }
     if !command.subcommands.is_empty() && args.len() >= 2 {
         return Err(unknown_subcommand(command.name, args.get(1)));
     }
     if !command.arity_fits(args.len()) {
         return Err(wrong_arity(command.name));
-    }
-    if !session.authenticated && !command.is(flags::NO_AUTH) {
-        return Err(unauthenticated());
     }
     if command.is(flags::PROTECTED) && !debug_allowed(core, connection) {
         return Err(fail(

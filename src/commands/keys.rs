@@ -285,10 +285,7 @@ fn keys(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let mut cursor = match args.get(1) {
-        b"" => 0,
-        text => tercel_resp::number::parse_u64(text).ok_or(fail("ERR invalid cursor"))?,
-    };
+    let mut cursor = tercel_resp::number::parse_u64(args.get(1)).ok_or(fail("ERR invalid cursor"))?;
     let (mut pattern, mut count, mut kind) = (None, SCAN_COUNT_DEFAULT, None);
     let mut at = 2;
     while at < args.len() {
