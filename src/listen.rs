@@ -104,8 +104,23 @@ pub fn listen(transport: &mut TcpTransport, settings: &Settings) -> Result<Liste
         let addr = ListenAddr::Unix { path: settings.unixsocket.clone().into(), mode };
         let id = transport.listen(&addr, settings.tcp_backlog as u32).map_err(|error| ListenError::Unix(error.to_string()))?;
         listeners.unix = Some(id);
+        if !settings.unixsocketgroup.is_empty() {
+            set_group(&settings.unixsocket, &settings.unixsocketgroup).inspect_err(|_| transport.unlisten(id))?;
+        }
     }
     Ok(listeners)
+}
+
+/// Gives the socket at `path` to a group, named or numbered.
+fn set_group(path: &str, group: &str) -> Result<(), ListenError> {
+    let gid = match group.parse() {
+        Ok(gid) => gid,
+        Err(_) => match nix::unistd::Group::from_name(group) {
+            Ok(Some(group)) => group.gid.as_raw(),
+            _ => return Err(ListenError::Unix(format!("there is no group '{group}'"))),
+        },
+    };
+    std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| ListenError::Unix(format!("can't give {path} to group '{group}': {error}")))
 }
 
 fn listen_tcp(transport: &mut TcpTransport, settings: &Settings) -> Result<Vec<ListenerId>, ListenError> {

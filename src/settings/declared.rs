@@ -112,6 +112,7 @@ settings! {
     port: i64, "port", 0..=65535, "6379", Mutable, "TCP port; 0 does not listen on TCP.";
     unixsocket: String, "unixsocket", (), "", Immutable, "Path of a unix socket to listen on; empty for none.";
     unixsocketperm: Mode, "unixsocketperm", (), "0", Immutable, "Permissions of the unix socket; 0 leaves them to the umask.";
+    unixsocketgroup: String, "unixsocketgroup", (), "", Immutable, "Group of the unix socket, by name or number; empty leaves the server's own.";
     protected_mode: bool, "protected-mode", (), "yes", Mutable, "Without a password, clients of other hosts are refused.";
     tcp_backlog: i64, "tcp-backlog", INT, "511", Immutable, "Connections the kernel keeps waiting to be accepted.";
     tcp_keepalive: i64, "tcp-keepalive", INT, "300", Mutable, "Seconds of silence after which the kernel probes a peer; 0 for never.";

@@ -23,13 +23,28 @@ pub fn free_port() -> u16 {
 
 impl Server {
     pub fn start(options: &[&str]) -> Server {
+        Server::start_with(options, |_| {})
+    }
+
+    /// Starts a server whose process is prepared by `prepare`: its environment, its standard output.
+    pub fn start_with(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Server {
         let port = free_port();
-        let child = Command::new(program())
+        let mut command = Command::new(program());
+        command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--enable-debug-command", "yes", "--loglevel", "warning"])
             .args(options)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::null());
+        prepare(&mut command);
+        Server::wait_for(command.spawn().unwrap(), port)
+    }
+
+    /// Starts a server with a configuration file, which has to say what port.
+    pub fn start_file(file: &str, port: u16) -> Server {
+        let child = Command::new(program()).arg(file).stdout(Stdio::null()).spawn().unwrap();
+        Server::wait_for(child, port)
+    }
+
+    fn wait_for(child: Child, port: u16) -> Server {
         let mut server = Server { child, port };
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -58,14 +73,23 @@ impl Server {
         statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
     }
 
-    pub fn terminate(mut self) -> std::process::ExitStatus {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+    pub fn terminate(self) -> std::process::ExitStatus {
+        self.signal("-TERM")
+    }
+
+    pub fn signal(self, signal: &str) -> std::process::ExitStatus {
+        let _ = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        self.ended()
+    }
+
+    /// Waits for the server to end by itself.
+    pub fn ended(mut self) -> std::process::ExitStatus {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(begin.elapsed() < Duration::from_secs(10), "SIGTERM does not end the server");
+            assert!(begin.elapsed() < Duration::from_secs(10), "the server does not end");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
