@@ -22,6 +22,17 @@ fn ping(path: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&reply).into_owned())
 }
 
+fn answers(port: u16) -> bool {
+    let mut reply = [0; 7];
+    TcpStream::connect(("127.0.0.1", port))
+        .and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+            stream.write_all(b"PING\r\n")?;
+            stream.read_exact(&mut reply)
+        })
+        .is_ok_and(|()| reply == *b"+PONG\r\n")
+}
+
 #[test]
 fn a_port_in_use() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -80,6 +91,16 @@ fn a_path_that_is_not_ours() {
     let server = Server::start(&["--unixsocket", &path]);
     assert_eq!(ping(&path).unwrap(), "+PONG\r\n");
     assert!(server.terminate().success());
+    // The same at once, with the port: the kernel may still be taking the dead server apart.
+    let (file, port) = (dir.file("server.conf"), free_port());
+    std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\nunixsocket {path}\nloglevel warning\n")).unwrap();
+    for _ in 0..5 {
+        let mut server = Server::start_file(&file, port);
+        // The first connections may still reach what is left of the dead one.
+        until("an answer", || ping(&path).is_ok() && answers(port));
+        assert!(server.is_alive());
+        server.signal("-KILL");
+    }
     // A directory that is not there.
     let (status, said) = start(&dir.file("missing/sock"));
     assert!(status == Some(1) && said.contains("missing/sock"), "{said}");
