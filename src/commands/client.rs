@@ -140,7 +140,8 @@ pub(super) fn describe(core: &Core, session: &Session, out: &Reply) -> String {
         session.subscriptions.channels.len(),
         session.subscriptions.patterns.len(),
         session.subscriptions.shard_channels.len(),
-        session.transaction.as_ref().map_or(-1, |transaction| transaction.commands.len() as i64),
+        // What will not run anyway counts as dropped.
+        session.transaction.as_ref().map_or(-1, |transaction| if session.watch_broken { 0 } else { transaction.commands.len() as i64 }),
         if session.watch_broken { 0 } else { session.watched.len() },
         session.net.received_len,
         session.assembly.as_ref().map_or(0, |assembly| assembly.memory()),

@@ -45,6 +45,10 @@ impl Filter {
     pub(super) fn parse(cx: &Context<'_>, args: &Args<'_>, from: usize, skip_me: bool) -> Result<Self, Fail> {
         let mut filter = Filter { tests: Vec::new(), skip_me };
         let mut at = from;
+        // A lone word is no condition, not even an empty list of numbers.
+        if args.len() == from + 1 {
+            return Err(SYNTAX);
+        }
         while at < args.len() {
             let word = lossy(args.get(at)).to_ascii_lowercase();
             let (wanted, word) = match word.strip_prefix("not-") {

@@ -1,5 +1,5 @@
 //! A server of its own for each test, on a free port, ended when the test is over.
-#![allow(dead_code, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
