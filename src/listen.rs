@@ -115,8 +115,7 @@ fn listen_patiently(transport: &mut TcpTransport, addr: &ListenAddr, backlog: u3
 /// # Errors
 /// [`ListenError`] if an address that is not optional cannot be had.
 pub fn listen(transport: &mut TcpTransport, settings: &Settings) -> Result<Listeners, ListenError> {
-    let mut listeners = Listeners::default();
-    listeners.tcp = listen_tcp(transport, settings, IN_USE_RETRIES)?;
+    let mut listeners = Listeners { tcp: listen_tcp(transport, settings, IN_USE_RETRIES)?, unix: None };
     if !settings.unixsocket.is_empty() {
         let mode = Some(settings.unixsocketperm.0).filter(|mode| *mode != 0);
         let addr = ListenAddr::Unix { path: settings.unixsocket.clone().into(), mode };

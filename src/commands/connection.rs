@@ -10,9 +10,9 @@ use crate::session::{Closing, ReplyMode};
 use tercel_resp::Version;
 
 /// The Valkey version whose behaviour clients may count on.
-pub const VALKEY_VERSION: &str = "9.1.0";
+pub(super) const VALKEY_VERSION: &str = "9.1.0";
 /// The Redis version old clients compare with.
-pub const REDIS_VERSION: &str = "7.2.4";
+pub(super) const REDIS_VERSION: &str = "7.2.4";
 
 pub(super) static COMMANDS: &[Command] = &[
     cmd("ping", Group::Connection, "1.0.0", -1, FAST | SENTINEL, ping)
@@ -69,9 +69,9 @@ fn echo(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 /// Compares without telling by its duration where the texts differ.
 fn same_secret(given: &[u8], expected: &[u8]) -> bool {
     let mut difference = given.len() ^ expected.len();
-    for at in 0..given.len() {
+    for (at, byte) in given.iter().enumerate() {
         let other = expected.get(at).copied().unwrap_or(0);
-        difference |= usize::from(given[at] ^ other);
+        difference |= usize::from(byte ^ other);
     }
     difference == 0
 }

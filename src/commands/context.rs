@@ -57,12 +57,12 @@ impl Context<'_> {
 /// # Errors
 /// [`NOT_AN_INTEGER`].
 #[inline]
-pub fn integer(text: &[u8]) -> Result<i64, Fail> {
+pub(super) fn integer(text: &[u8]) -> Result<i64, Fail> {
     parse_i64(text).ok_or(NOT_AN_INTEGER)
 }
 
 /// Text for a message, whatever the bytes are.
 #[must_use]
-pub fn lossy(bytes: &[u8]) -> String {
+pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
