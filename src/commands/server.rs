@@ -160,19 +160,18 @@ fn lolwut(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn shutdown(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let (mut save, mut nosave, mut abort, mut now, mut failover, mut others) = (false, false, false, false, false, false);
+    let (mut save, mut nosave, mut abort, mut failover, mut others) = (false, false, false, false, false);
     for index in 1..args.len() {
         match () {
             () if args.is(index, "save") => save = true,
             () if args.is(index, "nosave") => nosave = true,
             () if args.is(index, "abort") => abort = true,
-            () if args.is(index, "now") => now = true,
             () if args.is(index, "failover") => failover = true,
-            () if args.is(index, "force") || args.is(index, "safe") => others = true,
+            () if args.is(index, "now") || args.is(index, "force") || args.is(index, "safe") => others = true,
             () => return Err(SYNTAX),
         }
     }
-    if (abort && (save || nosave || now || failover || others)) || (save && nosave) {
+    if (abort && (save || nosave || failover || others)) || (save && nosave) {
         return Err(SYNTAX);
     }
     if failover {
@@ -180,9 +179,6 @@ fn shutdown(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     }
     if abort {
         return Err(fail("ERR No shutdown in progress."));
-    }
-    if !now && cx.session.in_exec {
-        return Err(fail("ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client"));
     }
     if save {
         return Err(fail("ERR Errors trying to SHUTDOWN. Check logs: snapshots are not supported by this version."));
