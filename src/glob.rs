@@ -4,6 +4,10 @@
 /// Whether `text` matches `pattern`.
 #[must_use]
 pub fn glob_match(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
+    // An empty text is matched by an empty pattern alone, not even by a star.
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let fold = |byte: u8| if ignore_case { byte.to_ascii_lowercase() } else { byte };
     let (mut p, mut t) = (0, 0);
     // Where to go on if the text after the last star does not fit: one byte further.
@@ -90,7 +94,9 @@ mod tests {
     #[test]
     fn patterns_match_as_the_field_expects() {
         for (pattern, text, expected) in [
-            ("*", "", true),
+            ("*", "", false),
+            ("", "", true),
+            ("a*", "a", true),
             ("h?llo", "hello", true),
             ("h[ae]llo", "hallo", true),
             ("h[^e]llo", "hello", false),

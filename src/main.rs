@@ -11,6 +11,7 @@ use tercel::executor::Ending;
 use tercel::{host_check, logging, server, settings};
 
 const USAGE: &str = "Usage: tercel-server [/path/to/tercel.conf] [--setting value ...]
+       tercel-server - [--setting value ...]    read the configuration from standard input
        tercel-server -v | --version
        tercel-server -h | --help
        tercel-server --check-host       say what on this host costs tail latency
@@ -89,6 +90,8 @@ fn main() -> ExitCode {
             tracing::warn!("can't handle signal {signal}: {error}");
         }
     }
+    // What came from standard input has no file that could be rewritten.
+    let file = file.filter(|file| file != std::path::Path::new(settings::file::STANDARD_INPUT));
     let status = match server::run(settings, file, stop) {
         Ok(Ending::Shutdown) => ExitCode::SUCCESS,
         Ok(Ending::Exit(status)) => ExitCode::from(status.clamp(0, 255) as u8),

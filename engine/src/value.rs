@@ -6,8 +6,11 @@ use crate::number::{self, IntText};
 
 /// Strings up to this many bytes lie inside their entry, longer ones in a [`Blob`].
 pub(crate) const EMBED_LEN_MAX: usize = 1024;
-/// Strings set whole are reported as [`Encoding::EmbStr`] up to this many bytes.
-const EMBSTR_LEN_MAX: usize = 44;
+/// A string set whole is reported as [`Encoding::EmbStr`] if Valkey would embed it with its key and
+/// expiry: if these and what it keeps beside them fit into this many bytes.
+const EMBSTR_OBJECT_BYTES_MAX: usize = 128;
+/// What Valkey keeps beside key and value: its object's header, the lengths of both and their ends.
+const EMBSTR_OVERHEAD_BYTES: usize = 14;
 
 /// What type of value an entry holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,15 +24,21 @@ pub enum Kind {
 pub enum Encoding {
     /// A 64-bit integer.
     Int,
-    /// At most 44 bytes, set whole.
+    /// Short, set whole.
     EmbStr,
     /// Longer, or edited in place.
     Raw,
 }
 
 impl Encoding {
-    pub(crate) fn of_string(len: usize, edited: bool) -> Self {
-        if edited || len > EMBSTR_LEN_MAX { Encoding::Raw } else { Encoding::EmbStr }
+    pub(crate) fn of_string(len: usize, key_len: usize, expires: bool, edited: bool) -> Self {
+        let key_header = match key_len {
+            0..32 => 1,
+            32..256 => 3,
+            _ => 5,
+        };
+        let object = EMBSTR_OVERHEAD_BYTES + key_header + key_len + if expires { 8 } else { 0 } + len;
+        if edited || object > EMBSTR_OBJECT_BYTES_MAX { Encoding::Raw } else { Encoding::EmbStr }
     }
 }
 

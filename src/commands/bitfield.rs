@@ -6,7 +6,7 @@ use super::context::{Context, integer};
 use super::fail::{Fail, Outcome, SYNTAX, fail};
 use super::spec::{Command, Group, acl, cmd, keys_at};
 use super::spec::{flags::*, key::*};
-use super::string::write_string;
+use super::string::write_string_if;
 use crate::state::notify::class;
 
 pub(super) static COMMANDS: &[Command] = &[
@@ -119,6 +119,7 @@ fn parse(cx: &Context<'_>, args: &Args<'_>, read_only: bool) -> Result<Vec<Step>
     let mut steps = Vec::new();
     let mut overflow = Overflow::Wrap;
     let mut at = 2;
+    let mut writes = false;
     while at < args.len() {
         let left = args.len() - at - 1;
         let operands = match () {
@@ -143,15 +144,17 @@ fn parse(cx: &Context<'_>, args: &Args<'_>, read_only: bool) -> Result<Vec<Step>
         }
         let operation = if operands == 2 {
             Operation::Get
-        } else if read_only {
-            return Err(fail("ERR BITFIELD_RO only supports the GET subcommand"));
         } else if args.is(at, "set") {
             Operation::Set(integer(args.get(at + 3))?)
         } else {
             Operation::Increment(integer(args.get(at + 3))?)
         };
+        writes |= operands == 3;
         steps.push(Step { field, offset, operation, overflow });
         at += operands + 1;
+    }
+    if read_only && writes {
+        return Err(fail("ERR BITFIELD_RO only supports the GET subcommand"));
     }
     Ok(steps)
 }
@@ -174,8 +177,10 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
         return Ok(());
     };
     let stored_len = cx.core.peek_to_write(db, key).map_or(0, |entry| entry.value().len());
-    let answers = write_string(cx, key, stored_len.max(highest), |bytes| {
-        steps
+    let grown = stored_len < highest;
+    let (answers, changed) = write_string_if(cx, key, stored_len.max(highest), |bytes| {
+        let mut changed = false;
+        let answers = steps
             .iter()
             .map(|step| {
                 let before = step.field.number(read_bits(bytes, step.offset, step.field.bits));
@@ -188,10 +193,12 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
                     Operation::Increment(increment) => (i128::from(before) + i128::from(increment), true),
                 };
                 let after = step.field.fit(value, step.overflow)?;
+                changed |= grown || before != after;
                 write_bits(bytes, step.offset, step.field.bits, after as u64);
                 Some(if answer_after { after } else { before })
             })
-            .collect::<Vec<Option<i64>>>()
+            .collect::<Vec<Option<i64>>>();
+        ((answers, changed), changed)
     });
     for answer in answers {
         match answer {
@@ -199,7 +206,9 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
             None => cx.out.null(),
         }
     }
-    cx.core.notify(class::STRING, "setbit", db, key.bytes);
+    if changed {
+        cx.core.notify(class::STRING, "setbit", db, key.bytes);
+    }
     Ok(())
 }
 

@@ -110,13 +110,13 @@ fn bit_range(args: &Args<'_>, start_at: usize) -> Result<Option<BitRange>, Fail>
         None | Some(0) => Ok(None),
         Some(count @ 1..=3) => {
             let start = integer(args.get(start_at))?;
-            let end = if count >= 2 { Some(integer(args.get(start_at + 1))?) } else { None };
             let in_bits = match count {
                 3 if args.is(start_at + 2, "bit") => true,
                 3 if args.is(start_at + 2, "byte") => false,
                 3 => return Err(SYNTAX),
                 _ => false,
             };
+            let end = if count >= 2 { Some(integer(args.get(start_at + 1))?) } else { None };
             Ok(Some(BitRange { start, end, in_bits }))
         }
         Some(_) => Err(SYNTAX),

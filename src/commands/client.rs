@@ -140,8 +140,9 @@ pub(super) fn describe(core: &Core, session: &Session, out: &Reply) -> String {
         session.subscriptions.channels.len(),
         session.subscriptions.patterns.len(),
         session.subscriptions.shard_channels.len(),
-        session.transaction.as_ref().map_or(-1, |transaction| transaction.commands.len() as i64),
-        session.watched.len(),
+        // What will not run anyway counts as dropped.
+        session.transaction.as_ref().map_or(-1, |transaction| if session.watch_broken { 0 } else { transaction.commands.len() as i64 }),
+        if session.watch_broken { 0 } else { session.watched.len() },
         session.net.received_len,
         session.assembly.as_ref().map_or(0, |assembly| assembly.memory()),
         session.transaction.as_ref().map_or(0, |transaction| transaction.memory),
@@ -296,8 +297,8 @@ fn client_no_touch(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn client_import_source(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let on = on_off(args)?;
-    if on {
+    // There is no import mode.
+    if !args.is(2, "off") {
         return Err(fail("ERR Server is not in import mode"));
     }
     cx.session.import_source = false;

@@ -45,29 +45,36 @@ impl Filter {
     pub(super) fn parse(cx: &Context<'_>, args: &Args<'_>, from: usize, skip_me: bool) -> Result<Self, Fail> {
         let mut filter = Filter { tests: Vec::new(), skip_me };
         let mut at = from;
+        // A lone word is no condition, not even an empty list of numbers.
+        if args.len() == from + 1 {
+            return Err(SYNTAX);
+        }
         while at < args.len() {
             let word = lossy(args.get(at)).to_ascii_lowercase();
             let (wanted, word) = match word.strip_prefix("not-") {
                 Some(rest) => (false, rest),
                 None => (true, word.as_str()),
             };
+            if word == "id" {
+                // All numbers that follow, down to none.
+                let mut ids = Vec::new();
+                at += 1;
+                while let Some(id) = (at < args.len()).then(|| integer(args.get(at)).ok()).flatten() {
+                    if id < 1 {
+                        return Err(fail("ERR client-id should be greater than 0"));
+                    }
+                    ids.push(id);
+                    at += 1;
+                }
+                filter.tests.push((wanted, Test::Id(ids)));
+                continue;
+            }
             if at + 1 >= args.len() {
                 return Err(SYNTAX);
             }
             let value = args.get(at + 1);
             at += 2;
             let test = match word {
-                "id" => {
-                    let mut ids = vec![client_id(value)?];
-                    while let Some(id) = (at < args.len()).then(|| integer(args.get(at)).ok()).flatten() {
-                        if id < 1 {
-                            return Err(fail("ERR client-id should be greater than 0"));
-                        }
-                        ids.push(id);
-                        at += 1;
-                    }
-                    Test::Id(ids)
-                }
                 "type" => Test::Type(client_class(value)?),
                 "user" => {
                     if value != b"default" {
@@ -105,9 +112,9 @@ impl Filter {
                 }
                 "db" => {
                     let databases = cx.core.keyspace.databases();
-                    let db = integer(value)?;
+                    let name = if wanted { "DB" } else { "NOT-DB" };
+                    let db = integer(value).map_err(|_| Fail::new(format!("ERR {name} is not an integer or out of range")))?;
                     Test::Db(usize::try_from(db).ok().filter(|db| *db < databases).ok_or_else(|| {
-                        let name = if wanted { "DB" } else { "NOT-DB" };
                         Fail::new(format!("ERR {name} number should be between 0 and {}", databases - 1))
                     })?)
                 }
@@ -142,28 +149,21 @@ impl Filter {
                     Test::User(user) => user == "default",
                     Test::Addr(addr) => *addr == session.address(),
                     Test::LocalAddr(addr) => *addr == session.local_address(),
-                    Test::Name(name) => *name == session.name,
+                    // A client without a name has none that could match.
+                    Test::Name(name) => !session.name.is_empty() && *name == session.name,
                     Test::Idle(idle) => seconds(session.active_ns) >= *idle,
                     Test::MaxAge(age) => seconds(session.created_ns) >= *age,
                     Test::Flags(letters) => {
                         let shown = flag_letters(session);
                         letters.chars().all(|letter| shown.contains(letter))
                     }
-                    Test::LibName(name) => *name == session.lib_name,
-                    Test::LibVer(version) => *version == session.lib_ver,
+                    Test::LibName(name) => !session.lib_name.is_empty() && *name == session.lib_name,
+                    Test::LibVer(version) => !session.lib_ver.is_empty() && *version == session.lib_ver,
                     Test::Db(db) => *db == session.db,
                     Test::Capa(letters) => letters.is_empty() || session.capa_redirect,
                     Test::Ip(ip) => *ip == session.ip(),
                 }
         })
-    }
-}
-
-fn client_id(text: &[u8]) -> Result<i64, Fail> {
-    match integer(text) {
-        Ok(id) if id >= 1 => Ok(id),
-        Ok(_) => Err(fail("ERR client-id should be greater than 0")),
-        Err(_) => Err(fail("ERR Invalid client ID")),
     }
 }
 

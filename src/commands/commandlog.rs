@@ -62,10 +62,12 @@ fn kind(args: &Args<'_>, index: usize) -> Result<Kind, Fail> {
     }
 }
 
+/// A count of entries; -1 means all.
+fn count(text: &[u8]) -> Result<i64, Fail> {
+    integer(text).ok().filter(|count| *count >= -1).ok_or(fail("ERR count should be greater than or equal to -1"))
+}
+
 fn write_entries(cx: &mut Context<'_>, kind: Kind, count: i64) -> Outcome {
-    if count < -1 {
-        return Err(fail("ERR count should be greater than or equal to -1"));
-    }
     let log = cx.core.stats.logs.log(kind);
     let count = if count == -1 { log.len() } else { log.len().min(count as usize) };
     cx.out.array(count);
@@ -84,8 +86,8 @@ fn write_entries(cx: &mut Context<'_>, kind: Kind, count: i64) -> Outcome {
 fn slowlog_get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let count = match args.len() {
         2 => SLOWLOG_COUNT_DEFAULT,
-        3 => integer(args.get(2))?,
-        _ => return Err(super::fail::wrong_arity("slowlog|get")),
+        3 => count(args.get(2))?,
+        _ => return Err(super::fail::subcommand_syntax("slowlog", args.get(1))),
     };
     write_entries(cx, Kind::Slow, count)
 }
@@ -108,7 +110,7 @@ fn slowlog_help(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 }
 
 fn commandlog_get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let count = integer(args.get(2))?;
+    let count = count(args.get(2))?;
     let kind = kind(args, 3)?;
     write_entries(cx, kind, count)
 }

@@ -48,7 +48,7 @@ fn config_get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if !args.len().is_multiple_of(2) {
-        return Err(super::fail::wrong_arity("config|set"));
+        return Err(super::fail::SYNTAX);
     }
     let words: Vec<String> = args.rest(2).map(lossy).collect();
     let changes: Vec<(&str, &str)> = words.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();

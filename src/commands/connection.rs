@@ -10,9 +10,9 @@ use crate::session::{Closing, ReplyMode};
 use tercel_resp::Version;
 
 /// The Valkey version whose behaviour clients may count on.
-pub(crate) const VALKEY_VERSION: &str = "9.1.0";
+pub(super) const VALKEY_VERSION: &str = "9.1.0";
 /// The Redis version old clients compare with.
-pub(crate) const REDIS_VERSION: &str = "7.2.4";
+pub(super) const REDIS_VERSION: &str = "7.2.4";
 
 pub(super) static COMMANDS: &[Command] = &[
     cmd("ping", Group::Connection, "1.0.0", -1, FAST | SENTINEL, ping)
@@ -69,9 +69,9 @@ fn echo(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 /// Compares without telling by its duration where the texts differ.
 fn same_secret(given: &[u8], expected: &[u8]) -> bool {
     let mut difference = given.len() ^ expected.len();
-    for at in 0..given.len() {
+    for (at, byte) in given.iter().enumerate() {
         let other = expected.get(at).copied().unwrap_or(0);
-        difference |= usize::from(given[at] ^ other);
+        difference |= usize::from(byte ^ other);
     }
     difference == 0
 }
@@ -114,11 +114,12 @@ fn hello(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         });
     }
     let mut name = None;
+    let mut credentials = None;
     let mut at = 2;
     while at < args.len() {
         let left = args.len() - at - 1;
         if args.is(at, "auth") && left >= 2 {
-            authenticate(cx, args.get(at + 1), args.get(at + 2))?;
+            credentials = Some((args.get(at + 1), args.get(at + 2)));
             at += 3;
         } else if args.is(at, "setname") && left >= 1 {
             name = Some(client::checked_name(args.get(at + 1))?);
@@ -126,6 +127,9 @@ fn hello(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         } else {
             return Err(Fail::new(format!("ERR Syntax error in HELLO option '{}'", lossy(args.get(at)))));
         }
+    }
+    if let Some((user, password)) = credentials {
+        authenticate(cx, user, password)?;
     }
     if !cx.session.authenticated {
         return Err(fail(

@@ -1,10 +1,10 @@
 //! What a handler works with: the executor's state, the client, the reply, and helpers to read
 //! arguments.
 
-use tercel_resp::number::{parse_f64, parse_i64};
+use tercel_resp::number::parse_i64;
 
 use super::args::Args;
-use super::fail::{DB_OUT_OF_RANGE, Fail, NOT_A_FLOAT, NOT_AN_INTEGER};
+use super::fail::{DB_OUT_OF_RANGE, Fail, NOT_AN_INTEGER, fail};
 use super::spec::Command;
 use crate::reply::Reply;
 use crate::session::Session;
@@ -39,6 +39,9 @@ impl Context<'_> {
     /// Not a number, or no such database.
     pub fn db_index(&self, text: &[u8]) -> Result<usize, Fail> {
         let index = integer(text)?;
+        if i32::try_from(index).is_err() {
+            return Err(fail("ERR value is out of range, value must between -2147483648 and 2147483647"));
+        }
         usize::try_from(index).ok().filter(|index| *index < self.core.keyspace.databases()).ok_or(DB_OUT_OF_RANGE)
     }
 
@@ -54,20 +57,12 @@ impl Context<'_> {
 /// # Errors
 /// [`NOT_AN_INTEGER`].
 #[inline]
-pub(crate) fn integer(text: &[u8]) -> Result<i64, Fail> {
+pub(super) fn integer(text: &[u8]) -> Result<i64, Fail> {
     parse_i64(text).ok_or(NOT_AN_INTEGER)
-}
-
-/// Reads a floating point number.
-///
-/// # Errors
-/// [`NOT_A_FLOAT`].
-pub(crate) fn float(text: &[u8]) -> Result<f64, Fail> {
-    parse_f64(text).ok_or(NOT_A_FLOAT)
 }
 
 /// Text for a message, whatever the bytes are.
 #[must_use]
-pub(crate) fn lossy(bytes: &[u8]) -> String {
+pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

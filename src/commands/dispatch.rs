@@ -31,6 +31,7 @@ pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandI
     if core.pause.is_some() && held_by_pause(core, connection, id) {
         return Verdict::Hold;
     }
+    connection.session.last_command = id.filter(|id| args.len() < 2 || id.command().subcommands.is_empty());
     let mark = connection.out.buf.mark();
     let reply_from = connection.out.buf.len();
     match admit(core, connection, id, args) {
@@ -43,9 +44,16 @@ pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandI
                 core.stats.commands[id.index()].rejected += 1;
             }
             if let Some(transaction) = connection.session.transaction.as_mut() {
+                // It will not run: nothing of it needs to be kept.
                 transaction.failed = true;
+                transaction.commands = Vec::new();
+                transaction.memory = 0;
             }
-            reply_error(core, connection, &error);
+            if id.is_some_and(|id| id.command().name == "exec") {
+                exec_refused(core, connection, args, &error);
+            } else {
+                reply_error(core, connection, &error);
+            }
         }
     }
     settle_reply(connection, mark);
@@ -85,6 +93,19 @@ fn reply_error(core: &mut Core, connection: &mut Connection, error: &Fail) {
     connection.out.error(&error.0);
 }
 
+/// An EXEC that may not run ends the transaction all the same, so that the client knows where it stands.
+fn exec_refused(core: &mut Core, connection: &mut Connection, args: &Args<'_>, error: &Fail) {
+    let session = &mut connection.session;
+    session.transaction = None;
+    session.watch_broken = false;
+    core.unwatch_all(session);
+    let reason = error.0.strip_prefix("ERR ").unwrap_or(&error.0);
+    reply_error(core, connection, &Fail::new(format!("EXECABORT Transaction discarded because of: {reason}")));
+    if !core.clients.monitors.is_empty() {
+        feed_monitors(core, connection, args);
+    }
+}
+
 enum Admitted {
     Run(CommandId),
     Queue(CommandId),
@@ -118,14 +139,15 @@ fn admit(core: &mut Core, connection: &mut Connection, id: Option<CommandId>, ar
         return Err(if session.authenticated { unknown_command(args) } else { unauthenticated() });
     };
     let command = id.command();
+    // A stranger is told nothing else, not even how a command is written.
+    if !session.authenticated && !command.is(flags::NO_AUTH) {
+        return Err(unauthenticated());
+    }
     if !command.subcommands.is_empty() && args.len() >= 2 {
         return Err(unknown_subcommand(command.name, args.get(1)));
     }
     if !command.arity_fits(args.len()) {
         return Err(wrong_arity(command.name));
-    }
-    if !session.authenticated && !command.is(flags::NO_AUTH) {
-        return Err(unauthenticated());
     }
     if command.is(flags::PROTECTED) && !debug_allowed(core, connection) {
         return Err(fail(
@@ -136,7 +158,7 @@ fn admit(core: &mut Core, connection: &mut Connection, id: Option<CommandId>, ar
     if session.is_subscriber() && !connection.out.is_resp3() && !allowed_to_subscribers(command) {
         return Err(Fail::new(format!(
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-            command.name.replace('|', " ")
+            command.name
         )));
     }
     if core.settings.maxmemory.0 > 0 {
@@ -234,10 +256,6 @@ fn queue(connection: &mut Connection, id: CommandId, args: &Args<'_>) {
 #[inline]
 pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &Args<'_>, request_len: usize) {
     let command = id.command();
-    if !core.clients.monitors.is_empty() && !command.is(flags::SKIP_MONITOR) && !command.is(flags::ADMIN) {
-        feed_monitors(core, connection, args);
-    }
-    connection.session.last_command = Some(id);
     core.no_touch = connection.session.no_touch && command.name != "touch";
     let reply_from = connection.out.buf.len();
     let begin_ns = core.clock.mono_ns();
@@ -249,6 +267,10 @@ pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &A
     }
     if !core.afterwards.is_empty() {
         core.settle_afterwards();
+    }
+    // Monitors see a command once it ran: after the commands of its transaction, with the database it chose.
+    if !core.clients.monitors.is_empty() && !command.is(flags::SKIP_MONITOR) && !command.is(flags::ADMIN) {
+        feed_monitors(core, connection, args);
     }
     let took_ns = core.clock.mono_ns() - begin_ns;
     core.stats.commands_processed += 1;

@@ -56,6 +56,16 @@ pub fn invalid_expire(name: &str) -> Fail {
     Fail::new(format!("ERR invalid expire time in '{name}' command"))
 }
 
+/// A subcommand that does not take so many arguments.
+#[must_use]
+pub fn subcommand_syntax(container: &str, sub: &[u8]) -> Fail {
+    let shown = String::from_utf8_lossy(&sub[..sub.len().min(128)]).into_owned();
+    Fail::new(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {} HELP.",
+        container.to_ascii_uppercase()
+    ))
+}
+
 /// An unknown subcommand of a container.
 #[must_use]
 pub fn unknown_subcommand(container: &str, sub: &[u8]) -> Fail {

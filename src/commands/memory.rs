@@ -38,14 +38,13 @@ pub(super) static COMMANDS: &[Command] = &[
 
 
 fn memory_usage(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    match args.len() {
-        3 => {}
-        5 if args.is(3, "samples") => {
-            if super::context::integer(args.get(4))? < 0 {
-                return Err(SYNTAX);
-            }
+    let mut at = 3;
+    while at < args.len() {
+        // Every element of a value is counted, however many are to be sampled.
+        if !args.is(at, "samples") || at + 1 >= args.len() || super::context::integer(args.get(at + 1))? < 0 {
+            return Err(SYNTAX);
         }
-        _ => return Err(SYNTAX),
+        at += 2;
     }
     let key = cx.core.key(args.get(2));
     match cx.core.peek(cx.session.db, key) {

@@ -20,6 +20,7 @@ mod info;
 mod keys;
 mod latency;
 mod lcs;
+mod long_double;
 mod memory;
 mod pubsub;
 pub mod registry;

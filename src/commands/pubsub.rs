@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::context::Context;
-use super::fail::{Outcome, fail};
+use super::fail::{Outcome, fail, subcommand_syntax};
 use super::server::container;
 use super::spec::{Command, Group, cmd, keys_at};
 use super::spec::{flags::*, key::*};
@@ -169,9 +169,6 @@ fn confirm(cx: &mut Context<'_>, word: &str, name: Option<&[u8]>, count: usize) 
 }
 
 fn subscribe_to(cx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> Outcome {
-    if cx.session.in_exec && !cx.out.is_resp3() {
-        return Err(fail("ERR SUBSCRIBE isn't allowed for a RESP2 client inside a transaction"));
-    }
     for name in args.rest(1) {
         add(cx.core, cx.session, kind, name);
         let count = kind.count(cx.session);
@@ -212,6 +209,9 @@ fn punsubscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn ssubscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    if cx.session.in_exec {
+        return Err(fail("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
+    }
     subscribe_to(cx, args, Kind::Shard)
 }
 
@@ -231,13 +231,17 @@ fn spublish(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn list_channels(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) {
+fn list_channels(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) -> Outcome {
+    if args.len() > 3 {
+        return Err(subcommand_syntax("pubsub", args.get(1)));
+    }
     let table = if sharded { &cx.core.pubsub.shard_channels } else { &cx.core.pubsub.channels };
     let pattern = (args.len() > 2).then(|| args.get(2));
     let mut found: Vec<&[u8]> =
         table.keys().map(|name| &**name).filter(|name| pattern.is_none_or(|pattern| glob_match(pattern, name, false))).collect();
     found.sort_unstable();
     cx.out.bulks(&found);
+    Ok(())
 }
 
 fn count_subscribers(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) {
@@ -250,13 +254,11 @@ fn count_subscribers(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) {
 }
 
 fn pubsub_channels(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    list_channels(cx, args, false);
-    Ok(())
+    list_channels(cx, args, false)
 }
 
 fn pubsub_shardchannels(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    list_channels(cx, args, true);
-    Ok(())
+    list_channels(cx, args, true)
 }
 
 fn pubsub_numsub(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

@@ -91,8 +91,9 @@ fn flushall(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn swapdb(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let first = integer(args.get(1)).map_err(|_| fail("ERR invalid first DB index"))?;
-    let second = integer(args.get(2)).map_err(|_| fail("ERR invalid second DB index"))?;
+    let index = |at: usize| integer(args.get(at)).ok().filter(|index| i32::try_from(*index).is_ok());
+    let first = index(1).ok_or(fail("ERR invalid first DB index"))?;
+    let second = index(2).ok_or(fail("ERR invalid second DB index"))?;
     let databases = cx.core.keyspace.databases() as i64;
     if !(0..databases).contains(&first) || !(0..databases).contains(&second) {
         return Err(super::fail::DB_OUT_OF_RANGE);
@@ -159,18 +160,22 @@ fn lolwut(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn shutdown(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let (mut save, mut nosave, mut abort) = (false, false, false);
+    let (mut save, mut nosave, mut abort, mut failover, mut others) = (false, false, false, false, false);
     for index in 1..args.len() {
         match () {
             () if args.is(index, "save") => save = true,
             () if args.is(index, "nosave") => nosave = true,
             () if args.is(index, "abort") => abort = true,
-            () if args.is(index, "now") || args.is(index, "force") || args.is(index, "safe") || args.is(index, "failover") => {}
+            () if args.is(index, "failover") => failover = true,
+            () if args.is(index, "now") || args.is(index, "force") || args.is(index, "safe") => others = true,
             () => return Err(SYNTAX),
         }
     }
-    if (abort && args.len() > 2) || (save && nosave) {
+    if (abort && (save || nosave || failover || others)) || (save && nosave) {
         return Err(SYNTAX);
+    }
+    if failover {
+        return Err(fail("ERR SHUTDOWN FAILOVER is only supported in cluster mode."));
     }
     if abort {
         return Err(fail("ERR No shutdown in progress."));

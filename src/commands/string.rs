@@ -1,12 +1,13 @@
 //! Strings: GET and SET and what is made of them. Bit operations and LCS have files of their own.
 
 use tercel_engine::{Expire, NewValue};
-use tercel_resp::number::{parse_f64, parse_i64, write_f64};
+use tercel_resp::number::parse_i64;
 
 use super::args::Args;
 use super::context::{Context, integer};
 use super::expire::{ExpiryUnit, expiry_time};
 use super::fail::{self, Fail, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW, Outcome, SYNTAX, TOO_LONG};
+use super::long_double::LongDouble;
 use super::spec::{Command, Group, acl, cmd, keys_at, keys_counted};
 use super::spec::{flags::*, key::*};
 use crate::state::keys::Key;
@@ -178,7 +179,9 @@ fn set_options(args: &Args<'_>, from: usize, takes: Takes) -> Result<SetOptions,
     let mut at = from;
     while at < args.len() {
         let has_next = at + 1 < args.len();
-        let free = options.expiry.is_none() && !options.keep_ttl && !options.persist;
+        // A word may come twice, two different words that contradict each other may not.
+        let expiry_is = |unit: ExpiryUnit| options.expiry.is_none_or(|(_, given)| given == unit);
+        let lasting = options.keep_ttl || options.persist;
         let unit = [
             ("ex", ExpiryUnit::SECONDS),
             ("px", ExpiryUnit::MILLISECONDS),
@@ -187,25 +190,24 @@ fn set_options(args: &Args<'_>, from: usize, takes: Takes) -> Result<SetOptions,
         ]
         .into_iter()
         .find(|(word, _)| args.is(at, word));
-        let no_condition = !options.if_missing && !options.if_present && options.if_equal.is_none();
         if let Some((_, unit)) = unit {
-            if !free || !has_next {
+            if lasting || !expiry_is(unit) || !has_next {
                 return Err(SYNTAX);
             }
             at += 1;
             options.expiry = Some((at, unit));
-        } else if takes != Takes::GetEx && args.is(at, "nx") && no_condition {
+        } else if takes != Takes::GetEx && args.is(at, "nx") && !options.if_present && options.if_equal.is_none() {
             options.if_missing = true;
-        } else if takes != Takes::GetEx && args.is(at, "xx") && no_condition {
+        } else if takes != Takes::GetEx && args.is(at, "xx") && !options.if_missing && options.if_equal.is_none() {
             options.if_present = true;
-        } else if takes == Takes::Set && args.is(at, "ifeq") && has_next && no_condition {
+        } else if takes == Takes::Set && args.is(at, "ifeq") && has_next && !options.if_missing && !options.if_present && options.if_equal.is_none() {
             at += 1;
             options.if_equal = Some(at);
         } else if takes == Takes::Set && args.is(at, "get") {
             options.get = true;
-        } else if takes != Takes::GetEx && args.is(at, "keepttl") && free {
+        } else if takes != Takes::GetEx && args.is(at, "keepttl") && options.expiry.is_none() {
             options.keep_ttl = true;
-        } else if takes == Takes::GetEx && args.is(at, "persist") && free {
+        } else if takes == Takes::GetEx && args.is(at, "persist") && options.expiry.is_none() {
             options.persist = true;
         } else {
             return Err(SYNTAX);
@@ -523,11 +525,23 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 /// Makes a string `len` bytes long (creating it, filling with zeros) and lets `write` change it.
 pub(super) fn write_string<R>(cx: &mut Context<'_>, key: Key<'_>, len: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
+    write_string_if(cx, key, len, |bytes| (write(bytes), true))
+}
+
+/// The same for a writer that may find nothing to change, as its second result says: unless the string
+/// grew, watchers then hear nothing.
+pub(super) fn write_string_if<R>(
+    cx: &mut Context<'_>,
+    key: Key<'_>,
+    len: usize,
+    write: impl FnOnce(&mut [u8]) -> (R, bool),
+) -> R {
     let db = cx.session.db;
     let access = cx.core.access;
     let data = cx.core.keyspace.db_mut(db);
-    let is_new = data.find(key.bytes, key.hash).is_none();
-    let result = if is_new {
+    let stored_len = data.find(key.bytes, key.hash).map(|entry| entry.value().len());
+    let is_new = stored_len.is_none();
+    let (result, wrote) = if is_new {
         write(data.create_string(key.bytes, key.hash, &access, len))
     } else {
         match data.edit_string(key.bytes, key.hash, &access, len) {
@@ -538,7 +552,10 @@ pub(super) fn write_string<R>(cx: &mut Context<'_>, key: Key<'_>, len: usize, wr
     if is_new {
         cx.core.notify(class::NEW, "new", db, key.bytes);
     }
-    cx.core.changed(db, key);
+    // A string that grew has changed, even if nothing was written to it.
+    if wrote || stored_len != Some(len) {
+        cx.core.changed(db, key);
+    }
     result
 }
 
@@ -576,34 +593,19 @@ fn decrby(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let increment = parse_f64(args.get(2)).ok_or(NOT_A_FLOAT)?;
     let key = cx.key(args, 1);
     let db = cx.session.db;
     let stored = match cx.core.peek_to_write(db, key) {
-        None => 0.0,
-        Some(entry) => entry.value().with_bytes(parse_f64).ok_or(NOT_A_FLOAT)?,
+        None => LongDouble::ZERO,
+        Some(entry) => entry.value().with_bytes(LongDouble::parse).ok_or(NOT_A_FLOAT)?,
     };
-    let sum = stored + increment;
-    if !sum.is_finite() {
-        return Err(fail::fail("ERR increment would produce NaN or Infinity"));
-    }
-    let text = human_float(sum);
+    let increment = LongDouble::parse(args.get(2)).ok_or(NOT_A_FLOAT)?;
+    let sum = stored.checked_add(increment).ok_or(fail::fail("ERR increment would produce NaN or Infinity"))?;
+    let text = sum.show();
     cx.core.store(db, key, NewValue::Bytes(&text), Expire::Keep);
     cx.core.notify(class::STRING, "incrbyfloat", db, key.bytes);
     cx.out.bulk(&text);
     Ok(())
-}
-
-/// A number without an exponent and without trailing zeros, at most 17 digits behind the point.
-fn human_float(value: f64) -> Vec<u8> {
-    let mut text = Vec::new();
-    write_f64(&mut text, value);
-    if text.contains(&b'e') {
-        let fixed = format!("{value:.17}");
-        let trimmed = if fixed.contains('.') { fixed.trim_end_matches('0').trim_end_matches('.') } else { &fixed };
-        return trimmed.as_bytes().to_vec();
-    }
-    if text == b"-0" { b"0".to_vec() } else { text }
 }
 
 fn delifeq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
@@ -628,12 +630,5 @@ mod tests {
         assert_eq!(clamp_range(-100, 1, 5), Some((0, 1)));
         assert_eq!(clamp_range(0, 0, 0), None);
         assert_eq!(clamp_range(0, -100, 5), Some((0, 0)));
-    }
-
-    #[test]
-    fn floats_have_no_exponent() {
-        assert_eq!(human_float(3.0e3), b"3000");
-        assert_eq!(human_float(1.5e-7), b"0.00000015");
-        assert_eq!(human_float(-0.0), b"0");
     }
 }

@@ -272,9 +272,14 @@ impl Batch {
 
 /// A command that fills the buffer without being whole needs a larger one, up to its limit.
 fn raise_receive_limit(session: &mut Session, transport: &mut impl Transport, query_len_max: usize, seen_len: usize) {
-    if seen_len >= session.receive_limit / 2 && session.receive_limit <= query_len_max {
-        session.receive_limit = session.receive_limit.saturating_mul(2).min(query_len_max + 1);
-        transport.set_receive_limit(session.conn, session.receive_limit);
+    let mut limit = session.receive_limit;
+    // One poll may bring several times the limit; a step that stayed below it would wait for ever.
+    while seen_len >= limit / 2 && limit <= query_len_max {
+        limit = limit.saturating_mul(2).min(query_len_max.saturating_add(1));
+    }
+    if limit != session.receive_limit {
+        session.receive_limit = limit;
+        transport.set_receive_limit(session.conn, limit);
     }
 }
 

@@ -93,7 +93,7 @@ impl<T: Front> Executor<T> {
     /// What is done some times a second.
     fn cron(&mut self) {
         let now_ns = self.core.now.mono_ns;
-        self.cron_at_ns = now_ns + SECOND_NS / self.core.settings.hz as u64;
+        self.cron_at_ns = now_ns + SECOND_NS / self.core.settings.hz.clamp(1, 500) as u64;
         let transport = self.transport.stats();
         let stats = &mut self.core.stats;
         stats.net_input_bytes = transport.received_bytes;

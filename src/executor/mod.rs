@@ -289,6 +289,8 @@ impl<T: Front> Executor<T> {
             let mut buf = self.transport.lease();
             buf.extend_from_slice(text);
             self.transport.send(conn, buf);
+            // No client, so no flush of this turn's would take it along.
+            self.transport.flush();
             self.transport.close(conn, Close::Drain);
             return;
         }

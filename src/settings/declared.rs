@@ -112,6 +112,7 @@ settings! {
     port: i64, "port", 0..=65535, "6379", Mutable, "TCP port; 0 does not listen on TCP.";
     unixsocket: String, "unixsocket", (), "", Immutable, "Path of a unix socket to listen on; empty for none.";
     unixsocketperm: Mode, "unixsocketperm", (), "0", Immutable, "Permissions of the unix socket; 0 leaves them to the umask.";
+    unixsocketgroup: String, "unixsocketgroup", (), "", Immutable, "Group of the unix socket, by name or number; empty leaves the server's own.";
     protected_mode: bool, "protected-mode", (), "yes", Mutable, "Without a password, clients of other hosts are refused.";
     tcp_backlog: i64, "tcp-backlog", INT, "511", Immutable, "Connections the kernel keeps waiting to be accepted.";
     tcp_keepalive: i64, "tcp-keepalive", INT, "300", Mutable, "Seconds of silence after which the kernel probes a peer; 0 for never.";
@@ -161,7 +162,7 @@ settings! {
     disable_thp: bool, "disable-thp", (), "no", Immutable, "Keeps transparent huge pages away from the process. There is no fork to make them costly here, and they halve the time of a lookup in a large keyspace.";
     page_stock: Memory, "page-stock", 0..=134217728, "4mb", Immutable, "Memory a helper thread keeps filled with pages ahead of need, in whole 2 MiB, so that growing data costs the executor no page fault; 0 for none.";
     jemalloc_bg_thread: bool, "jemalloc-bg-thread", (), "yes", Mutable, "Lets the allocator give memory back from a thread of its own.";
-    hz: i64, "hz", 1..=500, "10", Mutable, "Times a second idle clients, limits and statistics are looked after. Expiry does not depend on it.";
+    hz: i64, "hz", 0..=2_147_483_647, "10", Mutable, "Between 1 and 500 times a second idle clients, limits and statistics are looked after. Expiry does not depend on it.";
     availability_zone: String, "availability-zone", (), "", Mutable, "Text that HELLO and INFO show.";
     active_expire_effort: i64, "active-expire-effort", 1..=10, "1", Mutable, "Taken for compatibility: deadlines drive expiry, so there is no effort to choose.";
     lazyfree_lazy_eviction: bool, "lazyfree-lazy-eviction", (), "yes", Mutable, "Taken for compatibility: freeing is always done in slices.";

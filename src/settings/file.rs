@@ -1,6 +1,7 @@
 //! The configuration file: valkey.conf's syntax, with `include`, quoting and command-line options
 //! laid over it. A wrong line is an error with file and line number, and the server does not start.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tercel_resp::request::split_words;
@@ -9,6 +10,8 @@ use super::{Settings, find};
 
 /// Deepest nesting of `include`.
 const INCLUDE_DEPTH_MAX: usize = 16;
+/// The name under which standard input is read as the configuration.
+pub const STANDARD_INPUT: &str = "-";
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +102,13 @@ fn load_file(settings: &mut Settings, path: &Path, depth: usize) -> Result<(), C
     if depth > INCLUDE_DEPTH_MAX {
         return Err(unreadable("included too deeply".to_owned()));
     }
-    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    let mut bytes = Vec::new();
+    let read = if path == Path::new(STANDARD_INPUT) && depth == 0 {
+        std::io::stdin().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.map_err(|error| unreadable(error.to_string()))?;
     let text = String::from_utf8_lossy(&bytes);
     let base = path.parent().map(PathBuf::from).unwrap_or_default();
     load_text(settings, &text, &path.display().to_string(), &mut |settings, included| {

@@ -39,7 +39,7 @@ impl Value for i64 {
     type Rule = std::ops::RangeInclusive<i64>;
 
     fn read(words: &[&str], rule: &Self::Rule) -> Result<Self, String> {
-        let number = one(words)?.parse().map_err(|_| "argument couldn't be parsed into an integer".to_owned())?;
+        let number = tercel_resp::number::parse_i64(one(words)?.as_bytes()).ok_or("argument couldn't be parsed into an integer")?;
         between(number, rule)
     }
 
@@ -410,7 +410,7 @@ impl OutputLimits {
     /// # Errors
     /// A sentence that says what was expected.
     pub fn with_words(mut self, words: &[&str]) -> Result<Self, String> {
-        if words.is_empty() || !words.len().is_multiple_of(4) {
+        if !words.len().is_multiple_of(4) {
             return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
         }
         for quad in words.chunks_exact(4) {

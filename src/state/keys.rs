@@ -130,11 +130,11 @@ impl Core {
         self.touch_watched(db, key.bytes);
     }
 
-    /// Deletes a key that was given a time in the past: a deletion to the outside, an expiry in the
-    /// statistics.
+    /// Deletes a key that was given a time in the past: it expired.
     pub fn delete_as_expired(&mut self, db: usize, key: Key<'_>) {
-        if self.delete(db, key) {
-            self.stats.expired_keys += 1;
+        if !self.expire_if_due(db, key) && self.keyspace.db_mut(db).remove(key.bytes, key.hash) {
+            self.dirty += 1;
+            self.expired(db, key.bytes);
         }
     }
 

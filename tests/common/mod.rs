@@ -1,5 +1,5 @@
 //! A server of its own for each test, on a free port, ended when the test is over.
-#![allow(dead_code, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,19 +11,40 @@ pub struct Server {
     pub port: u16,
 }
 
+/// The server under test: the one `TERCEL_SERVER` names (scripts/test sets the release build), else
+/// the one built along with the test.
+pub fn program() -> String {
+    std::env::var("TERCEL_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tercel-server").to_owned())
+}
+
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Server {
     pub fn start(options: &[&str]) -> Server {
+        Server::start_with(options, |_| {})
+    }
+
+    /// Starts a server whose process is prepared by `prepare`: its environment, its standard output.
+    pub fn start_with(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Server {
         let port = free_port();
-        let child = Command::new(env!("CARGO_BIN_EXE_tercel-server"))
+        let mut command = Command::new(program());
+        command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--enable-debug-command", "yes", "--loglevel", "warning"])
             .args(options)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::null());
+        prepare(&mut command);
+        Server::wait_for(command.spawn().unwrap(), port)
+    }
+
+    /// Starts a server with a configuration file, which has to say what port.
+    pub fn start_file(file: &str, port: u16) -> Server {
+        let child = Command::new(program()).arg(file).stdout(Stdio::null()).spawn().unwrap();
+        Server::wait_for(child, port)
+    }
+
+    fn wait_for(child: Child, port: u16) -> Server {
         let mut server = Server { child, port };
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -52,14 +73,23 @@ impl Server {
         statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
     }
 
-    pub fn terminate(mut self) -> std::process::ExitStatus {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+    pub fn terminate(self) -> std::process::ExitStatus {
+        self.signal("-TERM")
+    }
+
+    pub fn signal(self, signal: &str) -> std::process::ExitStatus {
+        let _ = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        self.ended()
+    }
+
+    /// Waits for the server to end by itself.
+    pub fn ended(mut self) -> std::process::ExitStatus {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(begin.elapsed() < Duration::from_secs(10), "SIGTERM does not end the server");
+            assert!(begin.elapsed() < Duration::from_secs(10), "the server does not end");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -125,3 +155,95 @@ impl Raw {
         rest
     }
 }
+
+/// Waits for something that happens in its own time; fails when it does not happen at all.
+pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !happened() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+impl Raw {
+    /// A field of INFO.
+    pub fn info(&mut self, field: &str) -> String {
+        let text = self.call(&["INFO", "everything"]);
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("INFO has no {field}")).trim().to_owned()
+    }
+
+    pub fn info_number(&mut self, field: &str) -> i64 {
+        self.info(field).parse().unwrap()
+    }
+
+    /// Whether the server has closed; what it sent before is dropped.
+    pub fn is_closed(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let mut chunk = [0; 65536];
+        let closed = loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break false,
+                Err(_) => break true,
+            }
+        };
+        self.stream.set_nonblocking(false).unwrap();
+        closed
+    }
+
+    /// Sends as much as the connection takes without waiting; true if that was all.
+    pub fn send_some(&mut self, bytes: &[u8]) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let mut left = bytes;
+        while !left.is_empty() {
+            match self.stream.write(left) {
+                Ok(len) => left = &left[len..],
+                Err(_) => break,
+            }
+        }
+        self.stream.set_nonblocking(false).unwrap();
+        left.is_empty()
+    }
+}
+
+/// A directory of its own, removed at the end.
+pub struct TempDir(pub std::path::PathBuf);
+
+impl TempDir {
+    pub fn new() -> TempDir {
+        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tercel-test-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        TempDir(path)
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Starts a server that is expected not to start: its exit status and what it said.
+pub fn refused(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut child = Command::new(program()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begin = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begin.elapsed() > Duration::from_secs(20) {
+            let _ = child.kill();
+            panic!("the server started with {arguments:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+pub const BACKENDS: [&str; 2] = ["auto", "epoll"];

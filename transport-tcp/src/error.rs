@@ -45,3 +45,15 @@ pub enum Error {
         path: PathBuf,
     },
 }
+
+impl Error {
+    /// Whether somebody else holds the address.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        match self {
+            Error::InUse { .. } => true,
+            Error::Listen { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            _ => false,
+        }
+    }
+}

@@ -378,7 +378,11 @@ impl Transport for MemoryTransport {
         if let Some(conn) = self.find_mut(conn) {
             conn.consumed += len.min(conn.unconsumed());
             if conn.unconsumed() == 0 {
-                conn.received = Vec::new();
+                // An ordinary buffer is kept, as pooled ones are; one that a flood grew is not.
+                if conn.received.capacity() > RECEIVE_MAX_BYTES {
+                    conn.received = Vec::new();
+                }
+                conn.received.clear();
                 conn.consumed = 0;
             }
         }

@@ -74,7 +74,7 @@ impl<'a> EntryRef<'a> {
     pub fn encoding(self) -> Encoding {
         match self.value() {
             ValueRef::Int(_) => Encoding::Int,
-            value => Encoding::of_string(value.len(), self.edited()),
+            value => Encoding::of_string(value.len(), self.key().len(), self.expire_at().is_some(), self.edited()),
         }
     }
 

@@ -1,0 +1,160 @@
+//! A warm connection's GET and overwriting SET allocate nothing: the executor's thread is watched by
+//! the allocator's own count, over the in-memory transport and over sockets with both backends.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tercel::executor::Executor;
+use tercel::listen::{Front, Listeners};
+use tercel::settings::Settings;
+use tercel::state::{Core, ProcessInfo};
+use tercel_transport::memory::{MemoryPeer, MemoryTransport};
+use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
+
+const TURNS_MAX: usize = 200_000;
+const ROUNDS: usize = 200;
+
+/// The other end of a connection, in the executor's own thread.
+trait Client {
+    fn write(&mut self, bytes: &[u8]);
+    /// Bytes that have arrived, counted and dropped.
+    fn read(&mut self) -> usize;
+}
+
+impl Client for MemoryPeer {
+    fn write(&mut self, bytes: &[u8]) {
+        assert_eq!(MemoryPeer::write(self, bytes), bytes.len());
+    }
+
+    fn read(&mut self) -> usize {
+        self.read_available().len()
+    }
+}
+
+impl Client for TcpStream {
+    fn write(&mut self, bytes: &[u8]) {
+        self.write_all(bytes).unwrap();
+    }
+
+    fn read(&mut self) -> usize {
+        let mut chunk = [0; 16384];
+        match Read::read(self, &mut chunk) {
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+struct Bench<T: Front, C: Client> {
+    executor: Executor<T>,
+    client: C,
+}
+
+impl<T: Front, C: Client> Bench<T, C> {
+    fn new(transport: T, client: C) -> Self {
+        let settings = Settings { commandlog_execution_slower_than: -1, ..Settings::default() };
+        let core = Core::new(settings, ProcessInfo::default());
+        Bench { executor: Executor::new(transport, Listeners::default(), core, Arc::new(AtomicBool::new(false))), client }
+    }
+
+    /// Sends a request and turns until its reply is there. Returns the bytes allocated by the turns.
+    fn exchange(&mut self, request: &[u8], reply_len: usize) -> u64 {
+        self.client.write(request);
+        let mut allocated = 0;
+        let mut seen = 0;
+        for _ in 0..TURNS_MAX {
+            let before = self.executor.core.meter.thread_allocated_total();
+            self.executor.turn();
+            allocated += self.executor.core.meter.thread_allocated_total() - before;
+            seen += self.client.read();
+            if seen >= reply_len {
+                assert_eq!(seen, reply_len);
+                return allocated;
+            }
+        }
+        panic!("no reply of {reply_len} bytes to {:?}, only {seen}", String::from_utf8_lossy(request));
+    }
+
+    /// Bytes allocated by `ROUNDS` of these requests in turn, after as many to warm up.
+    fn steady(&mut self, exchanges: &[(Vec<u8>, usize)]) -> u64 {
+        for _ in 0..ROUNDS {
+            for (request, reply_len) in exchanges {
+                self.exchange(request, *reply_len);
+            }
+        }
+        (0..ROUNDS).flat_map(|_| exchanges).map(|(request, reply_len)| self.exchange(request, *reply_len)).sum()
+    }
+}
+
+fn request(words: &[&str], times: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    (0..times).for_each(|_| tercel_resp::encode::request(&mut bytes, words));
+    bytes
+}
+
+fn set(value_len: usize, times: usize) -> (Vec<u8>, usize) {
+    (request(&["SET", "a-key-of-16-bytes", &"v".repeat(value_len)], times), 5 * times)
+}
+
+fn get(value_len: usize, times: usize) -> (Vec<u8>, usize) {
+    (request(&["GET", "a-key-of-16-bytes"], times), (format!("${value_len}\r\n").len() + value_len + 2) * times)
+}
+
+fn nothing_is_allocated<T: Front, C: Client>(mut bench: Bench<T, C>) {
+    // The counter counts: a new key has to come from somewhere.
+    assert!(bench.exchange(&request(&["SET", "another", &"v".repeat(500)], 1), 5) >= 500);
+    for times in [1, 16] {
+        for len in [5, 64, 900] {
+            assert_eq!(bench.steady(&[set(len, times)]), 0, "SET of {len} bytes, pipeline {times}");
+            assert_eq!(bench.steady(&[get(len, times)]), 0, "GET of {len} bytes, pipeline {times}");
+            assert_eq!(bench.steady(&[set(len, times), get(len, times)]), 0, "SET and GET of {len} bytes, pipeline {times}");
+        }
+        // Another length of the same size class, and a number instead of text.
+        assert_eq!(bench.steady(&[set(62, times), set(64, times), get(64, times)]), 0, "lengths of one class, pipeline {times}");
+        let numbers = [(request(&["SET", "n", "123456"], times), 5 * times), (request(&["SET", "n", "7"], times), 5 * times)];
+        assert_eq!(bench.steady(&numbers), 0, "numbers, pipeline {times}");
+        let missing = [(request(&["GET", "missing"], times), 5 * times)];
+        assert_eq!(bench.steady(&missing), 0, "GET of a missing key, pipeline {times}");
+    }
+    // Another size class needs another allocation: one entry of it, and nothing beside it.
+    let per_pair = bench.steady(&[set(64, 1), set(500, 1)]) / ROUNDS as u64;
+    assert!((500..1000).contains(&per_pair), "a change of class allocates {per_pair} bytes");
+}
+
+#[test]
+fn over_the_memory_transport() {
+    let transport = MemoryTransport::new();
+    let client = transport.net().connect();
+    nothing_is_allocated(Bench::new(transport, client));
+}
+
+fn over_sockets(backend: Backend) {
+    let options = TcpOptions { backend, ..TcpOptions::default() };
+    let mut transport = match TcpTransport::new(options) {
+        Ok(transport) => transport,
+        Err(error) if backend == Backend::IoUring => {
+            eprintln!("left out: this host has no io_uring: {error}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let listener = transport.listen(&ListenAddr::Tcp("127.0.0.1:0".parse().unwrap()), 16).unwrap();
+    let client = TcpStream::connect(transport.local_addr(listener).unwrap()).unwrap();
+    client.set_nodelay(true).unwrap();
+    client.set_nonblocking(true).unwrap();
+    nothing_is_allocated(Bench::new(transport, client));
+}
+
+#[test]
+fn over_sockets_with_io_uring() {
+    over_sockets(Backend::IoUring);
+}
+
+#[test]
+fn over_sockets_with_epoll() {
+    over_sockets(Backend::Epoll);
+}

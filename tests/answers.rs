@@ -1,0 +1,143 @@
+//! Answers that once differed from Valkey's: found by scripts/differential.py, and held here.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod common;
+use common::Server;
+
+#[test]
+fn errors_and_their_order() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let long_name = "x".repeat(45);
+    for (words, expected) in [
+        (&["EXEC", "x"][..], "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n"),
+        (&["CONFIG", "SET", "hz", "10", "timeout"], "-ERR syntax error\r\n"),
+        (&["CONFIG", "SET", "client-output-buffer-limit", ""], "+OK\r\n"),
+        (&["CONFIG", "SET", "hz", "-0"], "-ERR CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be parsed into an integer\r\n"),
+        (&["CONFIG", "SET", "hz", "+10"], "-ERR CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be parsed into an integer\r\n"),
+        (&["CLIENT", "IMPORT-SOURCE", "maybe"], "-ERR Server is not in import mode\r\n"),
+        (&["CLIENT", "IMPORT-SOURCE", "OFF"], "+OK\r\n"),
+        (&["CLIENT", "LIST", "DB", "x"], "-ERR DB is not an integer or out of range\r\n"),
+        (&["CLIENT", "LIST", "NOT-DB", "x"], "-ERR NOT-DB is not an integer or out of range\r\n"),
+        (&["CLIENT", "LIST", "NOT-ID"], "-ERR syntax error\r\n"),
+        (&["CLIENT", "LIST", "NAME", ""], "$0\r\n\r\n"),
+        (&["PUBSUB", "CHANNELS", "a", "b"], "-ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.\r\n"),
+        (&["SLOWLOG", "GET", "1", "2"], "-ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.\r\n"),
+        (&["SLOWLOG", "GET", "x"], "-ERR count should be greater than or equal to -1\r\n"),
+        (&["COMMANDLOG", "GET", "x", "slow"], "-ERR count should be greater than or equal to -1\r\n"),
+        (&["MOVE", "k", "2147483648"], "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n"),
+        (&["SELECT", "-2147483649"], "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n"),
+        (&["SWAPDB", "2147483648", "0"], "-ERR invalid first DB index\r\n"),
+        (&["BITCOUNT", "k", "0", "x", "weeks"], "-ERR syntax error\r\n"),
+        (&["BITPOS", "k", "1", "0", "x", "weeks"], "-ERR syntax error\r\n"),
+        (&["BITFIELD_RO", "k", "SET", "u8", "0", "x"], "-ERR value is not an integer or out of range\r\n"),
+        (&["BITFIELD_RO", "k", "SET", "u8", "0", "1"], "-ERR BITFIELD_RO only supports the GET subcommand\r\n"),
+        (&["HELLO", "3", "AUTH", "default", "x", "nonsense"], "-ERR Syntax error in HELLO option 'nonsense'\r\n"),
+        (&["SHUTDOWN", "ABORT", "ABORT"], "-ERR No shutdown in progress.\r\n"),
+        (&["SHUTDOWN", "ABORT", "NOW"], "-ERR syntax error\r\n"),
+        (&["SHUTDOWN", "FAILOVER"], "-ERR SHUTDOWN FAILOVER is only supported in cluster mode.\r\n"),
+        (&["MEMORY", "USAGE", "k", "SAMPLES", "x", "y"], "-ERR value is not an integer or out of range\r\n"),
+        // A word may come twice, two that contradict each other may not.
+        (&["SET", "k", "v", "NX", "NX", "EX", "100", "EX", "200"], "+OK\r\n"),
+        (&["TTL", "k"], ":200\r\n"),
+        (&["GETEX", "k", "PERSIST", "PERSIST"], "$1\r\nv\r\n"),
+        (&["SET", "k", "v", "EX", "100", "PX", "100"], "-ERR syntax error\r\n"),
+        (&["SET", "k", "v", "NX", "XX"], "-ERR syntax error\r\n"),
+        (&["SET", "k", "v", "KEEPTTL", "EX", "100"], "-ERR syntax error\r\n"),
+        (&["GETEX", "k", "EX", "100", "PERSIST"], "-ERR syntax error\r\n"),
+        // A short string is one with its key.
+        (&["SET", "k", &long_name], "+OK\r\n"),
+        (&["OBJECT", "ENCODING", "k"], "$6\r\nembstr\r\n"),
+        // Digits as a long double has them.
+        (&["SET", "f", "0.1"], "+OK\r\n"),
+        (&["INCRBYFLOAT", "f", "0.2"], "$3\r\n0.3\r\n"),
+        (&["SET", "f", "0"], "+OK\r\n"),
+        (&["INCRBYFLOAT", "f", "1234567890.123456789"], "$28\r\n1234567890.12345678894780576\r\n"),
+    ] {
+        assert_eq!(client.call(words), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn subscribers_are_told_the_commands_full_name() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.call(&["SUBSCRIBE", "c"]);
+    let only = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n";
+    assert_eq!(client.call(&["CLIENT", "ID"]), format!("-ERR Can't execute 'client|id': {only}"));
+    assert_eq!(client.call(&["EXEC"]), format!("-EXECABORT Transaction discarded because of: Can't execute 'exec': {only}"));
+    // Nothing but the empty pattern matches the empty channel.
+    assert_eq!(client.call(&["PSUBSCRIBE", "*"]).lines().next_back(), Some(":2"));
+    let mut publisher = server.connect();
+    assert_eq!(publisher.call(&["PUBLISH", "", "m"]), ":0\r\n");
+    assert_eq!(publisher.call(&["SET", "", "v"]), "+OK\r\n");
+    assert_eq!(publisher.call(&["KEYS", "*"]), "*1\r\n$0\r\n\r\n");
+    assert_eq!(publisher.call(&["KEYS", "**"]), "*0\r\n");
+}
+
+#[test]
+fn a_stranger_is_told_nothing() {
+    let server = Server::start(&["--requirepass", "secret"]);
+    let mut client = server.connect();
+    for words in [&["GET"][..], &["GET", "a", "b"], &["nosuch"], &["SLOWLOG", "nosuch"], &["CLIENT"]] {
+        assert_eq!(client.call(words), "-NOAUTH Authentication required.\r\n", "{words:?}");
+    }
+    assert!(client.call(&["AUTH"]).starts_with("-ERR wrong number of arguments for 'auth'"));
+    assert!(client.call(&["HELLO", "3", "AUTH", "default", "wrong"]).starts_with("-WRONGPASS"));
+    assert!(client.call(&["HELLO", "3", "AUTH", "default", "secret"]).starts_with('%'));
+}
+
+#[test]
+fn what_changes_nothing_disturbs_nobody() {
+    let server = Server::start(&["--notify-keyspace-events", "KEA"]);
+    let (mut client, mut other, mut listener) = (server.connect(), server.connect(), server.connect());
+    client.call(&["SET", "b", "abc"]);
+    listener.call(&["PSUBSCRIBE", "__keyevent@*"]);
+    client.call(&["WATCH", "b"]);
+    assert_eq!(other.call(&["BITFIELD", "b", "INCRBY", "u8", "0", "0"]), "*1\r\n:97\r\n");
+    assert_eq!(other.call(&["BITFIELD", "b", "OVERFLOW", "FAIL", "INCRBY", "u8", "0", "200"]), "*1\r\n$-1\r\n");
+    client.call(&["MULTI"]);
+    assert_eq!(client.call(&["EXEC"]), "*0\r\n");
+    client.call(&["WATCH", "b"]);
+    assert_eq!(other.call(&["BITFIELD", "b", "INCRBY", "u8", "0", "1"]), "*1\r\n:98\r\n");
+    client.call(&["MULTI"]);
+    assert_eq!(client.call(&["EXEC"]), "*-1\r\n");
+    assert!(listener.text().ends_with("__keyevent@0__:setbit\r\n$1\r\nb\r\n"), "only the change is published");
+    // A time in the past is an expiry, not a deletion.
+    assert_eq!(other.call(&["EXPIREAT", "b", "1"]), ":1\r\n");
+    assert!(listener.text().ends_with("__keyevent@0__:expired\r\n$1\r\nb\r\n"));
+}
+
+#[test]
+fn the_last_command_is_the_one_asked_for() {
+    let server = Server::start(&[]);
+    let (mut client, mut admin) = (server.connect(), server.connect());
+    let id = client.call(&["CLIENT", "ID"]).trim_start_matches(':').trim_end().to_owned();
+    for (words, shown) in [
+        (&["GET", "k"][..], "cmd=get "),
+        (&["GET"], "cmd=get "),
+        (&["nosuch"], "cmd=NULL "),
+        (&["CONFIG", "nosuch"], "cmd=NULL "),
+        (&["CONFIG", "GET", "hz"], "cmd=config|get "),
+        (&["MULTI"], "cmd=multi "),
+        (&["SET", "k", "v"], "cmd=set "),
+        (&["SET"], "cmd=set "),
+    ] {
+        client.call(words);
+        let list = admin.call(&["CLIENT", "LIST", "ID", &id]);
+        assert!(list.contains(shown), "{words:?}: {list}");
+    }
+    // A transaction that failed keeps nothing.
+    assert!(admin.call(&["CLIENT", "LIST", "ID", &id]).contains("multi=0 "));
+}
+
+#[test]
+fn subscribing_inside_a_transaction() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.call(&["MULTI"]);
+    client.call(&["SUBSCRIBE", "c"]);
+    client.call(&["SSUBSCRIBE", "s"]);
+    let expected = "*2\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n-ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client\r\n";
+    assert_eq!(client.call(&["EXEC"]), expected);
+}
