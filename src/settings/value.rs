@@ -477,3 +477,24 @@ impl Value for NotYet {
         rule.iter().map(|word| if word.is_empty() { "(empty)" } else { word }).collect::<Vec<_>>().join(", ")
     }
 }
+
+/// A setting of Valkey that tunes something this version does not have: it is kept and shown, so that
+/// a configuration file made for Valkey is understood, and it has no effect.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Inert(pub String);
+
+impl Value for Inert {
+    type Rule = ();
+
+    fn read(words: &[&str], (): &()) -> Result<Self, String> {
+        Ok(Inert(words.join(" ")))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+
+    fn accepts((): &()) -> String {
+        "anything".to_owned()
+    }
+}
