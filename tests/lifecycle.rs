@@ -210,11 +210,11 @@ fn every_way_to_end_in_order() {
     for (at, end) in ends.into_iter().enumerate() {
         let backend = BACKENDS[at % 2];
         let server = Server::start(&["--unixsocket", &path, "--pidfile", &pidfile, "--transport-backend", backend]);
-        assert_eq!(std::fs::read_to_string(&pidfile).unwrap().trim(), server.pid().to_string());
         // Work in hand does not keep it from ending, and what was answered has arrived.
         let mut busy = server.connect();
         busy.send(&b"INCR n\r\n".repeat(1000));
         (1..=1000).for_each(|number| assert_eq!(busy.text(), format!(":{number}\r\n")));
+        assert_eq!(std::fs::read_to_string(&pidfile).unwrap().trim(), server.pid().to_string());
         let mut half = server.connect();
         half.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000\r\nhalf");
         let status = end(server);
