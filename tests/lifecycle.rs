@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{BACKENDS, Raw, Server, TempDir, free_port, program, refused, until};
+use common::{BACKENDS, Raw, Server, TempDir, answers, free_port, program, refused, until};
 
 fn ping(path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
@@ -20,17 +20,6 @@ fn ping(path: &str) -> std::io::Result<String> {
     let mut reply = [0; 7];
     stream.read_exact(&mut reply)?;
     Ok(String::from_utf8_lossy(&reply).into_owned())
-}
-
-fn answers(port: u16) -> bool {
-    let mut reply = [0; 7];
-    TcpStream::connect(("127.0.0.1", port))
-        .and_then(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-            stream.write_all(b"PING\r\n")?;
-            stream.read_exact(&mut reply)
-        })
-        .is_ok_and(|()| reply == *b"+PONG\r\n")
 }
 
 #[test]
