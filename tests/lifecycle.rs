@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{BACKENDS, Raw, Server, TempDir, free_port, program, refused, until};
+use common::{BACKENDS, Raw, Server, TempDir, answers, free_port, program, refused, until};
 
 fn ping(path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
@@ -20,17 +20,6 @@ fn ping(path: &str) -> std::io::Result<String> {
     let mut reply = [0; 7];
     stream.read_exact(&mut reply)?;
     Ok(String::from_utf8_lossy(&reply).into_owned())
-}
-
-fn answers(port: u16) -> bool {
-    let mut reply = [0; 7];
-    TcpStream::connect(("127.0.0.1", port))
-        .and_then(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-            stream.write_all(b"PING\r\n")?;
-            stream.read_exact(&mut reply)
-        })
-        .is_ok_and(|()| reply == *b"+PONG\r\n")
 }
 
 #[test]
@@ -210,11 +199,11 @@ fn every_way_to_end_in_order() {
     for (at, end) in ends.into_iter().enumerate() {
         let backend = BACKENDS[at % 2];
         let server = Server::start(&["--unixsocket", &path, "--pidfile", &pidfile, "--transport-backend", backend]);
-        assert_eq!(std::fs::read_to_string(&pidfile).unwrap().trim(), server.pid().to_string());
         // Work in hand does not keep it from ending, and what was answered has arrived.
         let mut busy = server.connect();
         busy.send(&b"INCR n\r\n".repeat(1000));
         (1..=1000).for_each(|number| assert_eq!(busy.text(), format!(":{number}\r\n")));
+        assert_eq!(std::fs::read_to_string(&pidfile).unwrap().trim(), server.pid().to_string());
         let mut half = server.connect();
         half.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000\r\nhalf");
         let status = end(server);

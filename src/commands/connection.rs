@@ -10,9 +10,9 @@ use crate::session::{Closing, ReplyMode};
 use tercel_resp::Version;
 
 /// The Valkey version whose behaviour clients may count on.
-pub(super) const VALKEY_VERSION: &str = "9.1.0";
+pub(crate) const VALKEY_VERSION: &str = "9.1.0";
 /// The Redis version old clients compare with.
-pub(super) const REDIS_VERSION: &str = "7.2.4";
+pub(crate) const REDIS_VERSION: &str = "7.2.4";
 
 pub(super) static COMMANDS: &[Command] = &[
     cmd("ping", Group::Connection, "1.0.0", -1, FAST | SENTINEL, ping)

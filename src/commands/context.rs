@@ -1,10 +1,10 @@
 //! What a handler works with: the executor's state, the client, the reply, and helpers to read
 //! arguments.
 
-use tercel_resp::number::parse_i64;
+use tercel_resp::number::{parse_f64, parse_i64};
 
 use super::args::Args;
-use super::fail::{DB_OUT_OF_RANGE, Fail, NOT_AN_INTEGER, fail};
+use super::fail::{DB_OUT_OF_RANGE, Fail, NOT_A_FLOAT, NOT_AN_INTEGER, fail};
 use super::spec::Command;
 use crate::reply::Reply;
 use crate::session::Session;
@@ -57,12 +57,20 @@ impl Context<'_> {
 /// # Errors
 /// [`NOT_AN_INTEGER`].
 #[inline]
-pub(super) fn integer(text: &[u8]) -> Result<i64, Fail> {
+pub(crate) fn integer(text: &[u8]) -> Result<i64, Fail> {
     parse_i64(text).ok_or(NOT_AN_INTEGER)
+}
+
+/// Reads a floating point number.
+///
+/// # Errors
+/// [`NOT_A_FLOAT`].
+pub(crate) fn float(text: &[u8]) -> Result<f64, Fail> {
+    parse_f64(text).ok_or(NOT_A_FLOAT)
 }
 
 /// Text for a message, whatever the bytes are.
 #[must_use]
-pub(super) fn lossy(bytes: &[u8]) -> String {
+pub(crate) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

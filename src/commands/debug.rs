@@ -4,7 +4,7 @@ use tercel_engine::{Expire, NewValue};
 use tercel_resp::encode;
 
 use super::args::Args;
-use super::context::{Context, integer, lossy};
+use super::context::{Context, float, integer, lossy};
 use super::fail::{Fail, NO_SUCH_KEY, Outcome, fail};
 use super::server::shown;
 use crate::glob::glob_match;
@@ -45,7 +45,7 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     match (sub.as_str(), args.len()) {
         ("help", 2) => cx.out.lines(HELP),
         ("sleep", 3) => {
-            let seconds = tercel_resp::number::parse_f64(args.get(2)).ok_or(super::fail::NOT_A_FLOAT)?;
+            let seconds = float(args.get(2))?;
             sleep(seconds);
             cx.out.ok();
         }

@@ -17,6 +17,17 @@ pub fn program() -> String {
     std::env::var("TERCEL_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tercel-server").to_owned())
 }
 
+/// Whether a server answers: then it is past everything it does at start.
+pub fn answers(port: u16) -> bool {
+    let answer = || -> std::io::Result<usize> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"PING\r\n")?;
+        stream.read(&mut [0; 16])
+    };
+    answer().is_ok_and(|len| len > 0)
+}
+
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -47,7 +58,7 @@ impl Server {
     fn wait_for(child: Child, port: u16) -> Server {
         let mut server = Server { child, port };
         let begin = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !answers(port) {
             assert!(server.child.try_wait().unwrap().is_none(), "the server ended at start");
             assert!(begin.elapsed() < Duration::from_secs(20), "the server does not listen");
             std::thread::sleep(Duration::from_millis(10));
