@@ -43,7 +43,10 @@ fn every_policy_evicts_what_it_may() {
         let evicted = client.info_number("evicted_keys") as usize;
         assert!(evicted >= 300, "{policy}: {evicted} keys evicted");
         let (lasting, volatile, new) = (count(&mut client, "lasting:*"), count(&mut client, "volatile:*"), count(&mut client, "new:*"));
-        assert_eq!(lasting + volatile + new, 2500 - evicted, "{policy}");
+        // The replies themselves take memory, for which a few more may have gone meanwhile.
+        let gone = 2500 - (lasting + volatile + new);
+        let evicted_since = client.info_number("evicted_keys") as usize;
+        assert!((evicted..=evicted_since).contains(&gone), "{policy}: {gone} gone, {evicted} to {evicted_since} evicted");
         if policy.starts_with("volatile") {
             assert_eq!((lasting, new), (1000, 500), "{policy}: a key without a deadline is gone");
         } else {

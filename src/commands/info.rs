@@ -13,7 +13,7 @@ use crate::state::Core;
 use crate::sys;
 
 /// Writes one section.
-type Section = fn(&mut String, &Core, &ClientTotals);
+type Section = fn(&mut String, &Core, &Totals);
 
 /// Sections in order, and whether plain INFO shows them.
 const SECTIONS: &[(&str, bool, Section)] = &[
@@ -33,19 +33,21 @@ const SECTIONS: &[(&str, bool, Section)] = &[
     ("tercel", true, tercel),
 ];
 
-/// What has to be added up over all clients.
+/// What is looked up before the text is written: sums over all clients, and the memory in use before
+/// this command took any for itself.
 #[derive(Default)]
-struct ClientTotals {
+struct Totals {
+    used_memory: usize,
     pubsub: usize,
     watching: usize,
     memory: usize,
 }
 
 pub(super) fn info(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let mut totals = Totals { used_memory: cx.core.memory_used(), ..Totals::default() };
     let wanted: Vec<String> = args.rest(1).map(|name| lossy(name).to_ascii_lowercase()).collect();
     let all = wanted.iter().any(|name| matches!(name.as_str(), "all" | "everything"));
     let defaults = wanted.is_empty() || wanted.iter().any(|name| name == "default");
-    let mut totals = ClientTotals::default();
     let mut add = |session: &crate::session::Session, memory: usize| {
         totals.pubsub += usize::from(session.class() == ClientClass::Pubsub);
         totals.watching += usize::from(!session.watched.is_empty());
@@ -62,7 +64,7 @@ pub(super) fn info(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn sections(core: &Core, totals: &ClientTotals, wanted: impl Fn(&str, bool) -> bool) -> String {
+fn sections(core: &Core, totals: &Totals, wanted: impl Fn(&str, bool) -> bool) -> String {
     let mut text = String::with_capacity(8192);
     for (name, default, write) in SECTIONS {
         if wanted(name, *default) {
@@ -97,7 +99,7 @@ fn human(bytes: usize) -> String {
     }
 }
 
-fn server(out: &mut String, core: &Core, _: &ClientTotals) {
+fn server(out: &mut String, core: &Core, _: &Totals) {
     let uptime = core.now.mono_ns.saturating_sub(core.stats.started.mono_ns) / 1_000_000_000;
     fields!(out,
         "redis_version": REDIS_VERSION,
@@ -144,7 +146,7 @@ fn server(out: &mut String, core: &Core, _: &ClientTotals) {
     }
 }
 
-fn clients(out: &mut String, core: &Core, totals: &ClientTotals) {
+fn clients(out: &mut String, core: &Core, totals: &Totals) {
     fields!(out,
         "connected_clients": core.clients.len(),
         "cluster_connections": 0,
@@ -168,8 +170,8 @@ fn clients(out: &mut String, core: &Core, totals: &ClientTotals) {
     );
 }
 
-fn memory(out: &mut String, core: &Core, totals: &ClientTotals) {
-    let used = core.memory_used();
+fn memory(out: &mut String, core: &Core, totals: &Totals) {
+    let used = totals.used_memory;
     let rss = sys::resident_bytes();
     let peak = core.stats.memory_peak.max(used);
     let startup = core.stats.memory_startup;
@@ -244,7 +246,7 @@ fn memory(out: &mut String, core: &Core, totals: &ClientTotals) {
     );
 }
 
-fn persistence(out: &mut String, core: &Core, _: &ClientTotals) {
+fn persistence(out: &mut String, core: &Core, _: &Totals) {
     fields!(out,
         "loading": 0,
         "async_loading": 0,
@@ -280,7 +282,7 @@ fn persistence(out: &mut String, core: &Core, _: &ClientTotals) {
     );
 }
 
-fn stats(out: &mut String, core: &Core, _: &ClientTotals) {
+fn stats(out: &mut String, core: &Core, _: &Totals) {
     let stats = &core.stats;
     let kbps = |rate: u64| format!("{:.2}", rate as f64 / 1024.0);
     let over_ns = stats.eviction_over_since_ns.map_or(0, |since| core.now.mono_ns.saturating_sub(since));
@@ -361,7 +363,7 @@ fn stats(out: &mut String, core: &Core, _: &ClientTotals) {
     );
 }
 
-fn replication(out: &mut String, core: &Core, _: &ClientTotals) {
+fn replication(out: &mut String, core: &Core, _: &Totals) {
     fields!(out,
         "role": "master",
         "connected_slaves": 0,
@@ -378,7 +380,7 @@ fn replication(out: &mut String, core: &Core, _: &ClientTotals) {
     );
 }
 
-fn cpu(out: &mut String, core: &Core, _: &ClientTotals) {
+fn cpu(out: &mut String, core: &Core, _: &Totals) {
     let times = sys::cpu_times();
     let seconds = |value: f64| format!("{value:.6}");
     fields!(out,
@@ -392,9 +394,9 @@ fn cpu(out: &mut String, core: &Core, _: &ClientTotals) {
     );
 }
 
-fn modules(_: &mut String, _: &Core, _: &ClientTotals) {}
+fn modules(_: &mut String, _: &Core, _: &Totals) {}
 
-fn commandstats(out: &mut String, core: &Core, _: &ClientTotals) {
+fn commandstats(out: &mut String, core: &Core, _: &Totals) {
     for (id, command) in table().all() {
         let stats = &core.stats.commands[id.index()];
         if stats.calls + stats.rejected + stats.failed == 0 {
@@ -410,13 +412,13 @@ fn commandstats(out: &mut String, core: &Core, _: &ClientTotals) {
     }
 }
 
-fn errorstats(out: &mut String, core: &Core, _: &ClientTotals) {
+fn errorstats(out: &mut String, core: &Core, _: &Totals) {
     for (code, count) in &core.stats.errors {
         let _ = write!(out, "errorstat_{code}:count={count}\r\n");
     }
 }
 
-fn latencystats(out: &mut String, core: &Core, _: &ClientTotals) {
+fn latencystats(out: &mut String, core: &Core, _: &Totals) {
     let percentiles = &core.settings.latency_tracking_info_percentiles.0;
     let line = |out: &mut String, name: &str, histogram: &hdrhistogram::Histogram<u64>| {
         let shown: Vec<String> = percentiles
@@ -432,11 +434,11 @@ fn latencystats(out: &mut String, core: &Core, _: &ClientTotals) {
     }
 }
 
-fn cluster(out: &mut String, _: &Core, _: &ClientTotals) {
+fn cluster(out: &mut String, _: &Core, _: &Totals) {
     fields!(out, "cluster_enabled": 0);
 }
 
-fn keyspace(out: &mut String, core: &Core, _: &ClientTotals) {
+fn keyspace(out: &mut String, core: &Core, _: &Totals) {
     for index in 0..core.keyspace.databases() {
         let db = core.keyspace.db(index);
         if !db.is_empty() {
@@ -452,7 +454,7 @@ fn keyspace(out: &mut String, core: &Core, _: &ClientTotals) {
 }
 
 /// What only this server has.
-fn tercel(out: &mut String, core: &Core, _: &ClientTotals) {
+fn tercel(out: &mut String, core: &Core, _: &Totals) {
     let stats = &core.stats;
     fields!(out,
         "transport": core.process.multiplexing_api,
