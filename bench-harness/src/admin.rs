@@ -63,7 +63,10 @@ impl Admin {
     pub fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let (mut sent, mut last_ns) = (0, self.clock.now_ns());
         while sent < bytes.len() {
-            let taken = self.client.send(self.conn, &bytes[sent..]).with_context(|| format!("cannot send to {}", self.target))?;
+            let taken = self
+                .client
+                .send(self.conn, &bytes[sent..])
+                .with_context(|| format!("cannot send to {}", self.target))?;
             self.client.flush();
             sent += taken;
             if taken > 0 {
@@ -89,7 +92,11 @@ impl Admin {
         if ready.is_empty() {
             return Ok(());
         }
-        match self.client.receive(self.conn, &mut self.chunk).with_context(|| format!("{} broke the connection", self.target))? {
+        match self
+            .client
+            .receive(self.conn, &mut self.chunk)
+            .with_context(|| format!("{} broke the connection", self.target))?
+        {
             Received::Bytes(len) => self.received.extend_from_slice(&self.chunk[..len]),
             Received::Nothing => {}
             Received::Eof => bail!("{} closed the connection", self.target),
@@ -128,7 +135,11 @@ impl Admin {
             match scanner.next(&self.received[used..]) {
                 Ok(Some(scanned)) => {
                     if matches!(scanned.kind, b'-' | b'!') {
-                        bail!("{} answered {}", self.target, excerpt(self.received[used..used + scanned.len].trim_ascii_end()));
+                        bail!(
+                            "{} answered {}",
+                            self.target,
+                            excerpt(self.received[used..used + scanned.len].trim_ascii_end())
+                        );
                     }
                     used += scanned.len;
                     left -= 1;
@@ -137,10 +148,17 @@ impl Admin {
                 Ok(None) => {
                     self.received.drain(..used);
                     used = 0;
-                    ensure!(self.elapsed(begin) < self.patience, "{} did not answer within {:?}", self.target, self.patience);
+                    ensure!(
+                        self.elapsed(begin) < self.patience,
+                        "{} did not answer within {:?}",
+                        self.target,
+                        self.patience
+                    );
                     self.wait_some(Duration::from_millis(100))?;
                 }
-                Err(error) => bail!("{} sent a wrong reply: {error} at {}", self.target, excerpt(&self.received[used..])),
+                Err(error) => {
+                    bail!("{} sent a wrong reply: {error} at {}", self.target, excerpt(&self.received[used..]))
+                }
             }
         }
         self.received.drain(..used);
@@ -167,7 +185,11 @@ impl Admin {
             Value::Bulk(text) | Value::Verbatim(_, text) => String::from_utf8_lossy(&text).into_owned(),
             _ => String::new(),
         };
-        Ok(text.lines().filter_map(|line| line.split_once(':')).map(|(k, v)| (k.to_owned(), v.trim().to_owned())).collect())
+        Ok(text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(k, v)| (k.to_owned(), v.trim().to_owned()))
+            .collect())
     }
 
     /// Writes keys `from..to` of a workload; `seen` is told how many there are so far and says
@@ -175,7 +197,13 @@ impl Admin {
     ///
     /// # Errors
     /// The server refuses one.
-    pub fn preload(&mut self, workload: &Workload, from: u64, to: u64, mut seen: impl FnMut(u64) -> bool) -> anyhow::Result<()> {
+    pub fn preload(
+        &mut self,
+        workload: &Workload,
+        from: u64,
+        to: u64,
+        mut seen: impl FnMut(u64) -> bool,
+    ) -> anyhow::Result<()> {
         let mut batch = Vec::with_capacity(PRELOAD_BATCH_BYTES);
         let (mut key, mut under_way) = (from, 0);
         while key < to {

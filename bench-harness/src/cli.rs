@@ -241,7 +241,11 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Compare(args) => {
             let load = usage(args.load.compile())?;
             usage(Workload::compile(&args.workload))?;
-            usage(if (0.5..1.0).contains(&args.confidence) { Ok(()) } else { Err(anyhow::anyhow!("--confidence must be from 0.5 to below 1")) })?;
+            usage(if (0.5..1.0).contains(&args.confidence) {
+                Ok(())
+            } else {
+                Err(anyhow::anyhow!("--confidence must be from 0.5 to below 1"))
+            })?;
             let session = session(cli.quiet)?;
             let plan = compare::Plan {
                 contenders: &args.targets,
@@ -258,7 +262,8 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Sweep(args) => {
             let load = usage(args.load.compile())?;
             usage(Workload::compile(&args.workload))?;
-            let rates = args.rates.as_deref().map(|text| text.split(',').map(parse_rate).collect::<anyhow::Result<Vec<f64>>>());
+            let rates =
+                args.rates.as_deref().map(|text| text.split(',').map(parse_rate).collect::<anyhow::Result<Vec<f64>>>());
             let rates = usage(rates.transpose().context("--rates"))?.unwrap_or_default();
             let session = session(cli.quiet)?;
             let report = sweep::run(&session, &args.targets, &args.workload, &load, &rates, args.placement)?;
@@ -287,7 +292,8 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             let load = usage(args.load.compile())?;
             let session = session(cli.quiet)?;
             let placement = &args.placement;
-            let (floor, measured) = floor::run(&session, placement.over, &load, &args.workload, args.echo_wait, placement.core())?;
+            let (floor, measured) =
+                floor::run(&session, placement.over, &load, &args.workload, args.echo_wait, placement.core())?;
             let mut report = Report::new("floor", session.fingerprint.clone(), args.workload.describe());
             report.add(&measured.label, &measured);
             report.floors.push(floor);
@@ -303,7 +309,11 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
 fn load(quiet: bool, args: &LoadArgs) -> anyhow::Result<u8> {
     let load = usage(args.load.compile())?;
     let workload = Arc::new(usage(Workload::compile(&args.workload))?);
-    usage(if (1..=1000).contains(&args.rounds) { Ok(()) } else { Err(anyhow::anyhow!("--rounds must be from 1 to 1000")) })?;
+    usage(if (1..=1000).contains(&args.rounds) {
+        Ok(())
+    } else {
+        Err(anyhow::anyhow!("--rounds must be from 1 to 1000"))
+    })?;
     let session = session(quiet)?;
     let mut report = Report::new("load", session.fingerprint.clone(), args.workload.describe());
     for contender in &args.targets {
@@ -330,21 +340,24 @@ fn load_one(
 ) -> anyhow::Result<()> {
     let server = contender.up(args.placement.over, args.placement.core())?;
     preload(session, &server.target, workload, load.connect_timeout)?;
+    ensure!(!session.stopped(), "interrupted");
     for round in 1..=args.rounds {
-        ensure!(!session.stopped(), "interrupted");
         let label = if args.rounds == 1 { contender.name.clone() } else { format!("{} #{round}", contender.name) };
         let measured = measure(session, &label, &server.target, workload, load, None)?;
         report.add(&label, &measured);
         if let Some(failure) = &measured.outcome.failure {
             anyhow::bail!("{failure}");
         }
+        ensure!(!session.stopped(), "interrupted");
     }
     if args.floor {
         let over = if server.target.scheme() == "unix" { Over::Unix } else { Over::Tcp };
         // The echo takes the server's place; a server that spins must be out of the way first.
         drop(server);
         let (floor, _) = floor::run(session, over, load, &args.workload, Wait::Spin, args.placement.core())?;
-        for result in report.results.iter_mut().filter(|result| result.label.split(" #").next() == Some(&contender.name)) {
+        for result in
+            report.results.iter_mut().filter(|result| result.label.split(" #").next() == Some(&contender.name))
+        {
             result.floor = Some(floor.latency);
         }
         report.floors.push(floor);

@@ -26,7 +26,7 @@ pub struct Fingerprint {
     pub memory_bytes: u64,
     /// Kernel release and version.
     pub kernel: String,
-    /// The kernel's own command line.
+    /// Parameters of the kernel's command line that bear on latency.
     pub kernel_command_line: String,
     /// Frequency governors in use.
     pub governor: String,
@@ -62,12 +62,43 @@ fn field(text: &str, name: &str) -> Option<String> {
     line.split_once(':').map(|(_, value)| value.trim().to_owned())
 }
 
+/// The rest of a kernel's command line says things about a machine that are nobody's business.
+fn latency_parameters(command_line: &str) -> String {
+    const NAMES: [&str; 20] = [
+        "isolcpus",
+        "nohz",
+        "nohz_full",
+        "rcu_nocbs",
+        "rcu_nocb_poll",
+        "mitigations",
+        "idle",
+        "intel_idle.max_cstate",
+        "processor.max_cstate",
+        "intel_pstate",
+        "amd_pstate",
+        "transparent_hugepage",
+        "hugepages",
+        "default_hugepagesz",
+        "tsc",
+        "clocksource",
+        "preempt",
+        "irqaffinity",
+        "skew_tick",
+        "nosmt",
+    ];
+    let bears = |word: &&str| NAMES.contains(&word.split('=').next().unwrap_or_default());
+    command_line.split_whitespace().filter(bears).collect::<Vec<_>>().join(" ")
+}
+
 /// A command line as a shell would take it.
 #[must_use]
 pub fn quoted(words: impl IntoIterator<Item = String>) -> String {
-    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,@%+{}".contains(c));
-    let words: Vec<String> =
-        words.into_iter().map(|word| if plain(&word) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }).collect();
+    let plain =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,@%+{}".contains(c));
+    let words: Vec<String> = words
+        .into_iter()
+        .map(|word| if plain(&word) { word } else { format!("'{}'", word.replace('\'', "'\\''")) })
+        .collect();
     words.join(" ")
 }
 
@@ -99,8 +130,14 @@ impl Fingerprint {
             virtualised: if hypervisor { format!("yes ({})", unknown(product)) } else { "no sign of it".to_owned() },
             memory_bytes: memory_kib * 1024,
             kernel: format!("{} {}", uname.release().to_string_lossy(), uname.version().to_string_lossy()),
-            kernel_command_line: unknown(read("/proc/cmdline")),
-            governor: if governors.is_empty() { "none (no frequency scaling seen)".to_owned() } else { governors.join(", ") },
+            kernel_command_line: or_none(
+                read("/proc/cmdline").map(|text| latency_parameters(&text)).filter(|text| !text.is_empty()),
+            ),
+            governor: if governors.is_empty() {
+                "none (no frequency scaling seen)".to_owned()
+            } else {
+                governors.join(", ")
+            },
             isolated: or_none(read("/sys/devices/system/cpu/isolated")),
             nohz_full: or_none(read("/sys/devices/system/cpu/nohz_full")),
             clock_source: unknown(read("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
@@ -121,7 +158,7 @@ impl Fingerprint {
             ("virtual machine", self.virtualised.clone()),
             ("memory", format!("{gib:.1} GiB, transparent huge pages {}", self.huge_pages)),
             ("kernel", self.kernel.clone()),
-            ("kernel command line", self.kernel_command_line.clone()),
+            ("kernel parameters", self.kernel_command_line.clone()),
             ("governor", self.governor.clone()),
             ("isolated cores", format!("isolcpus {}, nohz_full {}", self.isolated, self.nohz_full)),
             ("clock source", self.clock_source.clone()),
@@ -144,6 +181,14 @@ mod tests {
     #[test]
     fn a_command_line_can_be_pasted() {
         assert_eq!(quoted(["a b", "c", "it's", ""].map(str::to_owned)), r"'a b' c 'it'\''s' ''");
+    }
+
+    #[test]
+    fn only_parameters_that_matter_are_shown() {
+        assert_eq!(
+            latency_parameters("root=/dev/sda1 isolcpus=2,3 secret=1 mitigations=off nosmt"),
+            "isolcpus=2,3 mitigations=off nosmt"
+        );
     }
 
     #[test]

@@ -119,7 +119,8 @@ impl Echo {
                 Wait::Block => block(&listener, &seen),
             }
         };
-        let thread = std::thread::Builder::new().name("echo".to_owned()).spawn(body).context("the echo gets no thread")?;
+        let thread =
+            std::thread::Builder::new().name("echo".to_owned()).spawn(body).context("the echo gets no thread")?;
         Ok(Echo { target, stop, thread: Some(thread), _directory: directory })
     }
 }
@@ -199,7 +200,14 @@ fn block(listener: &Listener, stop: &Arc<AtomicBool>) {
 ///
 /// # Errors
 /// The echo or the measurement could not begin.
-pub fn run(session: &Session, over: Over, load: &Load, spec: &WorkloadSpec, echo_wait: Wait, core: Option<usize>) -> anyhow::Result<(Floor, crate::run::Measured)> {
+pub fn run(
+    session: &Session,
+    over: Over,
+    load: &Load,
+    spec: &WorkloadSpec,
+    echo_wait: Wait,
+    core: Option<usize>,
+) -> anyhow::Result<(Floor, crate::run::Measured)> {
     let echo = Echo::start(over, echo_wait, core)?;
     let mut load = load.clone();
     load.connections = 1;

@@ -30,6 +30,8 @@ impl HiccupMeter {
             if let Some(id) = core {
                 core_affinity::set_for_current(core_affinity::CoreId { id });
             }
+            // The kernel may round a sleep by 50 us unless told otherwise; that is no hiccup.
+            let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
             let mut late = histogram::new();
             while !seen.load(Ordering::Relaxed) {
                 let begin = clock.now_ns();

@@ -16,7 +16,8 @@ pub const LATENCY_NS_MAX: u64 = 120_000_000_000;
 pub const PRECISION: f64 = 0.001;
 
 /// The percentiles of tables, with the names they go by.
-pub const PERCENTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("p9999", 0.9999)];
+pub const PERCENTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("p9999", 0.9999)];
 
 /// An empty histogram.
 #[must_use]
@@ -163,7 +164,9 @@ impl IntervalLog {
             let (start, len) = (Duration::from_secs_f64(start_s.max(0.0)), Duration::from_secs_f64(len_s.max(0.0)));
             let _ = writer.write_histogram(histogram, start, len, Tag::new(tag));
         }
-        let own = line.split_inclusive(|&byte| byte == b'\n').filter(|line| line.starts_with(b"Tag=") || line[0].is_ascii_digit());
+        let own = line
+            .split_inclusive(|&byte| byte == b'\n')
+            .filter(|line| line.starts_with(b"Tag=") || line[0].is_ascii_digit());
         own.for_each(|line| self.text.extend_from_slice(line));
     }
 
@@ -199,9 +202,13 @@ mod tests {
         let mut histogram = new();
         (1..=100_000u64).for_each(|value| histogram.record(value * 1000).unwrap());
         let summary = Summary::of(&histogram);
-        for (found, want) in
-            [(summary.p50_ns, 50e6), (summary.p99_ns, 99e6), (summary.p999_ns, 99.9e6), (summary.p9999_ns, 99.99e6), (summary.max_ns, 1e8)]
-        {
+        for (found, want) in [
+            (summary.p50_ns, 50e6),
+            (summary.p99_ns, 99e6),
+            (summary.p999_ns, 99.9e6),
+            (summary.p9999_ns, 99.99e6),
+            (summary.max_ns, 1e8),
+        ] {
             assert!((found as f64 - want).abs() <= want * PRECISION, "{found} {want}");
         }
         assert_eq!(summary.by_name("p999"), Some(summary.p999_ns));
@@ -222,7 +229,8 @@ mod tests {
             if let LogEntry::Interval(entry) = entry.unwrap() {
                 tags.push((entry.tag().unwrap().as_str().to_owned(), entry.start_timestamp().as_millis()));
                 let bytes = base64_decode(entry.encoded_histogram());
-                let read: Histogram<u64> = hdrhistogram::serialization::Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
+                let read: Histogram<u64> =
+                    hdrhistogram::serialization::Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
                 assert_eq!(read, histogram);
             }
         }
@@ -246,7 +254,9 @@ mod tests {
 
     #[test]
     fn nanoseconds_read_well() {
-        for (ns, text) in [(12.0, "12 ns"), (1234.0, "1.23 us"), (45_600.0, "45.6 us"), (789e6, "789 ms"), (2e9, "2.00 s")] {
+        for (ns, text) in
+            [(12.0, "12 ns"), (1234.0, "1.23 us"), (45_600.0, "45.6 us"), (789e6, "789 ms"), (2e9, "2.00 s")]
+        {
             assert_eq!(human_ns(ns), text);
         }
     }

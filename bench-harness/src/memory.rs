@@ -83,7 +83,8 @@ fn read(server: &Server) -> anyhow::Result<(u64, u64)> {
     let info = admin.info()?;
     let number = |name: &str| info.get(name).and_then(|text| text.parse::<u64>().ok());
     let used = number("used_memory").context("INFO has no used_memory")?;
-    let resident = server.pid().and_then(resident_bytes).or(number("used_memory_rss")).context("INFO has no used_memory_rss")?;
+    let resident =
+        server.pid().and_then(resident_bytes).or(number("used_memory_rss")).context("INFO has no used_memory_rss")?;
     Ok((resident, used))
 }
 
@@ -97,15 +98,22 @@ fn resident_bytes(pid: u32) -> Option<u64> {
 ///
 /// # Errors
 /// The first measurement could not be made.
-pub fn run(session: &Session, contenders: &[Contender], spec: &MemorySpec, placement: Placement) -> anyhow::Result<Report> {
+pub fn run(
+    session: &Session,
+    contenders: &[Contender],
+    spec: &MemorySpec,
+    placement: Placement,
+) -> anyhow::Result<Report> {
     let counts: Vec<u64> = spec.keys.split(',').map(parse_count).collect::<anyhow::Result<_>>().context("--keys")?;
-    let lengths: Vec<u64> = spec.key_size.split(',').map(parse_count).collect::<anyhow::Result<_>>().context("--key-size")?;
+    let lengths: Vec<u64> =
+        spec.key_size.split(',').map(parse_count).collect::<anyhow::Result<_>>().context("--key-size")?;
     let combinations: Vec<(u64, u64, &str)> = counts
         .iter()
         .flat_map(|count| lengths.iter().map(move |length| (*count, *length)))
         .flat_map(|(count, length)| spec.value_size.split(';').map(move |size| (count, length, size.trim())))
         .collect();
-    let mut report = Report::new("memory", session.fingerprint.clone(), "keys written once, then memory read".to_owned());
+    let mut report =
+        Report::new("memory", session.fingerprint.clone(), "keys written once, then memory read".to_owned());
     for (keys, length, size) in combinations {
         for contender in contenders {
             if session.stopped() {

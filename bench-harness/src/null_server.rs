@@ -72,7 +72,8 @@ pub fn run(listen: &Target, core: Option<usize>, value_len: usize, spin: bool) -
 }
 
 fn answer<'a>(request: &[u8], value: &'a [u8]) -> &'a [u8] {
-    if request.starts_with(b"*2\r\n$3\r\n") && request.get(8..11).is_some_and(|name| name.eq_ignore_ascii_case(b"get")) {
+    if request.starts_with(b"*2\r\n$3\r\n") && request.get(8..11).is_some_and(|name| name.eq_ignore_ascii_case(b"get"))
+    {
         value
     } else if request.get(8..14).is_some_and(|name| name.eq_ignore_ascii_case(b"config")) {
         b"*0\r\n"

@@ -200,7 +200,9 @@ impl Collector {
 
     /// Takes one interval's sets, one of each thread.
     pub fn take(&mut self, sets: &[IntervalSet]) {
-        let (Some(start), Some(end)) = (sets.iter().map(|set| set.start_ns).min(), sets.iter().map(|set| set.end_ns).max()) else {
+        let (Some(start), Some(end)) =
+            (sets.iter().map(|set| set.start_ns).min(), sets.iter().map(|set| set.end_ns).max())
+        else {
             return;
         };
         let seconds = |ns: u64| ns.saturating_sub(self.origin_ns) as f64 / 1e9;
@@ -265,7 +267,8 @@ mod tests {
         }
         recorder.finish(1000);
         let names = ["a".to_owned(), "b".to_owned()];
-        let mut collector = Collector::new(&names, 0, IntervalLog::new(0, ""), 2, Some(Box::new(|start, _| usize::from(start >= 20))));
+        let mut collector =
+            Collector::new(&names, 0, IntervalLog::new(0, ""), 2, Some(Box::new(|start, _| usize::from(start >= 20))));
         for set in tap.full.iter() {
             collector.take(&[set]);
         }

@@ -55,7 +55,8 @@ impl FromStr for Contender {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+ ".contains(c));
+        let is_name =
+            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+ ".contains(c));
         let (name, rest) = match text.split_once('=') {
             Some((name, rest)) if is_name(name) => (Some(name.to_owned()), rest),
             _ => (None, text),
@@ -114,11 +115,14 @@ impl Contender {
 fn start(name: &str, words: &[String], over: Over, core: Option<usize>) -> anyhow::Result<Server> {
     let wanted = if over == Over::Tcp { "{port}" } else { "{socket}" };
     ensure!(words.iter().any(|word| word.contains(wanted)), "the command line of {name} does not name {wanted}");
-    let directory = tempfile::Builder::new().prefix("tercel-bench-").tempdir().context("cannot make a directory for a server")?;
+    let directory =
+        tempfile::Builder::new().prefix("tercel-bench-").tempdir().context("cannot make a directory for a server")?;
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("no free port")?;
     let socket = directory.path().join("socket");
     let target = if over == Over::Tcp { Target::tcp(free) } else { Target::unix(&socket) };
-    let fill = |word: &String| word.replace("{port}", &free.port().to_string()).replace("{socket}", &socket.display().to_string());
+    let fill = |word: &String| {
+        word.replace("{port}", &free.port().to_string()).replace("{socket}", &socket.display().to_string())
+    };
     let log = directory.path().join("log");
     let out = File::create(&log).context("cannot write a server's log")?;
     // A path with a slash is meant from here; the server gets a directory of its own, where a
@@ -214,7 +218,12 @@ mod tests {
         assert_eq!(parse("exec:/a/b/srv --port={port}").unwrap().name, "srv");
         assert_eq!(parse("x=tcp://127.0.0.1:1").unwrap().name, "x");
         assert_eq!(parse("tcp://127.0.0.1:1").unwrap().name, "tcp://127.0.0.1:1");
-        for (bad, word) in [("a=exec:", "wants a command"), ("exec:redis-server", "{port}"), ("a=b", "no target"), ("exec:a '{port}", "quote")] {
+        for (bad, word) in [
+            ("a=exec:", "wants a command"),
+            ("exec:redis-server", "{port}"),
+            ("a=b", "no target"),
+            ("exec:a '{port}", "quote"),
+        ] {
             let error = format!("{:#}", parse(bad).unwrap_err());
             assert!(error.contains(word), "{error}");
         }

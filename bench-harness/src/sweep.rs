@@ -178,7 +178,13 @@ mod tests {
 
     #[test]
     fn the_knee_is_the_last_rate_before_the_bend() {
-        let bend = [step(1.0, 100, true), step(2.0, 120, true), step(3.0, 490, true), step(4.0, 600, true), step(5.0, 300, true)];
+        let bend = [
+            step(1.0, 100, true),
+            step(2.0, 120, true),
+            step(3.0, 490, true),
+            step(4.0, 600, true),
+            step(5.0, 300, true),
+        ];
         assert_eq!(knee(&bend), Some(3.0));
         assert_eq!(knee(&[step(1.0, 100, true), step(2.0, 100, false)]), Some(1.0));
         assert_eq!(knee(&[step(1.0, 100, false)]), None);

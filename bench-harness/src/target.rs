@@ -98,9 +98,13 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
         }
-        for (text, word) in
-            [("tcp://localhost", "no target"), ("unix://x", "absolute"), ("rdma://h:1", "rdma"), ("http://x:1", "scheme"), ("", "no target")]
-        {
+        for (text, word) in [
+            ("tcp://localhost", "no target"),
+            ("unix://x", "absolute"),
+            ("rdma://h:1", "rdma"),
+            ("http://x:1", "scheme"),
+            ("", "no target"),
+        ] {
             let error = text.parse::<Target>().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }

@@ -177,7 +177,13 @@ impl Comparison {
                 let (ratio, interval) = row.estimate.map_or(("-".to_owned(), "-".to_owned()), |estimate| {
                     (format!("{:.3}x", estimate.ratio), format!("{:.3} .. {:.3}", estimate.low, estimate.high))
                 });
-                let cells = vec![row.metric.clone(), shown(&row.metric, row.baseline), shown(&row.metric, row.value), ratio, interval];
+                let cells = vec![
+                    row.metric.clone(),
+                    shown(&row.metric, row.baseline),
+                    shown(&row.metric, row.value),
+                    ratio,
+                    interval,
+                ];
                 rows.push(cells.into_iter().chain([row.verdict.clone()]).collect());
             }
             out.push_str(&format!("\n{}\nverdict: {}\n", markdown(&rows), versus.verdict));
@@ -201,13 +207,22 @@ fn compare(rounds: &[&Vec<ResultView>], at: usize, metric: &str, confidence: f64
         Some(estimate) if (estimate.ratio > 1.0) == more_is_better => "better",
         Some(_) => "worse",
     };
-    MetricRow { metric: metric.to_owned(), baseline: median(&baseline), value: median(&value), estimate, verdict: verdict.to_owned() }
+    MetricRow {
+        metric: metric.to_owned(),
+        baseline: median(&baseline),
+        value: median(&value),
+        estimate,
+        verdict: verdict.to_owned(),
+    }
 }
 
 fn verdict(baseline: &str, label: &str, rows: &[MetricRow]) -> String {
     let named = |verdict: &str| {
         let names = rows.iter().filter(|row| row.verdict == verdict);
-        names.filter_map(|row| Some(format!("{} {:.2}x", row.metric, row.estimate?.ratio))).collect::<Vec<_>>().join(", ")
+        names
+            .filter_map(|row| Some(format!("{} {:.2}x", row.metric, row.estimate?.ratio)))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let (better, worse) = (named("better"), named("worse"));
     match (better.is_empty(), worse.is_empty()) {

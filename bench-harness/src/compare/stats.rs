@@ -1,7 +1,7 @@
 //! Is A better than B? Ratios of paired rounds, and a bootstrap interval around their mean.
 
-use rand::rngs::Xoshiro256PlusPlus;
 use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 

@@ -185,7 +185,9 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 return;
             }
             let count = self.conns.len();
-            let free = (0..count).map(|step| (*next_conn + step) % count).find(|&conn| self.conns[conn].pending.len() < self.plan.window);
+            let free = (0..count)
+                .map(|step| (*next_conn + step) % count)
+                .find(|&conn| self.conns[conn].pending.len() < self.plan.window);
             let Some(conn) = free else {
                 self.outcome.held_back += 1;
                 return;
@@ -241,7 +243,10 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
         for index in 0..self.dirty.len() {
             let at = self.dirty[index];
             let conn = &mut self.conns[at];
-            let taken = self.client.send(at, &conn.out[conn.sent..]).map_err(|error| format!("cannot send on connection {at}: {error}"))?;
+            let taken = self
+                .client
+                .send(at, &conn.out[conn.sent..])
+                .map_err(|error| format!("cannot send on connection {at}: {error}"))?;
             conn.sent += taken;
             rang |= taken > 0;
             let all = conn.sent == conn.out.len();
@@ -366,7 +371,8 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
         let now = self.clock.now_ns();
         self.outcome.measured_from_ns = self.measured_from_ns.min(now);
         let by_count = self.plan.requests.is_some() && self.left == 0;
-        self.outcome.measured_to_ns = if by_count { now } else { now.min(self.end_ns) }.max(self.outcome.measured_from_ns);
+        self.outcome.measured_to_ns =
+            if by_count { now } else { now.min(self.end_ns) }.max(self.outcome.measured_from_ns);
         for conn in &self.conns {
             for pending in conn.pending.iter().filter(|pending| pending.counts) {
                 self.outcome.unanswered += 1;

@@ -191,7 +191,9 @@ impl Outcome {
         Some(if self.held_back > 0 {
             format!("server could not keep up: {figures}; every connection's window was full {} times", self.held_back)
         } else {
-            format!("client could not keep up: {figures}; use more --threads, fewer or larger requests, or a lower rate")
+            format!(
+                "client could not keep up: {figures}; use more --threads, fewer or larger requests, or a lower rate"
+            )
         })
     }
 }

@@ -39,7 +39,12 @@ fn open(rate: f64, arrivals: Arrivals) -> Pacing {
     Pacing::Open { rate, arrivals }
 }
 
-fn drive_stepped(conns: usize, plan: &Plan, step_ns: u64, behave: impl FnMut(u64, u64) -> Answer) -> (Outcome, Histogram<u64>) {
+fn drive_stepped(
+    conns: usize,
+    plan: &Plan,
+    step_ns: u64,
+    behave: impl FnMut(u64, u64) -> Answer,
+) -> (Outcome, Histogram<u64>) {
     let workload = Workload::compile(&WorkloadSpec { mix: "ping".into(), ..WorkloadSpec::default() }).unwrap();
     let workload = Arc::new(workload);
     let mut generator = Generator::new(workload.clone(), 0, 0, conns as u64).unwrap();
@@ -143,7 +148,8 @@ fn a_blocking_client_reports_the_same() {
 
 #[test]
 fn the_closed_loop_keeps_its_pipelines_full_and_counts_right() {
-    let (outcome, latency) = drive(4, &plan(Pacing::Closed { depth: 8 }, SECOND), |_, now| Answer::At(now + SERVICE_NS));
+    let (outcome, latency) =
+        drive(4, &plan(Pacing::Closed { depth: 8 }, SECOND), |_, now| Answer::At(now + SERVICE_NS));
     // 32 requests each 100 us and the step that sees them.
     let want = 32.0 * 1e9 / (SERVICE_NS + STEP_NS) as f64;
     assert!((outcome.rate_achieved() / want - 1.0).abs() < 0.02, "{} {want}", outcome.rate_achieved());
@@ -210,7 +216,11 @@ fn what_was_measured_before_a_failure_is_kept() {
     assert!(latency.len() >= 500);
     assert!((outcome.measured_to_ns as f64 - 0.5e9).abs() < 0.01e9);
 
-    for (bad, word) in [(&b"?what\r\n"[..], "unknown reply type"), (b"+OK\r\n+OK\r\n", "nothing was asked"), (b"$5\r\nabcdefg", "malformed")] {
+    for (bad, word) in [
+        (&b"?what\r\n"[..], "unknown reply type"),
+        (b"+OK\r\n+OK\r\n", "nothing was asked"),
+        (b"$5\r\nabcdefg", "malformed"),
+    ] {
         let wrong = |n, now| if n < 100 { Answer::At(now) } else { Answer::Bytes(bad) };
         let (outcome, latency) = drive(1, &plan(Pacing::Closed { depth: 1 }, SECOND), wrong);
         let failure = outcome.failure.unwrap();
@@ -230,7 +240,8 @@ fn error_replies_are_counted_and_not_timed() {
 
 #[test]
 fn a_stop_ends_the_load_and_keeps_what_there_is() {
-    let workload = Arc::new(Workload::compile(&WorkloadSpec { mix: "ping".into(), ..WorkloadSpec::default() }).unwrap());
+    let workload =
+        Arc::new(Workload::compile(&WorkloadSpec { mix: "ping".into(), ..WorkloadSpec::default() }).unwrap());
     let mut generator = Generator::new(workload, 0, 0, 1).unwrap();
     let stop = AtomicBool::new(false);
     let (mut client, clock) = SimClient::new(1, STEP_NS, |n, now| {

@@ -56,15 +56,29 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// Never in practice: it is written to memory.
 pub fn csv(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut head: Vec<String> =
-        ["label", "server", "target", "load", "workload", "rate_asked", "rate_achieved", "requests", "errors", "unanswered"].map(str::to_owned).to_vec();
+    let mut head: Vec<String> = [
+        "label",
+        "server",
+        "target",
+        "load",
+        "workload",
+        "rate_asked",
+        "rate_achieved",
+        "requests",
+        "errors",
+        "unanswered",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     let names = || PERCENTILES.iter().map(|(name, _)| *name).chain(["max"]);
     head.extend(names().map(|name| format!("{name}_us")));
     head.extend(names().map(|name| format!("hiccup_{name}_us")));
     head.extend(["client_cpu_ns_per_request", "server_cpu_ns_per_request"].map(str::to_owned));
     writer.write_record(&head)?;
     for result in &report.results {
-        let us = |summary: &crate::histogram::Summary, name: &str| format!("{:.3}", summary.by_name(name).unwrap_or(0) as f64 / 1e3);
+        let us = |summary: &crate::histogram::Summary, name: &str| {
+            format!("{:.3}", summary.by_name(name).unwrap_or(0) as f64 / 1e3)
+        };
         let mut cells = vec![
             result.label.clone(),
             result.server.clone(),
@@ -106,7 +120,11 @@ impl Outputs {
         };
         let json = serde_json::to_vec_pretty(report).context("cannot put the results into JSON");
         if self.json.as_deref() == Some(Path::new("-")) {
-            attempt(json.as_ref().map_err(|error| anyhow::anyhow!("{error:#}")).and_then(|json| print(&format!("{}\n", String::from_utf8_lossy(json)))));
+            attempt(
+                json.as_ref()
+                    .map_err(|error| anyhow::anyhow!("{error:#}"))
+                    .and_then(|json| print(&format!("{}\n", String::from_utf8_lossy(json)))),
+            );
         } else {
             attempt(print(&format!("\n{}", table::render(report))));
             if let Some(path) = &self.json {
@@ -135,7 +153,10 @@ impl Outputs {
             match html::pictures(report) {
                 Ok(pictures) => {
                     for picture in pictures {
-                        attempt(write(&directory.join(format!("{}.svg", file_name(&picture.name))), picture.svg.as_bytes()));
+                        attempt(write(
+                            &directory.join(format!("{}.svg", file_name(&picture.name))),
+                            picture.svg.as_bytes(),
+                        ));
                     }
                 }
                 Err(error) => attempt(Err(error)),

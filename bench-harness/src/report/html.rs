@@ -101,14 +101,24 @@ fn percentile_picture(report: &Report) -> Option<Picture> {
         lines.push(Line { name: "floor of the transport".to_owned(), points, colour: 5, faint: true, dots: false });
     }
     let load = report.results.first().map_or("", |result| result.load.as_str());
-    Some(Picture { name: "percentiles".to_owned(), title: format!("Latency by percentile: {load}"), axis: Axis::Nines, lines, marks: Vec::new() })
+    Some(Picture {
+        name: "percentiles".to_owned(),
+        title: format!("Latency by percentile: {load}"),
+        axis: Axis::Nines,
+        lines,
+        marks: Vec::new(),
+    })
 }
 
 /// The time line of a result; those of the same moment in a comparison are not laid over each other.
 fn time_picture(result: &ResultView, marks: &[(f64, f64, String)]) -> Picture {
     let line = |name: &str, colour, of: fn(&crate::histogram::Summary) -> u64| Line {
         name: name.to_owned(),
-        points: result.intervals.iter().map(|interval| ((interval.start_s + interval.end_s) / 2.0, of(&interval.latency) as f64)).collect(),
+        points: result
+            .intervals
+            .iter()
+            .map(|interval| ((interval.start_s + interval.end_s) / 2.0, of(&interval.latency) as f64))
+            .collect(),
         colour,
         faint: false,
         dots: false,
@@ -117,7 +127,12 @@ fn time_picture(result: &ResultView, marks: &[(f64, f64, String)]) -> Picture {
         name: format!("time-{}", result.label),
         title: format!("{}: latency over time", result.label),
         axis: Axis::Time,
-        lines: vec![line("p50", 0, |s| s.p50_ns), line("p99", 2, |s| s.p99_ns), line("p999", 1, |s| s.p999_ns), line("max", 4, |s| s.max_ns)],
+        lines: vec![
+            line("p50", 0, |s| s.p50_ns),
+            line("p99", 2, |s| s.p99_ns),
+            line("p999", 1, |s| s.p999_ns),
+            line("max", 4, |s| s.max_ns),
+        ],
         marks: marks.to_vec(),
     }
 }
@@ -144,13 +159,27 @@ fn load_picture(report: &Report) -> Option<Picture> {
     let mut lines = Vec::new();
     for (at, sweep) in report.sweeps.iter().enumerate() {
         for (name, faint) in [("p50", true), ("p99", false), ("p999", false)] {
-            let points = sweep.steps.iter().map(|step| (step.rate_achieved, step.latency.by_name(name).unwrap_or(0) as f64)).collect();
-            let colour = if report.sweeps.len() > 1 { at } else { ["p50", "p99", "p999"].iter().position(|other| *other == name).unwrap_or(0) };
+            let points = sweep
+                .steps
+                .iter()
+                .map(|step| (step.rate_achieved, step.latency.by_name(name).unwrap_or(0) as f64))
+                .collect();
+            let colour = if report.sweeps.len() > 1 {
+                at
+            } else {
+                ["p50", "p99", "p999"].iter().position(|other| *other == name).unwrap_or(0)
+            };
             lines.push(Line { name: format!("{} {name}", sweep.label), points, colour, faint, dots: true });
         }
     }
     let title = "Latency against load".to_owned();
-    (!lines.is_empty()).then_some(Picture { name: "latency-against-load".to_owned(), title, axis: Axis::Rate, lines, marks: Vec::new() })
+    (!lines.is_empty()).then_some(Picture {
+        name: "latency-against-load".to_owned(),
+        title,
+        axis: Axis::Rate,
+        lines,
+        marks: Vec::new(),
+    })
 }
 
 fn planned(report: &Report) -> Vec<Picture> {
@@ -176,7 +205,8 @@ fn planned(report: &Report) -> Vec<Picture> {
 /// # Errors
 /// One with points cannot be drawn.
 pub fn pictures(report: &Report) -> anyhow::Result<Vec<Drawn>> {
-    let drawable = |picture: &Picture| picture.lines.iter().any(|line| line.points.iter().any(|(x, y)| x.is_finite() && *y > 0.0));
+    let drawable =
+        |picture: &Picture| picture.lines.iter().any(|line| line.points.iter().any(|(x, y)| x.is_finite() && *y > 0.0));
     planned(report)
         .into_iter()
         .filter(drawable)
@@ -197,7 +227,9 @@ pub fn render(report: &Report) -> anyhow::Result<String> {
         "floor" => "Floor of the client",
         _ => "Latency",
     };
-    let mut out = format!("<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style>\n<h1>{title}</h1>\n");
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style>\n<h1>{title}</h1>\n"
+    );
     let text = table::render(report);
     let (problems, tables): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("! "));
     for problem in problems {
@@ -209,7 +241,11 @@ pub fn render(report: &Report) -> anyhow::Result<String> {
     }
     if report.comparison.is_some() || !report.sweeps.is_empty() || !report.scenarios.is_empty() {
         if !report.results.is_empty() {
-            let _ = writeln!(out, "<details><summary>Every measurement</summary>{}</details>", table_html(&table::results(&report.results)));
+            let _ = writeln!(
+                out,
+                "<details><summary>Every measurement</summary>{}</details>",
+                table_html(&table::results(&report.results))
+            );
         }
     }
     out.push_str("<h2>The machine</h2>\n<table class=\"machine\">");
@@ -232,6 +268,9 @@ mod tests {
     #[test]
     fn tables_turn_into_html() {
         let html = table_html("a < b\n| x   |   y |\n|-----|----:|\n| 1   | <2> |\n\nend\n");
-        assert_eq!(html, "<p>a &lt; b</p>\n<table>\n<tr><th>x</th><th>y</th></tr>\n<tr><td>1</td><td>&lt;2&gt;</td></tr>\n</table>\n<p>end</p>\n");
+        assert_eq!(
+            html,
+            "<p>a &lt; b</p>\n<table>\n<tr><th>x</th><th>y</th></tr>\n<tr><td>1</td><td>&lt;2&gt;</td></tr>\n</table>\n<p>end</p>\n"
+        );
     }
 }

@@ -154,12 +154,15 @@ impl Picture {
             let area = Rectangle::new([(*from, y.start), (*to, y.end)], RGBColor(255, 214, 120).mix(0.45).filled());
             chart.draw_series([area]).map_err(|error| failed(&error))?;
             let style = TextStyle::from(("sans-serif", 13)).pos(Pos::new(HPos::Left, VPos::Top));
-            chart.draw_series([Text::new(label.clone(), (*from, y.end * 0.97), style)]).map_err(|error| failed(&error))?;
+            chart
+                .draw_series([Text::new(label.clone(), (*from, y.end * 0.97), style)])
+                .map_err(|error| failed(&error))?;
         }
         for line in &self.lines {
             let colour = COLOURS[line.colour % COLOURS.len()];
             let style = if line.faint { colour.mix(0.35).stroke_width(1) } else { colour.stroke_width(2) };
-            let points: Vec<(f64, f64)> = line.points.iter().copied().filter(|(x, y)| x.is_finite() && *y > 0.0).collect();
+            let points: Vec<(f64, f64)> =
+                line.points.iter().copied().filter(|(x, y)| x.is_finite() && *y > 0.0).collect();
             if points.is_empty() {
                 continue;
             }
@@ -198,8 +201,14 @@ impl Ranged for RangedPlain {
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
         let raw = self.0 / hint.max_num_points().clamp(2, 10) as f64;
         let magnitude = 10f64.powf(raw.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * magnitude).into_iter().find(|step| *step >= raw).unwrap_or(raw);
-        (0..).map(|at| f64::from(at) * step).map(|at| (at * 1e6).round() / 1e6).take_while(|at| *at <= self.0).take(20).collect()
+        let step =
+            [1.0, 2.0, 5.0, 10.0].map(|factor| factor * magnitude).into_iter().find(|step| *step >= raw).unwrap_or(raw);
+        (0..)
+            .map(|at| f64::from(at) * step)
+            .map(|at| (at * 1e6).round() / 1e6)
+            .take_while(|at| *at <= self.0)
+            .take(20)
+            .collect()
     }
 
     fn range(&self) -> std::ops::Range<f64> {
@@ -227,7 +236,8 @@ mod tests {
             assert!(svg.starts_with("<svg") && svg.contains("polyline") && svg.contains("&lt;of&gt;"), "{svg}");
             assert!(svg.contains("99") || axis != Axis::Nines);
         }
-        let empty = Picture { name: "x".into(), title: "y".into(), axis: Axis::Time, lines: Vec::new(), marks: Vec::new() };
+        let empty =
+            Picture { name: "x".into(), title: "y".into(), axis: Axis::Time, lines: Vec::new(), marks: Vec::new() };
         assert!(empty.draw().is_err());
     }
 

@@ -11,7 +11,9 @@ const HEAD: [&str; 7] = ["p50", "p90", "p99", "p999", "p9999", "max", ""];
 #[must_use]
 pub fn markdown(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0).max(3);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for (number, row) in rows.iter().enumerate() {
@@ -23,7 +25,11 @@ pub fn markdown(rows: &[Vec<String>]) -> String {
         out.push_str("|\n");
         if number == 0 {
             for (column, width) in widths.iter().enumerate() {
-                let _ = if column == 0 { write!(out, "|{:-<1$}", "", width + 2) } else { write!(out, "|{:->1$}:", "", width + 1) };
+                let _ = if column == 0 {
+                    write!(out, "|{:-<1$}", "", width + 2)
+                } else {
+                    write!(out, "|{:->1$}:", "", width + 1)
+                };
             }
             out.push_str("|\n");
         }
@@ -33,7 +39,13 @@ pub fn markdown(rows: &[Vec<String>]) -> String {
 
 fn summary_cells(summary: &Summary) -> Vec<String> {
     let names = PERCENTILES.iter().map(|(name, _)| *name).chain(["max"]);
-    names.map(|name| if summary.count == 0 { "-".to_owned() } else { human_ns(summary.by_name(name).unwrap_or(0) as f64) }).collect()
+    names
+        .map(
+            |name| {
+                if summary.count == 0 { "-".to_owned() } else { human_ns(summary.by_name(name).unwrap_or(0) as f64) }
+            },
+        )
+        .collect()
 }
 
 fn head(first: &str, more: &[&str]) -> Vec<String> {
@@ -85,24 +97,29 @@ fn beside(result: &ResultView) -> String {
     if result.commands.len() > 1 {
         result.commands.iter().for_each(|(name, summary)| add(&format!("- {name}"), summary));
     }
+    let mut above = None;
     if let Some(floor) = &result.floor {
         add("floor of this transport", floor);
-        let mut above = Summary { count: result.latency.count, ..Summary::default() };
-        let at = |name| result.above_floor_ns(name).unwrap_or(0);
-        above.p50_ns = at("p50");
-        above.p90_ns = at("p90");
-        above.p99_ns = at("p99");
-        above.p999_ns = at("p999");
-        above.p9999_ns = at("p9999");
-        above.max_ns = at("max");
-        add("above the floor", &above);
+        above = Some(above_floor(result));
     }
     add("machine: hiccups", &result.hiccups);
     add("client: gaps >= 20 us", &result.client_gaps);
     if result.send_lag.count > 0 {
         add("client: sent late by", &result.send_lag);
     }
+    rows.extend(above);
     markdown(&rows)
+}
+
+/// Percentiles subtract only roughly, and not at all where the noise of the machine decides: there a
+/// dash says so.
+fn above_floor(result: &ResultView) -> Vec<String> {
+    let names = PERCENTILES.iter().map(|(name, _)| *name).chain(["max"]);
+    let cell = |name: &str| match result.above_floor_ns(name) {
+        Some(ns) if ns > 0 && matches!(name, "p50" | "p90" | "p99") => human_ns(ns as f64),
+        _ => "-".to_owned(),
+    };
+    std::iter::once("server above the floor".to_owned()).chain(names.map(cell)).collect()
 }
 
 fn phases(result: &ResultView) -> String {
@@ -125,7 +142,8 @@ pub fn render(report: &Report) -> String {
     let alone = report.comparison.is_none() && report.sweeps.is_empty() && report.scenarios.is_empty();
     if alone && !report.results.is_empty() {
         if let Some(result) = report.results.first() {
-            let _ = writeln!(out, "{} at {}: {}, {:.1} s\n", result.server, result.target, result.load, result.measured_s);
+            let _ =
+                writeln!(out, "{} at {}: {}, {:.1} s\n", result.server, result.target, result.load, result.measured_s);
         }
         let _ = writeln!(out, "{}", results(&report.results));
         for result in &report.results {
@@ -134,7 +152,11 @@ pub fn render(report: &Report) -> String {
                 let _ = writeln!(out, "{}", phases(result));
             }
             if result.verified > 0 {
-                let _ = writeln!(out, "{} replies were compared with what had been written, {} differed\n", result.verified, result.mismatches);
+                let _ = writeln!(
+                    out,
+                    "{} replies were compared with what had been written, {} differed\n",
+                    result.verified, result.mismatches
+                );
             }
         }
     }
@@ -153,7 +175,9 @@ pub fn render(report: &Report) -> String {
     if let Some(comparison) = &report.comparison {
         let _ = writeln!(out, "{}", comparison.table());
     }
-    for (result, problem) in report.results.iter().flat_map(|result| result.problems.iter().map(move |problem| (result, problem))) {
+    for (result, problem) in
+        report.results.iter().flat_map(|result| result.problems.iter().map(move |problem| (result, problem)))
+    {
         let _ = writeln!(out, "! {}: {problem}", result.label);
     }
     if let Some(failure) = &report.failure {

@@ -92,7 +92,10 @@ impl LoadSpec {
         let duration_ns = seconds("--duration", self.duration, 1e6)?;
         ensure!(duration_ns > 0, "--duration must be above 0");
         let rate = self.rate.as_deref().map(parse_rate).transpose().context("--rate")?;
-        ensure!(rate.is_none() || self.pipeline == 1, "--pipeline belongs to the closed loop; --rate sends when it is time");
+        ensure!(
+            rate.is_none() || self.pipeline == 1,
+            "--pipeline belongs to the closed loop; --rate sends when it is time"
+        );
         let requests = self.requests.as_deref().map(parse_count).transpose().context("--requests")?;
         ensure!(requests != Some(0), "--requests must be at least 1");
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -181,7 +184,8 @@ impl Load {
             }
         };
         let wait = if self.plan.wait == Wait::Spin { "busy-polling" } else { "sleeping" };
-        let conns = if self.connections == 1 { "1 connection".to_owned() } else { format!("{} connections", self.connections) };
+        let conns =
+            if self.connections == 1 { "1 connection".to_owned() } else { format!("{} connections", self.connections) };
         let threads = if self.threads == 1 { String::new() } else { format!(", {} threads", self.threads) };
         format!("{loops}, {conns}{threads}, {wait} client")
     }
@@ -275,11 +279,15 @@ impl Measured {
             problems.extend(outcome.shortfall(rate));
         }
         if outcome.unanswered > 0 {
-            problems.push(format!("{} requests got no reply; they count with the time they had waited", outcome.unanswered));
+            problems.push(format!(
+                "{} requests got no reply; they count with the time they had waited",
+                outcome.unanswered
+            ));
         }
         if outcome.errors > 0 {
             let first = outcome.error_first.as_deref().unwrap_or_default();
-            problems.push(format!("{} error replies, the first {first}; they are not in the latencies", outcome.errors));
+            problems
+                .push(format!("{} error replies, the first {first}; they are not in the latencies", outcome.errors));
         }
         if outcome.mismatches > 0 {
             let first = outcome.mismatch_first.as_deref().unwrap_or_default();
@@ -296,7 +304,11 @@ impl Measured {
     #[must_use]
     pub fn failed(&self) -> bool {
         let outcome = &self.outcome;
-        outcome.failure.is_some() || outcome.unanswered > 0 || outcome.mismatches > 0 || outcome.measured == 0 || outcome.errors > 0
+        outcome.failure.is_some()
+            || outcome.unanswered > 0
+            || outcome.mismatches > 0
+            || outcome.measured == 0
+            || outcome.errors > 0
             || self.rate_asked.is_some_and(|rate| outcome.shortfall(rate).is_some())
     }
 }
@@ -329,7 +341,14 @@ struct Ready {
 ///
 /// # Errors
 /// The load could not begin. Once it has begun, failures are part of what is returned.
-pub fn measure(session: &Session, label: &str, target: &Target, workload: &Arc<Workload>, load: &Load, parts: Option<Parts>) -> anyhow::Result<Measured> {
+pub fn measure(
+    session: &Session,
+    label: &str,
+    target: &Target,
+    workload: &Arc<Workload>,
+    load: &Load,
+    parts: Option<Parts>,
+) -> anyhow::Result<Measured> {
     let mut admin = Admin::connect(target, load.connect_timeout)?;
     admin.set_patience(Duration::from_secs(10));
     let info = admin.info().with_context(|| format!("{target} does not answer as a RESP server"))?;
@@ -339,9 +358,9 @@ pub fn measure(session: &Session, label: &str, target: &Target, workload: &Arc<W
         let (from, to) = (load.connections * thread / load.threads, load.connections * (thread + 1) / load.threads);
         let mut client = target.client()?;
         for conn in from..to {
-            client
-                .connect(load.connect_timeout)
-                .with_context(|| format!("cannot connect to {target} (connection {} of {})", conn + 1, load.connections))?;
+            client.connect(load.connect_timeout).with_context(|| {
+                format!("cannot connect to {target} (connection {} of {})", conn + 1, load.connections)
+            })?;
         }
         let generator = Generator::new(workload.clone(), thread as u64, from as u64, load.connections as u64)?;
         threads.push(Ready { client, conns: to - from, generator });
@@ -396,15 +415,22 @@ fn drive(
                 let pinned = core.is_none_or(|id| core_affinity::set_for_current(core_affinity::CoreId { id }));
                 barrier.wait();
                 let cpu = thread_cpu_s();
-                let mut outcome = load::run(&mut ready.client, ready.conns, clock, &plan, &mut ready.generator, &mut recorder, stop);
+                let mut outcome =
+                    load::run(&mut ready.client, ready.conns, clock, &plan, &mut ready.generator, &mut recorder, stop);
                 let cpu = thread_cpu_s() - cpu;
                 recorder.finish(outcome.measured_to_ns.max(clock.now_ns()));
                 if !pinned && outcome.failure.is_none() {
-                    outcome.failure = Some(format!("the load thread could not be pinned to core {}", core.unwrap_or_default()));
+                    outcome.failure =
+                        Some(format!("the load thread could not be pinned to core {}", core.unwrap_or_default()));
                 }
                 (outcome, cpu)
             };
-            handles.push(std::thread::Builder::new().name(format!("load-{index}")).spawn_scoped(scope, body).context("cannot start a load thread")?);
+            handles.push(
+                std::thread::Builder::new()
+                    .name(format!("load-{index}"))
+                    .spawn_scoped(scope, body)
+                    .context("cannot start a load thread")?,
+            );
         }
         barrier.wait();
         let origin_ns = session.clock.now_ns();
@@ -464,4 +490,3 @@ pub fn thread_cpu_s() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
-

@@ -65,7 +65,10 @@ fn parse(reply: &Value) -> Vec<Phase> {
             match text(field).as_str() {
                 "calls" => phase.calls = number(value).unwrap_or(0),
                 "histogram_usec" => {
-                    phase.buckets = pairs(value).iter().filter_map(|(bound, count)| Some((number(bound)?, number(count)?))).collect();
+                    phase.buckets = pairs(value)
+                        .iter()
+                        .filter_map(|(bound, count)| Some((number(bound)?, number(count)?)))
+                        .collect();
                 }
                 _ => {}
             }
@@ -83,7 +86,12 @@ pub fn between(before: &[Phase], after: Vec<Phase>) -> Vec<Phase> {
         if let Some(earlier) = before.iter().find(|earlier| earlier.name == phase.name) {
             phase.calls = phase.calls.saturating_sub(earlier.calls);
             for (bound, count) in &mut phase.buckets {
-                let then = earlier.buckets.iter().take_while(|(other, _)| *other <= *bound).last().map_or(0, |(_, count)| *count);
+                let then = earlier
+                    .buckets
+                    .iter()
+                    .take_while(|(other, _)| *other <= *bound)
+                    .last()
+                    .map_or(0, |(_, count)| *count);
                 *count = count.saturating_sub(then);
             }
         }
@@ -127,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_reply_of_either_protocol_reads_and_subtracts() {
-        let flat = b"*2\r\n$3\r\nget\r\n*4\r\n$5\r\ncalls\r\n:10\r\n$14\r\nhistogram_usec\r\n*4\r\n:1\r\n:6\r\n:4\r\n:10\r\n";
+        let flat =
+            b"*2\r\n$3\r\nget\r\n*4\r\n$5\r\ncalls\r\n:10\r\n$14\r\nhistogram_usec\r\n*4\r\n:1\r\n:6\r\n:4\r\n:10\r\n";
         let map = b"%1\r\n$3\r\nget\r\n%2\r\n$5\r\ncalls\r\n:110\r\n$14\r\nhistogram_usec\r\n%3\r\n:1\r\n:6\r\n:2\r\n:106\r\n:4\r\n:110\r\n";
         let read = |bytes: &[u8]| parse(&tercel_resp::reply::parse(bytes).unwrap().unwrap().0);
         let found = between(&read(flat), read(map));

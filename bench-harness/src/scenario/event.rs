@@ -11,9 +11,9 @@ use super::file::Event;
 use crate::admin::Admin;
 use crate::clock::{Clock, TscClock, sleep, unix_ms};
 use crate::target::Target;
+use crate::workload::excerpt;
 use crate::workload::template::split;
 use crate::workload::values::{SizeDistribution, ValueSource, parse_count};
-use crate::workload::excerpt;
 
 /// How long one command of an event may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -79,7 +79,16 @@ fn dbsize(admin: &mut Admin) -> anyhow::Result<i64> {
 
 /// Writes `keys` keys; with a deadline they expire then. Returns when all are written, or when
 /// `go_on` says no.
-fn fill(admin: &mut Admin, clock: &TscClock, prefix: &str, keys: std::ops::Range<u64>, values: &ValueSource, rate: Option<f64>, pxat: Option<u64>, go_on: &dyn Fn() -> bool) -> anyhow::Result<()> {
+fn fill(
+    admin: &mut Admin,
+    clock: &TscClock,
+    prefix: &str,
+    keys: std::ops::Range<u64>,
+    values: &ValueSource,
+    rate: Option<f64>,
+    pxat: Option<u64>,
+    go_on: &dyn Fn() -> bool,
+) -> anyhow::Result<()> {
     let (mut batch, mut key, begin) = (Vec::new(), keys.start, clock.now_ns());
     let pxat = pxat.map(|at| at.to_string());
     while key < keys.end && go_on() {
@@ -88,7 +97,9 @@ fn fill(admin: &mut Admin, clock: &TscClock, prefix: &str, keys: std::ops::Range
         while key < keys.end && key - from < BATCH {
             let name = format!("{prefix}{key:012}");
             match &pxat {
-                Some(at) => encode::request(&mut batch, &[b"SET", name.as_bytes(), values.of(key, 0), b"PXAT", at.as_bytes()]),
+                Some(at) => {
+                    encode::request(&mut batch, &[b"SET", name.as_bytes(), values.of(key, 0), b"PXAT", at.as_bytes()])
+                }
                 None => encode::request(&mut batch, &[b"SET", name.as_bytes(), values.of(key, 0)]),
             }
             key += 1;
@@ -112,7 +123,8 @@ impl Prepared {
     pub fn new(event: &Event, target: &Target, clock: &TscClock, lead_ms: u64) -> anyhow::Result<Self> {
         let mut admin = Admin::connect(target, Duration::from_secs(5))?;
         admin.set_patience(PATIENCE);
-        let mut prepared = Prepared { event: event.clone(), target: target.clone(), admin, clock: clock.clone(), deadline: None };
+        let mut prepared =
+            Prepared { event: event.clone(), target: target.clone(), admin, clock: clock.clone(), deadline: None };
         match event {
             Event::Expire { keys, value_size } => {
                 let (keys, values) = (parse_count(keys)?, value(value_size)?);
@@ -126,7 +138,10 @@ impl Prepared {
                 let each_ns = (prepared.clock.now_ns() - begin) / sample;
                 let deadline = unix_ms() + each_ns * keys * 2 / 1_000_000 + 1000 + lead_ms;
                 fill(&mut prepared.admin, clock, "expire:", 0..keys, &values, None, Some(deadline), &|| true)?;
-                ensure!(unix_ms() + lead_ms < deadline, "writing the keys that expire took longer than expected; try again");
+                ensure!(
+                    unix_ms() + lead_ms < deadline,
+                    "writing the keys that expire took longer than expected; try again"
+                );
                 prepared.deadline = Some((deadline, before));
             }
             Event::SlowReader { value_size, .. } => {
@@ -166,7 +181,16 @@ impl Prepared {
             }
             Event::Fill { keys, value_size, rate } => {
                 let rate = rate.as_deref().map(crate::run::parse_rate).transpose()?;
-                fill(&mut self.admin, &self.clock, "fill:", 0..parse_count(&keys)?, &value(&value_size)?, rate, None, go_on)
+                fill(
+                    &mut self.admin,
+                    &self.clock,
+                    "fill:",
+                    0..parse_count(&keys)?,
+                    &value(&value_size)?,
+                    rate,
+                    None,
+                    go_on,
+                )
             }
             Event::Expire { .. } => {
                 let before = self.deadline.map_or(0, |(_, before)| before);
@@ -184,7 +208,9 @@ impl Prepared {
                     if !go_on() {
                         break;
                     }
-                    let conn = client.connect(Duration::from_secs(10)).with_context(|| format!("client {} of the storm", number + 1))?;
+                    let conn = client
+                        .connect(Duration::from_secs(10))
+                        .with_context(|| format!("client {} of the storm", number + 1))?;
                     client.send(conn, &ping)?;
                 }
                 stay_for(&self.clock, stay, go_on);

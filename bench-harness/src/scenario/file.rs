@@ -52,7 +52,14 @@ pub struct ScenarioLoad {
 
 impl Default for ScenarioLoad {
     fn default() -> Self {
-        ScenarioLoad { rate: "10k".to_owned(), connections: 8, warmup: 1.0, duration: 15.0, event_at: 5.0, interval: 100 }
+        ScenarioLoad {
+            rate: "10k".to_owned(),
+            connections: 8,
+            warmup: 1.0,
+            duration: 15.0,
+            event_at: 5.0,
+            interval: 100,
+        }
     }
 }
 
@@ -189,7 +196,16 @@ mod tests {
             names.push(scenario.name);
         }
         names.sort();
-        let want = ["big-value", "client-storm", "config-set", "eviction", "expire-storm", "flushall", "growth", "slow-reader"];
+        let want = [
+            "big-value",
+            "client-storm",
+            "config-set",
+            "eviction",
+            "expire-storm",
+            "flushall",
+            "growth",
+            "slow-reader",
+        ];
         assert_eq!(names, want);
     }
 

@@ -57,8 +57,13 @@ impl ScenarioView {
     #[must_use]
     pub fn table(&self) -> String {
         let rows = [("before", self.before), ("during", self.during), ("after", self.after)];
-        let rows: Vec<_> = rows.map(|(name, summary)| (name.to_owned(), summary, vec![summary.count.to_string()])).to_vec();
-        let took = if self.over { format!("{:.2} s", self.event_end_s - self.event_start_s) } else { "longer than the load".to_owned() };
+        let rows: Vec<_> =
+            rows.map(|(name, summary)| (name.to_owned(), summary, vec![summary.count.to_string()])).to_vec();
+        let took = if self.over {
+            format!("{:.2} s", self.event_end_s - self.event_start_s)
+        } else {
+            "longer than the load".to_owned()
+        };
         let error = self.error.as_ref().map_or(String::new(), |error| format!("! {}: {error}\n", self.label));
         format!("{}: {} The event took {took}.\n{}{error}", self.label, self.about, summaries("", &["requests"], &rows))
     }
@@ -115,7 +120,8 @@ pub fn run(session: &Session, plan: &Plan<'_>) -> anyhow::Result<Report> {
     ensure!(!plan.files.is_empty() && !plan.contenders.is_empty(), "a scenario needs a file and a target");
     let scenarios: Vec<Scenario> =
         plan.files.iter().map(|path| Ok(scaled(Scenario::read(path)?, plan)?)).collect::<anyhow::Result<_>>()?;
-    let mut report = Report::new("scenario", session.fingerprint.clone(), "a constant open-loop load and an event in it".to_owned());
+    let mut report =
+        Report::new("scenario", session.fingerprint.clone(), "a constant open-loop load and an event in it".to_owned());
     for scenario in &scenarios {
         for contender in plan.contenders {
             if session.stopped() {
@@ -152,7 +158,14 @@ fn scaled(mut scenario: Scenario, plan: &Plan<'_>) -> anyhow::Result<Scenario> {
     Ok(scenario)
 }
 
-fn one(session: &Session, plan: &Plan<'_>, scenario: &Scenario, contender: &Contender, label: &str, report: &mut Report) -> anyhow::Result<()> {
+fn one(
+    session: &Session,
+    plan: &Plan<'_>,
+    scenario: &Scenario,
+    contender: &Contender,
+    label: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let workload = Arc::new(Workload::compile(&scenario.workload)?);
     let load = scenario.load.spec(plan.client_core.clone(), plan.wait).compile()?;
     let server = contender.up(plan.placement.over, plan.placement.core())?;
@@ -164,7 +177,8 @@ fn one(session: &Session, plan: &Plan<'_>, scenario: &Scenario, contender: &Cont
     }
     preload(session, &server.target, &workload, load.connect_timeout)?;
     if let Some(more) = &scenario.server.maxmemory_above_used {
-        let used: u64 = admin.info()?.get("used_memory").and_then(|text| text.parse().ok()).context("INFO has no used_memory")?;
+        let used: u64 =
+            admin.info()?.get("used_memory").and_then(|text| text.parse().ok()).context("INFO has no used_memory")?;
         restore.push(("maxmemory".to_owned(), config_get(&mut admin, "maxmemory")?));
         config_set(&mut admin, "maxmemory", &(used + parse_count(more)?).to_string())?;
     }
@@ -225,7 +239,8 @@ fn one(session: &Session, plan: &Plan<'_>, scenario: &Scenario, contender: &Cont
     let parts: Vec<Summary> = measured.recording.parts.iter().map(Summary::of).collect();
     if let Some(result) = report.results.last_mut() {
         // Errors (an OOM under eviction, say) and a rate not reached are what the event did.
-        result.failed = measured.outcome.failure.is_some() || measured.outcome.mismatches > 0 || measured.outcome.measured == 0;
+        result.failed =
+            measured.outcome.failure.is_some() || measured.outcome.mismatches > 0 || measured.outcome.measured == 0;
     }
     if let (Err(error), None) = (&event, &report.failure) {
         report.failure = Some(format!("{label}: {error}"));

@@ -45,10 +45,15 @@ impl FromStr for KeyDistribution {
             "hotset" => {
                 let (keys, requests) = rest.split_once(',').context("hotset wants two shares: hotset:0.1,0.9")?;
                 let (keys, requests) = (number(keys)?, number(requests)?);
-                ensure!(keys > 0.0 && keys < 1.0 && (0.0..=1.0).contains(&requests), "hotset wants shares between 0 and 1");
+                ensure!(
+                    keys > 0.0 && keys < 1.0 && (0.0..=1.0).contains(&requests),
+                    "hotset wants shares between 0 and 1"
+                );
                 KeyDistribution::HotSet { keys, requests }
             }
-            _ => bail!("unknown key distribution {text:?}: want uniform, zipfian[:THETA], hotset:KEYS,REQUESTS or sequential"),
+            _ => bail!(
+                "unknown key distribution {text:?}: want uniform, zipfian[:THETA], hotset:KEYS,REQUESTS or sequential"
+            ),
         })
     }
 }

@@ -186,8 +186,9 @@ impl Workload {
         if let Some(last) = shares.last_mut() {
             *last = u64::MAX;
         }
-        let mut names: Vec<String> =
-            replay.as_ref().map_or_else(|| ops.iter().map(|op| op.template.name.clone()).collect(), |replay| replay.names.clone());
+        let mut names: Vec<String> = replay
+            .as_ref()
+            .map_or_else(|| ops.iter().map(|op| op.template.name.clone()).collect(), |replay| replay.names.clone());
         // Two templates of one command need two names.
         for at in 1..names.len() {
             let same = names[..at].iter().filter(|name| **name == names[at]).count();
@@ -196,7 +197,10 @@ impl Workload {
             }
         }
         if spec.verify {
-            ensure!(replay.is_none(), "--verify does not go with --replay: what a recorded command answers is not known");
+            ensure!(
+                replay.is_none(),
+                "--verify does not go with --replay: what a recorded command answers is not known"
+            );
             for op in &ops {
                 let template = &op.template;
                 ensure!(
@@ -204,7 +208,8 @@ impl Workload {
                     "--verify knows GET, SET, DEL and UNLINK; {} writes in a way it cannot follow",
                     template.name
                 );
-                let keys = template.pieces.iter().filter(|piece| matches!(piece, Piece::Digits(Placeholder::Key))).count();
+                let keys =
+                    template.pieces.iter().filter(|piece| matches!(piece, Piece::Digits(Placeholder::Key))).count();
                 ensure!(op.effect == Effect::Other || keys == 1, "--verify wants exactly one key in {}", template.name);
             }
             ensure!(keys <= 1 << 28, "--verify remembers each key and takes at most 2^28 of them");
@@ -337,7 +342,9 @@ impl Generator {
         let next_replayed =
             workload.replay.as_ref().map_or(0, |replay| (replay.len() as u64 * conn_first / conns.max(1)) as usize);
         let draw = Draw {
-            rng: Xoshiro256PlusPlus::seed_from_u64(workload.seed.wrapping_add(thread.wrapping_mul(0x9e37_79b9_7f4a_7c15))),
+            rng: Xoshiro256PlusPlus::seed_from_u64(
+                workload.seed.wrapping_add(thread.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            ),
             source: KeySource::new(workload.distribution, workload.keys, offset)?,
             sequence: 0,
             next_replayed,
@@ -376,7 +383,11 @@ impl Generator {
             Effect::Read => {
                 let absent = matches!(reply, b"$-1\r\n" | b"_\r\n");
                 if issued.version == VERSION_DELETED {
-                    return if absent { Ok(true) } else { Err(format!("key {} was deleted, yet GET answered {}", issued.key, excerpt(reply))) };
+                    return if absent {
+                        Ok(true)
+                    } else {
+                        Err(format!("key {} was deleted, yet GET answered {}", issued.key, excerpt(reply)))
+                    };
                 }
                 if absent && self.workload.ttl.1 > 0 {
                     return Ok(false);
@@ -422,7 +433,9 @@ impl Draw {
             issued.key = self.own_key(workload.keys, conn);
             let version = &mut self.versions[issued.key as usize];
             match effect {
-                Effect::Write => *version = if *version >= VERSION_DELETED { 1 } else { (*version + 1) % VERSION_DELETED },
+                Effect::Write => {
+                    *version = if *version >= VERSION_DELETED { 1 } else { (*version + 1) % VERSION_DELETED }
+                }
                 Effect::Delete => *version = VERSION_DELETED,
                 Effect::Read | Effect::Other => {}
             }

@@ -94,7 +94,8 @@ impl Replay {
 fn monitored(line: &[u8]) -> &[u8] {
     let line = line.strip_prefix(b"+").unwrap_or(line);
     let Some(space) = line.iter().position(|&byte| byte == b' ') else { return line };
-    let is_time = line[..space].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') && line[..space].contains(&b'.');
+    let is_time =
+        line[..space].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') && line[..space].contains(&b'.');
     let rest = line[space + 1..].trim_ascii_start();
     match rest.iter().position(|&byte| byte == b']') {
         Some(end) if is_time && rest.starts_with(b"[") => rest[end + 1..].trim_ascii_start(),

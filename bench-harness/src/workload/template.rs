@@ -67,7 +67,9 @@ impl Template {
         let words = split(text.as_bytes())?;
         ensure!(!words.is_empty(), "the command template is empty");
         let args: Vec<Vec<Part>> = words.iter().map(|word| parts(word, prefix)).collect::<anyhow::Result<_>>()?;
-        let [Part::Text(name)] = args[0].as_slice() else { bail!("a template begins with a command, not with a placeholder: {text:?}") };
+        let [Part::Text(name)] = args[0].as_slice() else {
+            bail!("a template begins with a command, not with a placeholder: {text:?}")
+        };
         let has = |wanted| args.iter().flatten().any(|part| *part == Part::Fill(wanted));
         let mut template = Template {
             name: String::from_utf8_lossy(name).to_lowercase(),
@@ -179,7 +181,9 @@ pub fn split(line: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
         } else {
             let mut at = 1;
             loop {
-                let Some(&byte) = rest.get(at) else { bail!("a quote is not closed in {:?}", String::from_utf8_lossy(line)) };
+                let Some(&byte) = rest.get(at) else {
+                    bail!("a quote is not closed in {:?}", String::from_utf8_lossy(line))
+                };
                 at += 1;
                 if byte == first {
                     break;
@@ -188,7 +192,9 @@ pub fn split(line: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
                     word.push(byte);
                     continue;
                 }
-                let Some(&escaped) = rest.get(at) else { bail!("a quote is not closed in {:?}", String::from_utf8_lossy(line)) };
+                let Some(&escaped) = rest.get(at) else {
+                    bail!("a quote is not closed in {:?}", String::from_utf8_lossy(line))
+                };
                 at += 1;
                 match escaped {
                     b'n' if first == b'"' => word.push(b'\n'),
@@ -206,7 +212,11 @@ pub fn split(line: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
                 }
             }
             rest = &rest[at..];
-            ensure!(rest.first().is_none_or(u8::is_ascii_whitespace), "text right behind a quote in {:?}", String::from_utf8_lossy(line));
+            ensure!(
+                rest.first().is_none_or(u8::is_ascii_whitespace),
+                "text right behind a quote in {:?}",
+                String::from_utf8_lossy(line)
+            );
         }
         words.push(word);
     }
