@@ -106,6 +106,9 @@ pub struct Versus {
     pub label: String,
     /// Each metric.
     pub metrics: Vec<MetricRow>,
+    /// Median over the rounds of the p999 of the machine's hiccups beside the first and beside this
+    /// one, in nanoseconds.
+    pub hiccup_p999_ns: (f64, f64),
     /// One sentence.
     pub verdict: String,
 }
@@ -155,7 +158,9 @@ impl Comparison {
                 }
             }
             let verdict = verdict(&names[0], label, &rows);
-            versus.push(Versus { label: label.clone(), metrics: rows, verdict });
+            let hiccups = |server: usize| -> Vec<f64> { whole.iter().map(|round| round[server].hiccups.p999_ns as f64).collect() };
+            let hiccup_p999_ns = (median(&hiccups(0)), median(&hiccups(at)));
+            versus.push(Versus { label: label.clone(), metrics: rows, hiccup_p999_ns, verdict });
         }
         let load = whole.first().and_then(|round| round.first()).map_or(String::new(), |result| result.load.clone());
         Comparison { baseline: names[0].clone(), rounds: whole.len(), confidence, load, versus, failed }
@@ -186,7 +191,9 @@ impl Comparison {
                 ];
                 rows.push(cells.into_iter().chain([row.verdict.clone()]).collect());
             }
-            out.push_str(&format!("\n{}\nverdict: {}\n", markdown(&rows), versus.verdict));
+            let (first, second) = (human_ns(versus.hiccup_p999_ns.0), human_ns(versus.hiccup_p999_ns.1));
+            let noise = format!("p999 of the machine's hiccups: {first} beside {}, {second} beside {}", self.baseline, versus.label);
+            out.push_str(&format!("\n{}\n{noise}\nverdict: {}\n", markdown(&rows), versus.verdict));
         }
         for failed in &self.failed {
             out.push_str(&format!("\nverdict: fail-if met by {failed}\n"));

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use super::svg::{Axis, Line, Picture, nines};
 use super::{Report, ResultView, table};
+use crate::compare::stats::median;
+use crate::histogram::CurvePoint;
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:980px;margin:2em auto;padding:0 1em;color:#222}\
 table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}\
@@ -80,17 +82,16 @@ fn percentile_picture(report: &Report) -> Option<Picture> {
     if report.results.is_empty() || !report.sweeps.is_empty() || !report.scenarios.is_empty() {
         return None;
     }
-    let labels = labels(&report.results);
     let mut lines = Vec::new();
-    let mut named = Vec::new();
-    for result in &report.results {
-        let colour = labels.iter().position(|label| label == group(&result.label)).unwrap_or(0);
-        let rounds = report.results.iter().filter(|other| group(&other.label) == group(&result.label)).count();
-        let first = !named.contains(&colour);
-        named.push(colour);
-        let points = result.curve.iter().map(|point| (nines(point.quantile), point.ns as f64)).collect();
-        let name = if first { group(&result.label).to_owned() } else { String::new() };
-        lines.push(Line { name, points, colour, faint: rounds > 3, dots: false });
+    let points = |curve: &[CurvePoint]| curve.iter().map(|point| (nines(point.quantile), point.ns as f64)).collect();
+    for (colour, label) in labels(&report.results).into_iter().enumerate() {
+        let rounds: Vec<&ResultView> = report.results.iter().filter(|result| group(&result.label) == label).collect();
+        if rounds.len() > 1 {
+            for round in &rounds {
+                lines.push(Line { name: String::new(), points: points(&round.curve), colour, faint: true, dots: false });
+            }
+        }
+        lines.push(Line { name: label, points: points(&median_curve(&rounds)), colour, faint: false, dots: false });
     }
     if let Some(result) = report.results.iter().max_by_key(|result| result.hiccups.p99_ns) {
         let points = result.hiccup_curve.iter().map(|point| (nines(point.quantile), point.ns as f64)).collect();
@@ -110,6 +111,18 @@ fn percentile_picture(report: &Report) -> Option<Picture> {
     })
 }
 
+/// At each quantile the median of the rounds, as far as all of them reach.
+fn median_curve(rounds: &[&ResultView]) -> Vec<CurvePoint> {
+    // Quantiles are the same in every curve but for the last point, which is the maximum.
+    let Some(shortest) = rounds.iter().map(|round| &round.curve).min_by_key(|curve| curve.len()) else { return Vec::new() };
+    let at = |index: usize| rounds.iter().filter_map(|round| round.curve.get(index)).map(|point| point.ns as f64).collect::<Vec<_>>();
+    shortest
+        .iter()
+        .enumerate()
+        .map(|(index, point)| CurvePoint { quantile: point.quantile, ns: median(&at(index)) as u64 })
+        .collect()
+}
+
 /// The time line of a result; those of the same moment in a comparison are not laid over each other.
 fn time_picture(result: &ResultView, marks: &[(f64, f64, String)]) -> Picture {
     let line = |name: &str, colour, of: fn(&crate::histogram::Summary) -> u64| Line {
@@ -123,16 +136,18 @@ fn time_picture(result: &ResultView, marks: &[(f64, f64, String)]) -> Picture {
         faint: false,
         dots: false,
     };
+    // With fewer values an interval's p999 is its maximum.
+    let counts: Vec<f64> = result.intervals.iter().map(|interval| interval.latency.count as f64).filter(|count| *count > 0.0).collect();
+    let mut lines = vec![line("p50", 0, |s| s.p50_ns), line("p99", 2, |s| s.p99_ns)];
+    if median(&counts) >= 2000.0 {
+        lines.push(line("p999", 1, |s| s.p999_ns));
+    }
+    lines.push(line("max", 4, |s| s.max_ns));
     Picture {
         name: format!("time-{}", result.label),
         title: format!("{}: latency over time", result.label),
         axis: Axis::Time,
-        lines: vec![
-            line("p50", 0, |s| s.p50_ns),
-            line("p99", 2, |s| s.p99_ns),
-            line("p999", 1, |s| s.p999_ns),
-            line("max", 4, |s| s.max_ns),
-        ],
+        lines,
         marks: marks.to_vec(),
     }
 }
