@@ -140,7 +140,7 @@ fn spin(listener: &Listener, stop: &AtomicBool) {
     let mut turn = 0u32;
     while !stop.load(Ordering::Relaxed) {
         turn = turn.wrapping_add(1);
-        if turn % 1024 == 0 {
+        if turn.is_multiple_of(1024) {
             streams.extend(listener.accept(true).ok().map(|stream| (stream, 0)));
         }
         streams.retain_mut(|(stream, silent)| {

@@ -153,7 +153,8 @@ impl Client for SocketClient {
 
     #[inline]
     fn receive(&mut self, conn: usize, into: &mut [u8]) -> io::Result<Received> {
-        match io::Read::read(&mut &*self.socket(conn)?, into) {
+        let mut socket = self.socket(conn)?;
+        match io::Read::read(&mut socket, into) {
             Ok(0) => Ok(Received::Eof),
             Ok(len) => Ok(Received::Bytes(len)),
             Err(error) if nothing_yet(&error) => Ok(Received::Nothing),

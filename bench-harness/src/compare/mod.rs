@@ -158,7 +158,9 @@ impl Comparison {
                 }
             }
             let verdict = verdict(&names[0], label, &rows);
-            let hiccups = |server: usize| -> Vec<f64> { whole.iter().map(|round| round[server].hiccups.p999_ns as f64).collect() };
+            let hiccups = |server: usize| -> Vec<f64> {
+                whole.iter().map(|round| round[server].hiccups.p999_ns as f64).collect()
+            };
             let hiccup_p999_ns = (median(&hiccups(0)), median(&hiccups(at)));
             versus.push(Versus { label: label.clone(), metrics: rows, hiccup_p999_ns, verdict });
         }
@@ -192,7 +194,10 @@ impl Comparison {
                 rows.push(cells.into_iter().chain([row.verdict.clone()]).collect());
             }
             let (first, second) = (human_ns(versus.hiccup_p999_ns.0), human_ns(versus.hiccup_p999_ns.1));
-            let noise = format!("p999 of the machine's hiccups: {first} beside {}, {second} beside {}", self.baseline, versus.label);
+            let noise = format!(
+                "p999 of the machine's hiccups: {first} beside {}, {second} beside {}",
+                self.baseline, versus.label
+            );
             out.push_str(&format!("\n{}\n{noise}\nverdict: {}\n", markdown(&rows), versus.verdict));
         }
         for failed in &self.failed {

@@ -88,7 +88,13 @@ fn percentile_picture(report: &Report) -> Option<Picture> {
         let rounds: Vec<&ResultView> = report.results.iter().filter(|result| group(&result.label) == label).collect();
         if rounds.len() > 1 {
             for round in &rounds {
-                lines.push(Line { name: String::new(), points: points(&round.curve), colour, faint: true, dots: false });
+                lines.push(Line {
+                    name: String::new(),
+                    points: points(&round.curve),
+                    colour,
+                    faint: true,
+                    dots: false,
+                });
             }
         }
         lines.push(Line { name: label, points: points(&median_curve(&rounds)), colour, faint: false, dots: false });
@@ -114,8 +120,12 @@ fn percentile_picture(report: &Report) -> Option<Picture> {
 /// At each quantile the median of the rounds, as far as all of them reach.
 fn median_curve(rounds: &[&ResultView]) -> Vec<CurvePoint> {
     // Quantiles are the same in every curve but for the last point, which is the maximum.
-    let Some(shortest) = rounds.iter().map(|round| &round.curve).min_by_key(|curve| curve.len()) else { return Vec::new() };
-    let at = |index: usize| rounds.iter().filter_map(|round| round.curve.get(index)).map(|point| point.ns as f64).collect::<Vec<_>>();
+    let Some(shortest) = rounds.iter().map(|round| &round.curve).min_by_key(|curve| curve.len()) else {
+        return Vec::new();
+    };
+    let at = |index: usize| {
+        rounds.iter().filter_map(|round| round.curve.get(index)).map(|point| point.ns as f64).collect::<Vec<_>>()
+    };
     shortest
         .iter()
         .enumerate()
@@ -137,7 +147,8 @@ fn time_picture(result: &ResultView, marks: &[(f64, f64, String)]) -> Picture {
         dots: false,
     };
     // With fewer values an interval's p999 is its maximum.
-    let counts: Vec<f64> = result.intervals.iter().map(|interval| interval.latency.count as f64).filter(|count| *count > 0.0).collect();
+    let counts: Vec<f64> =
+        result.intervals.iter().map(|interval| interval.latency.count as f64).filter(|count| *count > 0.0).collect();
     let mut lines = vec![line("p50", 0, |s| s.p50_ns), line("p99", 2, |s| s.p99_ns)];
     if median(&counts) >= 2000.0 {
         lines.push(line("p999", 1, |s| s.p999_ns));
@@ -254,14 +265,10 @@ pub fn render(report: &Report) -> anyhow::Result<String> {
     for picture in pictures(report)? {
         let _ = writeln!(out, "<figure>{}</figure>", picture.svg);
     }
-    if report.comparison.is_some() || !report.sweeps.is_empty() || !report.scenarios.is_empty() {
-        if !report.results.is_empty() {
-            let _ = writeln!(
-                out,
-                "<details><summary>Every measurement</summary>{}</details>",
-                table_html(&table::results(&report.results))
-            );
-        }
+    let summed_up = report.comparison.is_some() || !report.sweeps.is_empty() || !report.scenarios.is_empty();
+    if summed_up && !report.results.is_empty() {
+        let every = table_html(&table::results(&report.results));
+        let _ = writeln!(out, "<details><summary>Every measurement</summary>{every}</details>");
     }
     out.push_str("<h2>The machine</h2>\n<table class=\"machine\">");
     for (name, value) in report.fingerprint.rows() {

@@ -77,41 +77,43 @@ fn dbsize(admin: &mut Admin) -> anyhow::Result<i64> {
     }
 }
 
-/// Writes `keys` keys; with a deadline they expire then. Returns when all are written, or when
-/// `go_on` says no.
-fn fill(
-    admin: &mut Admin,
-    clock: &TscClock,
-    prefix: &str,
-    keys: std::ops::Range<u64>,
-    values: &ValueSource,
+/// Keys to write.
+struct Fill<'a> {
+    prefix: &'a str,
+    keys: u64,
+    values: &'a ValueSource,
+    /// Keys a second at most.
     rate: Option<f64>,
+    /// Unix time in milliseconds at which they expire.
     pxat: Option<u64>,
-    go_on: &dyn Fn() -> bool,
-) -> anyhow::Result<()> {
-    let (mut batch, mut key, begin) = (Vec::new(), keys.start, clock.now_ns());
-    let pxat = pxat.map(|at| at.to_string());
-    while key < keys.end && go_on() {
-        batch.clear();
-        let from = key;
-        while key < keys.end && key - from < BATCH {
-            let name = format!("{prefix}{key:012}");
-            match &pxat {
-                Some(at) => {
-                    encode::request(&mut batch, &[b"SET", name.as_bytes(), values.of(key, 0), b"PXAT", at.as_bytes()])
+}
+
+impl Fill<'_> {
+    /// Returns when all are written, or when `go_on` says no.
+    fn run(&self, admin: &mut Admin, clock: &TscClock, go_on: &dyn Fn() -> bool) -> anyhow::Result<()> {
+        let (mut batch, mut key, begin) = (Vec::new(), 0, clock.now_ns());
+        let pxat = self.pxat.map(|at| at.to_string());
+        while key < self.keys && go_on() {
+            batch.clear();
+            let from = key;
+            while key < self.keys && key - from < BATCH {
+                let name = format!("{}{key:012}", self.prefix);
+                let value = self.values.of(key, 0);
+                match &pxat {
+                    Some(at) => encode::request(&mut batch, &[b"SET", name.as_bytes(), value, b"PXAT", at.as_bytes()]),
+                    None => encode::request(&mut batch, &[b"SET", name.as_bytes(), value]),
                 }
-                None => encode::request(&mut batch, &[b"SET", name.as_bytes(), values.of(key, 0)]),
+                key += 1;
             }
-            key += 1;
+            admin.send(&batch)?;
+            admin.skip_replies(key - from)?;
+            if let Some(rate) = self.rate {
+                let due_ns = begin + (key as f64 / rate * 1e9) as u64;
+                sleep(Duration::from_nanos(due_ns.saturating_sub(clock.now_ns())));
+            }
         }
-        admin.send(&batch)?;
-        admin.skip_replies(key - from)?;
-        if let Some(rate) = rate {
-            let due_ns = begin + ((key - keys.start) as f64 / rate * 1e9) as u64;
-            sleep(Duration::from_nanos(due_ns.saturating_sub(clock.now_ns())));
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 impl Prepared {
@@ -134,10 +136,13 @@ impl Prepared {
                 let sample = (keys / 20).clamp(1, 20_000);
                 let begin = prepared.clock.now_ns();
                 let far = unix_ms() + 3_600_000;
-                fill(&mut prepared.admin, clock, "expire:", 0..sample, &values, None, Some(far), &|| true)?;
+                let mut expiring =
+                    Fill { prefix: "expire:", keys: sample, values: &values, rate: None, pxat: Some(far) };
+                expiring.run(&mut prepared.admin, clock, &|| true)?;
                 let each_ns = (prepared.clock.now_ns() - begin) / sample;
                 let deadline = unix_ms() + each_ns * keys * 2 / 1_000_000 + 1000 + lead_ms;
-                fill(&mut prepared.admin, clock, "expire:", 0..keys, &values, None, Some(deadline), &|| true)?;
+                (expiring.keys, expiring.pxat) = (keys, Some(deadline));
+                expiring.run(&mut prepared.admin, clock, &|| true)?;
                 ensure!(
                     unix_ms() + lead_ms < deadline,
                     "writing the keys that expire took longer than expected; try again"
@@ -181,16 +186,9 @@ impl Prepared {
             }
             Event::Fill { keys, value_size, rate } => {
                 let rate = rate.as_deref().map(crate::run::parse_rate).transpose()?;
-                fill(
-                    &mut self.admin,
-                    &self.clock,
-                    "fill:",
-                    0..parse_count(&keys)?,
-                    &value(&value_size)?,
-                    rate,
-                    None,
-                    go_on,
-                )
+                let fill =
+                    Fill { prefix: "fill:", keys: parse_count(&keys)?, values: &value(&value_size)?, rate, pxat: None };
+                fill.run(&mut self.admin, &self.clock, go_on)
             }
             Event::Expire { .. } => {
                 let before = self.deadline.map_or(0, |(_, before)| before);

@@ -119,7 +119,7 @@ pub struct Plan<'a> {
 pub fn run(session: &Session, plan: &Plan<'_>) -> anyhow::Result<Report> {
     ensure!(!plan.files.is_empty() && !plan.contenders.is_empty(), "a scenario needs a file and a target");
     let scenarios: Vec<Scenario> =
-        plan.files.iter().map(|path| Ok(scaled(Scenario::read(path)?, plan)?)).collect::<anyhow::Result<_>>()?;
+        plan.files.iter().map(|path| scaled(Scenario::read(path)?, plan)).collect::<anyhow::Result<_>>()?;
     let mut report =
         Report::new("scenario", session.fingerprint.clone(), "a constant open-loop load and an event in it".to_owned());
     for scenario in &scenarios {

@@ -1,5 +1,5 @@
 //! A tiny RESP server in this process with a behaviour to order, and the program under test.
-#![allow(dead_code, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
