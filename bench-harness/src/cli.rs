@@ -215,6 +215,10 @@ fn usage<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
 
 fn session(quiet: bool) -> anyhow::Result<Session> {
     let session = Session::new(!quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    // Many connections need many descriptors; what the system allows is taken.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // A second one ends the program at once.
         signal_hook::flag::register_conditional_shutdown(signal, i32::from(EXIT_FAILED), session.stop.clone())

@@ -36,6 +36,8 @@ struct Conn {
     blocked: bool,
     /// Whether it is on the list of connections with something to send.
     dirty: bool,
+    /// A new pipeline of the closed loop, whose time begins when it is handed to the client.
+    unstamped: bool,
     pending: VecDeque<Pending>,
     /// The beginning of a reply that has not arrived whole.
     partial: Vec<u8>,
@@ -83,6 +85,7 @@ pub fn run<C: Client, K: Clock>(
             sent: 0,
             blocked: false,
             dirty: false,
+            unstamped: false,
             pending: VecDeque::with_capacity(depth),
             partial: Vec::new(),
             scanner: Scanner::default(),
@@ -230,11 +233,7 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
         for _ in 0..depth {
             self.issue(at, 0, counts);
         }
-        // Putting requests together is the client's time, not the server's.
-        let sent_ns = self.clock.now_ns();
-        for pending in &mut self.conns[at].pending {
-            pending.intended_ns = sent_ns;
-        }
+        self.conns[at].unstamped = depth > 0;
     }
 
     fn flush(&mut self) -> Result<(), String> {
@@ -243,6 +242,12 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
         for index in 0..self.dirty.len() {
             let at = self.dirty[index];
             let conn = &mut self.conns[at];
+            if std::mem::take(&mut conn.unstamped) {
+                // Putting requests together, and serving other connections meanwhile, is the
+                // client's time and not the server's.
+                let sent_ns = self.clock.now_ns();
+                conn.pending.iter_mut().for_each(|pending| pending.intended_ns = sent_ns);
+            }
             let taken = self
                 .client
                 .send(at, &conn.out[conn.sent..])
@@ -271,31 +276,20 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
     }
 
     fn receive(&mut self, at: usize, buffer: &mut [u8]) -> Result<(), String> {
+        let len = match self.take(at, buffer)? {
+            0 => return Ok(()),
+            len => len,
+        };
+        let now = self.clock.now_ns();
         if self.conns[at].partial.is_empty() {
-            let len = match self.take(at, buffer)? {
-                0 => return Ok(()),
-                len => len,
-            };
-            let now = self.clock.now_ns();
             let used = self.replies(at, &buffer[..len], now)?;
             self.conns[at].partial.extend_from_slice(&buffer[used..len]);
         } else {
             let mut partial = std::mem::take(&mut self.conns[at].partial);
-            let begin = partial.len();
-            partial.resize(begin + RECEIVE_LEN, 0);
-            let len = self.take(at, &mut partial[begin..]);
-            partial.truncate(begin + len.as_ref().copied().unwrap_or(0));
-            let now = self.clock.now_ns();
-            let used = match len {
-                Ok(0) => Ok(0),
-                Ok(_) => self.replies(at, &partial, now),
-                Err(failure) => Err(failure),
-            };
-            if let Ok(used) = used {
-                partial.drain(..used);
-            }
+            partial.extend_from_slice(&buffer[..len]);
+            let used = self.replies(at, &partial, now)?;
+            partial.drain(..used);
             self.conns[at].partial = partial;
-            used?;
         }
         if self.conns[at].pending.is_empty() {
             let now = self.clock.now_ns();

@@ -149,6 +149,7 @@ fn scaled(mut scenario: Scenario, plan: &Plan<'_>) -> anyhow::Result<Scenario> {
         Ok(())
     };
     if plan.scale_down > 1 {
+        scenario.about += &format!(" (Numbers of keys divided by {}.)", plan.scale_down);
         smaller(&mut scenario.workload.keys)?;
         match &mut scenario.event {
             file::Event::Fill { keys, .. } | file::Event::Expire { keys, .. } => smaller(keys)?,
