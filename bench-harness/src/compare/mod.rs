@@ -45,6 +45,8 @@ pub struct FailIf {
     factor: f64,
 }
 
+/// A smaller difference is none worth a word, however sure it is.
+const RATIO_MIN: f64 = 0.01;
 const THROUGHPUT: &str = "throughput";
 const SERVER_CPU: &str = "server-cpu";
 
@@ -215,7 +217,7 @@ fn compare(rounds: &[&Vec<ResultView>], at: usize, metric: &str, confidence: f64
     let more_is_better = metric == THROUGHPUT;
     let verdict = match estimate {
         None => "not measured",
-        Some(estimate) if !estimate.differs() => "no difference seen",
+        Some(estimate) if !estimate.differs() || (estimate.ratio - 1.0).abs() < RATIO_MIN => "no difference seen",
         Some(estimate) if (estimate.ratio > 1.0) == more_is_better => "better",
         Some(_) => "worse",
     };
@@ -295,7 +297,10 @@ pub fn run(session: &Session, plan: &Plan<'_>) -> anyhow::Result<Report> {
             }
             let contender = &plan.contenders[at];
             let label = format!("{} #{}", names[at], round + 1);
-            let measured = one(session, contender, &label, &workload, plan, &mut loaded[at]);
+            // Each round has arrivals of its own, the same for every server.
+            let mut load = plan.load.clone();
+            load.plan.seed += 1000 * round as u64;
+            let measured = one(session, contender, &label, &workload, plan.placement, &load, &mut loaded[at]);
             match measured {
                 Ok((measured, _server)) => {
                     report.add(&label, &measured);
@@ -325,16 +330,17 @@ fn one(
     contender: &Contender,
     label: &str,
     workload: &Arc<Workload>,
-    plan: &Plan<'_>,
+    placement: Placement,
+    load: &Load,
     loaded: &mut bool,
 ) -> anyhow::Result<(crate::run::Measured, Server)> {
-    let server = contender.up(plan.placement.over, plan.placement.core())?;
+    let server = contender.up(placement.over, placement.core())?;
     // A server that was started is empty; one that runs on keeps its keys.
     if server.pid().is_some() || !*loaded {
-        preload(session, &server.target, workload, plan.load.connect_timeout)?;
+        preload(session, &server.target, workload, load.connect_timeout)?;
         *loaded = true;
     }
-    let measured = measure(session, label, &server.target, workload, &plan.load, None)?;
+    let measured = measure(session, label, &server.target, workload, load, None)?;
     Ok((measured, server))
 }
 
