@@ -208,8 +208,47 @@ fn load_picture(report: &Report) -> Option<Picture> {
     })
 }
 
+/// One picture a scenario that several servers went through: on one scale they can be compared.
+fn disturbances(report: &Report) -> Vec<Picture> {
+    let mut names: Vec<&str> = report.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+    names.dedup();
+    let mut pictures = Vec::new();
+    for name in names {
+        let views: Vec<_> = report.scenarios.iter().filter(|scenario| scenario.name == name).collect();
+        if views.len() < 2 {
+            continue;
+        }
+        let mut lines = Vec::new();
+        let mut mark: Option<(f64, f64, String)> = None;
+        for (colour, view) in views.iter().enumerate() {
+            let Some(result) = report.results.iter().find(|result| result.label == view.label) else { continue };
+            let mut line = |text: String, faint, of: fn(&crate::histogram::Summary) -> u64| {
+                let at = |interval: &crate::recorder::IntervalStat| (interval.start_s + interval.end_s) / 2.0;
+                let points = result.intervals.iter().map(|interval| (at(interval), of(&interval.latency) as f64)).collect();
+                lines.push(Line { name: text, points, colour, faint, dots: false });
+            };
+            let server = view.label.strip_suffix(name).unwrap_or(&view.label).trim();
+            line(format!("{server} p99"), false, |summary| summary.p99_ns);
+            line(format!("{server} p50"), true, |summary| summary.p50_ns);
+            for (from, to, text) in view.marks() {
+                let (first, last) = mark.as_ref().map_or((from, to), |mark| (mark.0.min(from), mark.1.max(to)));
+                mark = Some((first, last, text));
+            }
+        }
+        pictures.push(Picture {
+            name: format!("disturbance-{name}"),
+            title: views[0].about.clone(),
+            axis: Axis::Time,
+            lines,
+            marks: mark.into_iter().collect(),
+        });
+    }
+    pictures
+}
+
 fn planned(report: &Report) -> Vec<Picture> {
     let mut pictures: Vec<Picture> = percentile_picture(report).into_iter().chain(load_picture(report)).collect();
+    pictures.extend(disturbances(report));
     for scenario in &report.scenarios {
         if let Some(result) = report.results.iter().find(|result| result.label == scenario.label) {
             pictures.push(time_picture(result, &scenario.marks()));
