@@ -97,6 +97,96 @@ pub fn skip(input: &[u8]) -> Result<Option<usize>, ReplyError> {
     Ok(Some(at))
 }
 
+/// A reply that [`Scanner`] passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// The type byte: `+`, `-`, `$`, ...
+    pub kind: u8,
+    /// Length of the whole reply in bytes.
+    pub len: usize,
+}
+
+/// Passes over one reply after another without building them. Goes on where it stopped when a reply
+/// arrives in pieces, so that no byte is looked at twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scanner {
+    at: usize,
+    /// Values still missing; 0 before the first byte of a reply.
+    left: u64,
+    /// A body whose header was read and that has not arrived: its end with CR LF.
+    body_end: usize,
+    kind: u8,
+}
+
+impl Scanner {
+    /// The next reply of `input`, which begins at that reply's first byte and only grows until the
+    /// reply is whole; `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// As [`parse`]. The scanner is of no use afterwards.
+    #[inline]
+    pub fn next(&mut self, input: &[u8]) -> Result<Option<Scanned>, ReplyError> {
+        if self.left == 0 {
+            // What a load generator sees nearly always: one short line, or a bulk string.
+            let fast = match *input {
+                [kind @ (b'+' | b':'), _, _, b'\r', b'\n', ..] => Some((kind, 5)),
+                [b':', _, b'\r', b'\n', ..] => Some((b':', 4)),
+                [b'$', b'-', b'1', b'\r', b'\n', ..] => Some((b'$', 5)),
+                [b'$', a @ b'0'..=b'9', b'\r', b'\n', ..] => Some((b'$', 4 + usize::from(a - b'0') + 2)),
+                [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] => {
+                    Some((b'$', 5 + usize::from(a - b'0') * 10 + usize::from(b - b'0') + 2))
+                }
+                _ => None,
+            };
+            if let Some((kind, len)) = fast
+                && len <= input.len()
+                && (kind == b'$' || !input[1..len - 2].contains(&b'\r'))
+                && !(kind == b'$' && input[len - 2..len] != *b"\r\n")
+            {
+                return Ok(Some(Scanned { kind, len }));
+            }
+        }
+        self.slow(input)
+    }
+
+    fn slow(&mut self, input: &[u8]) -> Result<Option<Scanned>, ReplyError> {
+        if self.left == 0 {
+            let Some(&kind) = input.first() else { return Ok(None) };
+            *self = Scanner { at: 0, left: 1, body_end: 0, kind };
+        }
+        while self.left > 0 {
+            if self.body_end > 0 {
+                let Some(end) = input.get(self.body_end - 2..self.body_end) else { return Ok(None) };
+                if end != b"\r\n" {
+                    return Err(ReplyError::MalformedLine);
+                }
+                self.at = self.body_end;
+                self.body_end = 0;
+                self.left -= 1;
+                continue;
+            }
+            let Some((kind, text)) = line(input, &mut self.at)? else { return Ok(None) };
+            match kind {
+                b'+' | b'-' | b':' | b',' | b'#' | b'(' | b'_' => {}
+                b'$' | b'!' | b'=' => {
+                    if let Some(len) = length(kind, text)? {
+                        self.body_end = self.at + len + 2;
+                        continue;
+                    }
+                }
+                b'*' | b'~' | b'>' => self.left += length(kind, text)?.unwrap_or(0) as u64,
+                b'%' => self.left += 2 * length(kind, text)?.unwrap_or(0) as u64,
+                b'|' => self.left += 1 + 2 * length(kind, text)?.unwrap_or(0) as u64,
+                other => return Err(ReplyError::UnknownType(other)),
+            }
+            self.left -= 1;
+        }
+        let scanned = Scanned { kind: self.kind, len: self.at };
+        *self = Scanner::default();
+        Ok(Some(scanned))
+    }
+}
+
 fn line<'a>(input: &'a [u8], at: &mut usize) -> Result<Option<(u8, &'a [u8])>, ReplyError> {
     let rest = &input[*at..];
     let Some(&kind) = rest.first() else { return Ok(None) };
@@ -219,7 +309,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_scanner_goes_on_where_it_stopped() {
+        let replies: &[&[u8]] = &[
+            b"+OK\r\n", b"+\r\n", b"+a\r\n", b"+ab\r\n", b"+PONG\r\n", b":1\r\n", b":12\r\n", b":-4\r\n", b"$-1\r\n",
+            b"$0\r\n\r\n", b"$3\r\nabc\r\n", b"$12\r\nabcdefghijkl\r\n", b"-ERR no\r\n", b"*0\r\n", b"*-1\r\n",
+            b"*2\r\n$1\r\na\r\n*1\r\n:5\r\n", b"%1\r\n+k\r\n~1\r\n(12\r\n", b"|1\r\n+k\r\n+v\r\n#t\r\n",
+        ];
+        let all = replies.concat();
+        // Whatever the pieces are, the same replies come out.
+        for piece in 1..all.len() {
+            let mut scanner = Scanner::default();
+            let (mut from, mut seen) = (0, Vec::new());
+            for end in (piece..all.len()).step_by(piece).chain([all.len()]) {
+                while let Some(scanned) = scanner.next(&all[from..end]).unwrap() {
+                    assert_eq!(scanned.kind, all[from]);
+                    seen.push(&all[from..from + scanned.len]);
+                    from += scanned.len;
+                }
+            }
+            assert_eq!(seen, replies, "{piece}");
+        }
+        for bad in [&b"?x\r\n"[..], b"$3\r\nabcde", b"$x\r\n", b"$-2\r\n", b"+a\rb\r\n"] {
+            assert!(Scanner::default().next(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_scanner_agrees_with_the_parser(bytes in proptest::collection::vec(proptest::sample::select(b"+-:$*%01a\r\n".to_vec()), 0..40)) {
+            if let Ok(Some((_, len))) = parse(&bytes) {
+                prop_assert_eq!(Scanner::default().next(&bytes).unwrap().unwrap().len, len);
+            }
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let whole = parse(&bytes);

@@ -4,6 +4,7 @@
 //! buffers; neither RESP nor commands are known. System calls and the memory shared with the
 //! kernel are confined to `socket`, `epoll`, `wake` and `uring`.
 
+mod client;
 mod conns;
 mod engine;
 mod epoll;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake};
 
+pub use client::{ClientAddr, SocketClient};
 pub use error::Error;
 
 use engine::Engine;

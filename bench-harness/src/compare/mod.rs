@@ -1,0 +1,366 @@
+//! Two or more servers in interleaved rounds, and what can be said about them.
+
+pub mod stats;
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use serde::Serialize;
+
+use crate::histogram::{PERCENTILES, human_ns};
+use crate::report::table::{markdown, rate};
+use crate::report::{Report, ResultView};
+use crate::run::{Load, Session, measure, preload};
+use crate::server::{Contender, Over, Server};
+use crate::workload::{Workload, WorkloadSpec};
+use stats::{Estimate, ROUNDS_MIN, estimate, median};
+
+/// Where and how servers are started.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Servers")]
+pub struct Placement {
+    /// Over what a server given as exec:COMMAND is spoken to
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub over: Over,
+    /// Core a server given as exec:COMMAND is pinned to [default: core 0 if there are two]
+    #[arg(long, value_name = "CORE")]
+    pub server_core: Option<usize>,
+}
+
+impl Placement {
+    /// The core servers are pinned to.
+    #[must_use]
+    pub fn core(&self) -> Option<usize> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.server_core.or((cores > 1).then_some(0))
+    }
+}
+
+/// A condition that makes the exit status 3: `p999 > 1.2x`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailIf {
+    metric: String,
+    above: bool,
+    factor: f64,
+}
+
+/// A smaller difference is none worth a word, however sure it is.
+const RATIO_MIN: f64 = 0.01;
+const THROUGHPUT: &str = "throughput";
+const SERVER_CPU: &str = "server-cpu";
+
+fn metrics() -> impl Iterator<Item = &'static str> {
+    PERCENTILES.iter().map(|(name, _)| *name).chain(["max", THROUGHPUT, SERVER_CPU])
+}
+
+impl FromStr for FailIf {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let want = || format!("{text:?} is no condition; write METRIC > FACTORx, as in 'p999 > 1.2x'");
+        let at = text.find(['<', '>']).with_context(want)?;
+        let metric = text[..at].trim().to_owned();
+        let factor = text[at + 1..].trim().strip_suffix('x').with_context(want)?.trim();
+        let factor: f64 = factor.parse().ok().with_context(want)?;
+        ensure!(factor.is_finite() && factor > 0.0, "{}", want());
+        if !metrics().any(|known| known == metric) {
+            bail!("unknown metric {metric:?} in {text:?}: there are {}", metrics().collect::<Vec<_>>().join(", "));
+        }
+        Ok(FailIf { metric, above: text.as_bytes()[at] == b'>', factor })
+    }
+}
+
+impl FailIf {
+    /// Whether the estimate is beyond the factor and is no accident (its interval leaves out 1).
+    #[must_use]
+    pub fn hit(&self, metric: &str, estimate: &Estimate) -> bool {
+        let beyond = if self.above { estimate.ratio > self.factor } else { estimate.ratio < self.factor };
+        metric == self.metric && beyond && estimate.differs()
+    }
+}
+
+impl std::fmt::Display for FailIf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}x", self.metric, if self.above { '>' } else { '<' }, self.factor)
+    }
+}
+
+/// One metric of one server against the first.
+#[derive(Clone, Debug, Serialize)]
+pub struct MetricRow {
+    /// `p50` … `max` in nanoseconds, `throughput` a second, `server-cpu` in nanoseconds a request.
+    pub metric: String,
+    /// Median over the rounds of the first server.
+    pub baseline: f64,
+    /// Median over the rounds of this one.
+    pub value: f64,
+    /// This one's over the first one's.
+    pub estimate: Option<Estimate>,
+    /// What can be said.
+    pub verdict: String,
+}
+
+/// One server against the first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Versus {
+    /// The server.
+    pub label: String,
+    /// Each metric.
+    pub metrics: Vec<MetricRow>,
+    /// Median over the rounds of the p999 of the machine's hiccups beside the first and beside this
+    /// one, in nanoseconds.
+    pub hiccup_p999_ns: (f64, f64),
+    /// One sentence.
+    pub verdict: String,
+}
+
+/// What a comparison says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// What the others are compared with.
+    pub baseline: String,
+    /// Rounds that could be paired.
+    pub rounds: usize,
+    /// Confidence of the intervals.
+    pub confidence: f64,
+    /// The load in words.
+    pub load: String,
+    /// The others.
+    pub versus: Vec<Versus>,
+    /// Conditions that were met.
+    pub failed: Vec<String>,
+}
+
+fn value_of(result: &ResultView, metric: &str) -> f64 {
+    match metric {
+        THROUGHPUT => result.rate_achieved,
+        SERVER_CPU => result.server_cpu_ns_per_request.unwrap_or(0.0),
+        name => result.latency.by_name(name).unwrap_or(0) as f64,
+    }
+}
+
+fn shown(metric: &str, value: f64) -> String {
+    if metric == THROUGHPUT { rate(value) } else { human_ns(value) }
+}
+
+impl Comparison {
+    /// Compares rounds: `rounds[i][j]` is server `j` in round `i`.
+    #[must_use]
+    pub fn of(names: &[String], rounds: &[Vec<ResultView>], confidence: f64, fail_if: &[FailIf]) -> Self {
+        let whole: Vec<&Vec<ResultView>> = rounds.iter().filter(|round| round.len() == names.len()).collect();
+        let mut failed = Vec::new();
+        let mut versus = Vec::new();
+        for (at, label) in names.iter().enumerate().skip(1) {
+            let rows: Vec<MetricRow> = metrics().map(|metric| compare(&whole, at, metric, confidence)).collect();
+            for row in &rows {
+                let Some(estimate) = &row.estimate else { continue };
+                for condition in fail_if.iter().filter(|condition| condition.hit(&row.metric, estimate)) {
+                    failed.push(format!("{label}: {condition}, found {:.3}x", estimate.ratio));
+                }
+            }
+            let verdict = verdict(&names[0], label, &rows);
+            let hiccups = |server: usize| -> Vec<f64> {
+                whole.iter().map(|round| round[server].hiccups.p999_ns as f64).collect()
+            };
+            let hiccup_p999_ns = (median(&hiccups(0)), median(&hiccups(at)));
+            versus.push(Versus { label: label.clone(), metrics: rows, hiccup_p999_ns, verdict });
+        }
+        let load = whole.first().and_then(|round| round.first()).map_or(String::new(), |result| result.load.clone());
+        Comparison { baseline: names[0].clone(), rounds: whole.len(), confidence, load, versus, failed }
+    }
+
+    /// The tables.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut out = format!("{}\n{} interleaved rounds, each a ratio to {}", self.load, self.rounds, self.baseline);
+        out.push_str(&if self.rounds < ROUNDS_MIN {
+            format!("; with fewer than {ROUNDS_MIN} rounds the interval is the range of what was seen\n")
+        } else {
+            format!("; {:.0} % interval by bootstrap over the rounds\n", self.confidence * 100.0)
+        });
+        for versus in &self.versus {
+            let head = ["", &self.baseline, &versus.label, "ratio", "interval", "verdict"].map(str::to_owned).to_vec();
+            let mut rows = vec![head];
+            for row in &versus.metrics {
+                let (ratio, interval) = row.estimate.map_or(("-".to_owned(), "-".to_owned()), |estimate| {
+                    (format!("{:.3}x", estimate.ratio), format!("{:.3} .. {:.3}", estimate.low, estimate.high))
+                });
+                let cells = vec![
+                    row.metric.clone(),
+                    shown(&row.metric, row.baseline),
+                    shown(&row.metric, row.value),
+                    ratio,
+                    interval,
+                ];
+                rows.push(cells.into_iter().chain([row.verdict.clone()]).collect());
+            }
+            let (first, second) = (human_ns(versus.hiccup_p999_ns.0), human_ns(versus.hiccup_p999_ns.1));
+            let noise = format!(
+                "p999 of the machine's hiccups: {first} beside {}, {second} beside {}",
+                self.baseline, versus.label
+            );
+            out.push_str(&format!("\n{}\n{noise}\nverdict: {}\n", markdown(&rows), versus.verdict));
+        }
+        for failed in &self.failed {
+            out.push_str(&format!("\nverdict: fail-if met by {failed}\n"));
+        }
+        out
+    }
+}
+
+fn compare(rounds: &[&Vec<ResultView>], at: usize, metric: &str, confidence: f64) -> MetricRow {
+    let of = |server: usize| -> Vec<f64> { rounds.iter().map(|round| value_of(&round[server], metric)).collect() };
+    let (baseline, value) = (of(0), of(at));
+    let ratios: Vec<f64> = value.iter().zip(&baseline).map(|(value, baseline)| value / baseline).collect();
+    let estimate = estimate(&ratios, confidence, 1);
+    let more_is_better = metric == THROUGHPUT;
+    let verdict = match estimate {
+        None => "not measured",
+        Some(estimate) if !estimate.differs() || (estimate.ratio - 1.0).abs() < RATIO_MIN => "no difference seen",
+        Some(estimate) if (estimate.ratio > 1.0) == more_is_better => "better",
+        Some(_) => "worse",
+    };
+    MetricRow {
+        metric: metric.to_owned(),
+        baseline: median(&baseline),
+        value: median(&value),
+        estimate,
+        verdict: verdict.to_owned(),
+    }
+}
+
+fn verdict(baseline: &str, label: &str, rows: &[MetricRow]) -> String {
+    let named = |verdict: &str| {
+        let names = rows.iter().filter(|row| row.verdict == verdict);
+        names
+            .filter_map(|row| Some(format!("{} {:.2}x", row.metric, row.estimate?.ratio)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let (better, worse) = (named("better"), named("worse"));
+    match (better.is_empty(), worse.is_empty()) {
+        (true, true) => format!("no difference seen between {baseline} and {label}"),
+        (false, true) => format!("{label} is better than {baseline} in {better}; no difference seen in the rest"),
+        (true, false) => format!("{label} is worse than {baseline} in {worse}; no difference seen in the rest"),
+        (false, false) => format!("{label} is better than {baseline} in {better}, and worse in {worse}"),
+    }
+}
+
+/// What a comparison is to do.
+pub struct Plan<'a> {
+    /// The servers; the first is the baseline.
+    pub contenders: &'a [Contender],
+    /// The workload.
+    pub workload: &'a WorkloadSpec,
+    /// The load.
+    pub load: Load,
+    /// How often each is measured.
+    pub rounds: usize,
+    /// Confidence of the intervals.
+    pub confidence: f64,
+    /// Conditions for the exit status.
+    pub fail_if: &'a [FailIf],
+    /// Where started servers run.
+    pub placement: Placement,
+}
+
+/// Runs the rounds. What was measured before a failure or an interrupt is compared.
+///
+/// # Errors
+/// The very first measurement could not begin.
+pub fn run(session: &Session, plan: &Plan<'_>) -> anyhow::Result<Report> {
+    ensure!(plan.contenders.len() >= 2, "a comparison needs at least two targets");
+    ensure!((1..=1000).contains(&plan.rounds), "--rounds must be from 1 to 1000");
+    let mut names: Vec<String> = plan.contenders.iter().map(|contender| contender.name.clone()).collect();
+    for at in 1..names.len() {
+        let same = names[..at].iter().filter(|name| **name == names[at]).count();
+        if same > 0 {
+            names[at] = format!("{} ({})", names[at], same + 1);
+        }
+    }
+    let workload = Arc::new(Workload::compile(plan.workload)?);
+    let mut report = Report::new("compare", session.fingerprint.clone(), plan.workload.describe());
+    let mut loaded = vec![false; names.len()];
+    let mut rounds: Vec<Vec<ResultView>> = Vec::new();
+    'rounds: for round in 0..plan.rounds {
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        // Whoever comes second in one round comes first in the next, so that drift hits all alike.
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        let mut found: Vec<Option<ResultView>> = vec![None; names.len()];
+        for at in order {
+            if session.stopped() {
+                report.failure = Some(format!("interrupted in round {}", round + 1));
+                break 'rounds;
+            }
+            let contender = &plan.contenders[at];
+            let label = format!("{} #{}", names[at], round + 1);
+            // Each round has arrivals of its own, the same for every server.
+            let mut load = plan.load.clone();
+            load.plan.seed += 1000 * round as u64;
+            let measured = one(session, contender, &label, &workload, plan.placement, &load, &mut loaded[at]);
+            match measured {
+                Ok((measured, _server)) => {
+                    report.add(&label, &measured);
+                    found[at] = report.results.last().cloned();
+                    if let Some(failure) = &measured.outcome.failure {
+                        report.failure = Some(format!("{label}: {failure}"));
+                        break 'rounds;
+                    }
+                }
+                Err(error) if report.results.is_empty() => return Err(error),
+                Err(error) => {
+                    report.failure = Some(format!("{label}: {error:#}"));
+                    break 'rounds;
+                }
+            }
+        }
+        rounds.push(found.into_iter().flatten().collect());
+    }
+    if rounds.iter().any(|round| round.len() == names.len()) {
+        report.comparison = Some(Comparison::of(&names, &rounds, plan.confidence, plan.fail_if));
+    }
+    Ok(report)
+}
+
+fn one(
+    session: &Session,
+    contender: &Contender,
+    label: &str,
+    workload: &Arc<Workload>,
+    placement: Placement,
+    load: &Load,
+    loaded: &mut bool,
+) -> anyhow::Result<(crate::run::Measured, Server)> {
+    let server = contender.up(placement.over, placement.core())?;
+    // A server that was started is empty; one that runs on keeps its keys.
+    if server.pid().is_some() || !*loaded {
+        preload(session, &server.target, workload, load.connect_timeout)?;
+        *loaded = true;
+    }
+    let measured = measure(session, label, &server.target, workload, load, None)?;
+    Ok((measured, server))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn conditions_parse_and_hit_only_what_is_real() {
+        let condition: FailIf = "p999 > 1.2x".parse().unwrap();
+        let estimate = |ratio, low, high| Estimate { ratio, low, high };
+        assert!(condition.hit("p999", &estimate(1.3, 1.1, 1.5)));
+        assert!(!condition.hit("p999", &estimate(1.1, 1.05, 1.15)), "within the factor");
+        assert!(!condition.hit("p999", &estimate(1.3, 0.9, 1.9)), "may be an accident");
+        assert!(!condition.hit("p50", &estimate(1.3, 1.1, 1.5)), "another metric");
+        assert!("throughput<0.9x".parse::<FailIf>().unwrap().hit("throughput", &estimate(0.8, 0.7, 0.9)));
+        assert_eq!(condition.to_string(), "p999 > 1.2x");
+        for bad in ["", "p999", "p999 > 1.2", "p998 > 1x", "p99 > -1x", "p99 > x", "> 1x"] {
+            assert!(bad.parse::<FailIf>().is_err(), "{bad}");
+        }
+    }
+}

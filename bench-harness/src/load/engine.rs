@@ -1,0 +1,392 @@
+//! The loop: issue what is due, ring the doorbell, take what came, record.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tercel_resp::reply::Scanner;
+use tercel_transport::client::{Client, Received};
+
+use super::schedule::Schedule;
+use super::{GAP_NS_MIN, Outcome, Pacing, Plan, Wait};
+use crate::clock::Clock;
+use crate::recorder::Recorder;
+use crate::workload::{Generator, Issued, excerpt};
+
+/// Bytes received at once.
+const RECEIVE_LEN: usize = 256 * 1024;
+/// Room for requests a connection begins with.
+const SEND_LEN: usize = 16 * 1024;
+/// Requests issued in one turn at most, so that replies are not left lying.
+const ISSUE_MAX: usize = 64;
+/// Longest sleep of a blocking client.
+const SLEEP_NS_MAX: u64 = 10_000_000;
+
+#[derive(Clone, Copy)]
+struct Pending {
+    intended_ns: u64,
+    issued: Issued,
+    counts: bool,
+}
+
+struct Conn {
+    /// Requests not yet taken by the client, from `sent` on.
+    out: Vec<u8>,
+    sent: usize,
+    blocked: bool,
+    /// Whether it is on the list of connections with something to send.
+    dirty: bool,
+    /// A new pipeline of the closed loop, whose time begins when it is handed to the client.
+    unstamped: bool,
+    pending: VecDeque<Pending>,
+    /// The beginning of a reply that has not arrived whole.
+    partial: Vec<u8>,
+    scanner: Scanner,
+}
+
+struct Engine<'a, C, K> {
+    client: &'a mut C,
+    clock: &'a K,
+    plan: &'a Plan,
+    generator: &'a mut Generator,
+    recorder: &'a mut Recorder,
+    conns: Vec<Conn>,
+    dirty: Vec<usize>,
+    outcome: Outcome,
+    measured_from_ns: u64,
+    /// No request is intended from here on.
+    end_ns: u64,
+    /// Requests that may still be issued.
+    left: u64,
+    under_way: usize,
+    verify: bool,
+}
+
+/// Runs a load over the first `conns` connections of `client`, all of them open, until its plan is
+/// done, `stop` is set, or a connection fails. What was measured is in the recorder and the outcome
+/// in every case.
+pub fn run<C: Client, K: Clock>(
+    client: &mut C,
+    conns: usize,
+    clock: &K,
+    plan: &Plan,
+    generator: &mut Generator,
+    recorder: &mut Recorder,
+    stop: &AtomicBool,
+) -> Outcome {
+    let depth = match plan.pacing {
+        Pacing::Closed { depth } => depth,
+        Pacing::Open { .. } => plan.window,
+    };
+    let verify = generator.workload().verify;
+    let conns = (0..conns)
+        .map(|_| Conn {
+            out: Vec::with_capacity(SEND_LEN),
+            sent: 0,
+            blocked: false,
+            dirty: false,
+            unstamped: false,
+            pending: VecDeque::with_capacity(depth),
+            partial: Vec::new(),
+            scanner: Scanner::default(),
+        })
+        .collect::<Vec<_>>();
+    let dirty = Vec::with_capacity(conns.len());
+    let start_ns = clock.now_ns();
+    let mut engine = Engine {
+        client,
+        clock,
+        plan,
+        generator,
+        recorder,
+        conns,
+        dirty,
+        outcome: Outcome::new(start_ns),
+        measured_from_ns: start_ns + plan.warmup_ns,
+        end_ns: start_ns + plan.warmup_ns + plan.duration_ns,
+        left: plan.requests.unwrap_or(u64::MAX),
+        under_way: 0,
+        verify,
+    };
+    if let Err(failure) = engine.drive(start_ns, stop) {
+        engine.outcome.failure = Some(failure);
+    }
+    engine.outcome
+}
+
+impl<C: Client, K: Clock> Engine<'_, C, K> {
+    fn drive(&mut self, start_ns: u64, stop: &AtomicBool) -> Result<(), String> {
+        let mut buffer = vec![0; RECEIVE_LEN];
+        let mut ready = Vec::with_capacity(self.conns.len().max(256));
+        let mut schedule = match self.plan.pacing {
+            Pacing::Open { rate, arrivals } => Some(Schedule::new(start_ns, rate, arrivals, self.plan.seed)),
+            Pacing::Closed { .. } => None,
+        };
+        let mut next_conn = 0;
+        self.recorder.begin(start_ns);
+        if schedule.is_none() {
+            (0..self.conns.len()).for_each(|conn| self.refill(conn, start_ns));
+        }
+        let mut last_ns = start_ns;
+        let mut stopped = false;
+        let result = loop {
+            let now = self.clock.now_ns();
+            if self.plan.wait == Wait::Spin && now - last_ns >= GAP_NS_MIN {
+                self.outcome.gaps.saturating_record(now - last_ns);
+            }
+            last_ns = now;
+            if !stopped && stop.load(Ordering::Relaxed) {
+                stopped = true;
+                self.end_ns = self.end_ns.min(now);
+                self.left = 0;
+            }
+            if let Some(schedule) = &mut schedule {
+                self.issue_due(schedule, now, &mut next_conn);
+            }
+            if let Err(failure) = self.flush() {
+                break Err(failure);
+            }
+            let all_sent = self.left == 0 || schedule.as_ref().map_or(now, Schedule::next_ns) >= self.end_ns;
+            if all_sent && self.under_way == 0 && (self.left == 0 || now >= self.end_ns) {
+                break Ok(());
+            }
+            if stopped || now >= self.end_ns.saturating_add(self.plan.drain_ns) {
+                break Ok(());
+            }
+            ready.clear();
+            match self.plan.wait {
+                Wait::Spin => self.client.poll(&mut ready),
+                Wait::Block => {
+                    let due = schedule.as_ref().filter(|_| !all_sent).map_or(u64::MAX, Schedule::next_ns);
+                    let until = due.min(self.recorder.due_ns());
+                    let sleep = until.saturating_sub(self.clock.now_ns()).min(SLEEP_NS_MAX);
+                    self.client.wait(Duration::from_nanos(sleep), &mut ready);
+                    last_ns = self.clock.now_ns();
+                }
+            }
+            let mut failed = None;
+            for &conn in &ready {
+                if let Err(failure) = self.receive(conn, &mut buffer) {
+                    failed = Some(failure);
+                    break;
+                }
+            }
+            if let Some(failure) = failed {
+                break Err(failure);
+            }
+            self.recorder.turn(last_ns);
+        };
+        self.conclude(schedule, result.is_ok() && !stopped);
+        result
+    }
+
+    /// Writes the requests whose time has come, connections in turn.
+    fn issue_due(&mut self, schedule: &mut Schedule, now: u64, next_conn: &mut usize) {
+        for _ in 0..ISSUE_MAX {
+            let intended = schedule.next_ns();
+            if intended > now || intended >= self.end_ns || self.left == 0 {
+                return;
+            }
+            let count = self.conns.len();
+            let free = (0..count)
+                .map(|step| (*next_conn + step) % count)
+                .find(|&conn| self.conns[conn].pending.len() < self.plan.window);
+            let Some(conn) = free else {
+                self.outcome.held_back += 1;
+                return;
+            };
+            *next_conn = if conn + 1 == count { 0 } else { conn + 1 };
+            schedule.advance();
+            let counts = intended >= self.measured_from_ns;
+            if counts {
+                self.outcome.lag.saturating_record((now - intended).max(1));
+            }
+            self.issue(conn, intended, counts);
+        }
+    }
+
+    #[inline]
+    fn issue(&mut self, at: usize, intended_ns: u64, counts: bool) {
+        let conn = &mut self.conns[at];
+        let issued = self.generator.next(&mut conn.out, at);
+        conn.pending.push_back(Pending { intended_ns, issued, counts });
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(at);
+        }
+        self.outcome.sent += 1;
+        self.under_way += 1;
+        if counts {
+            self.outcome.due += 1;
+            self.left -= 1;
+        }
+    }
+
+    /// In the closed loop: the next pipeline of a connection, if there is one.
+    fn refill(&mut self, at: usize, now: u64) {
+        let Pacing::Closed { depth } = self.plan.pacing else { return };
+        if now >= self.end_ns {
+            return;
+        }
+        let counts = now >= self.measured_from_ns;
+        let depth = if counts { (depth as u64).min(self.left) as usize } else { depth };
+        for _ in 0..depth {
+            self.issue(at, 0, counts);
+        }
+        self.conns[at].unstamped = depth > 0;
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        let mut rang = false;
+        let mut kept = 0;
+        for index in 0..self.dirty.len() {
+            let at = self.dirty[index];
+            let conn = &mut self.conns[at];
+            if std::mem::take(&mut conn.unstamped) {
+                // Putting requests together, and serving other connections meanwhile, is the
+                // client's time and not the server's.
+                let sent_ns = self.clock.now_ns();
+                conn.pending.iter_mut().for_each(|pending| pending.intended_ns = sent_ns);
+            }
+            let taken = self
+                .client
+                .send(at, &conn.out[conn.sent..])
+                .map_err(|error| format!("cannot send on connection {at}: {error}"))?;
+            conn.sent += taken;
+            rang |= taken > 0;
+            let all = conn.sent == conn.out.len();
+            if all {
+                conn.out.clear();
+                conn.sent = 0;
+                conn.dirty = false;
+            } else {
+                self.dirty[kept] = at;
+                kept += 1;
+            }
+            if conn.blocked == all {
+                conn.blocked = !all;
+                self.client.set_blocked(at, !all);
+            }
+        }
+        self.dirty.truncate(kept);
+        if rang {
+            self.client.flush();
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, at: usize, buffer: &mut [u8]) -> Result<(), String> {
+        let len = match self.take(at, buffer)? {
+            0 => return Ok(()),
+            len => len,
+        };
+        let now = self.clock.now_ns();
+        if self.conns[at].partial.is_empty() {
+            let used = self.replies(at, &buffer[..len], now)?;
+            self.conns[at].partial.extend_from_slice(&buffer[used..len]);
+        } else {
+            let mut partial = std::mem::take(&mut self.conns[at].partial);
+            partial.extend_from_slice(&buffer[..len]);
+            let used = self.replies(at, &partial, now)?;
+            partial.drain(..used);
+            self.conns[at].partial = partial;
+        }
+        if self.conns[at].pending.is_empty() {
+            let now = self.clock.now_ns();
+            self.refill(at, now);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, at: usize, into: &mut [u8]) -> Result<usize, String> {
+        match self.client.receive(at, into) {
+            Ok(Received::Nothing) => Ok(0),
+            Ok(Received::Bytes(len)) => Ok(len),
+            Ok(Received::Eof) => Err(format!(
+                "the server closed connection {at} with {} requests on it unanswered, after {} replies in all",
+                self.conns[at].pending.len(),
+                self.outcome.sent - self.under_way as u64
+            )),
+            Err(error) => Err(format!("connection {at} broke: {error}")),
+        }
+    }
+
+    /// Accounts for every whole reply of `input`; returns how many bytes they were.
+    fn replies(&mut self, at: usize, input: &[u8], now: u64) -> Result<usize, String> {
+        let mut used = 0;
+        let in_time = now >= self.measured_from_ns && now < self.end_ns;
+        loop {
+            let conn = &mut self.conns[at];
+            let rest = &input[used..];
+            let scanned = match conn.scanner.next(rest) {
+                Ok(Some(scanned)) => scanned,
+                Ok(None) => return Ok(used),
+                Err(error) => return Err(format!("wrong reply on connection {at}: {error} at {}", excerpt(rest))),
+            };
+            let reply = &rest[..scanned.len];
+            used += scanned.len;
+            if scanned.kind == b'>' {
+                // Out of band: no request waits for it.
+                continue;
+            }
+            let Some(pending) = conn.pending.pop_front() else {
+                return Err(format!("wrong reply on connection {at}: nothing was asked, yet came {}", excerpt(reply)));
+            };
+            self.under_way -= 1;
+            let failed = matches!(scanned.kind, b'-' | b'!');
+            self.recorder.count(failed);
+            self.outcome.replies_in_time += u64::from(in_time);
+            if failed {
+                self.outcome.errors += 1;
+                if self.outcome.error_first.is_none() {
+                    self.outcome.error_first = Some(excerpt(reply.trim_ascii_end()));
+                }
+                continue;
+            }
+            if pending.counts {
+                self.outcome.measured += 1;
+                self.recorder.record(pending.issued.op, now.saturating_sub(pending.intended_ns));
+            }
+            if self.verify {
+                match self.generator.check(pending.issued, reply) {
+                    Ok(compared) => self.outcome.verified += u64::from(compared),
+                    Err(what) => {
+                        self.outcome.mismatches += 1;
+                        self.outcome.mismatch_first.get_or_insert(what);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts what was due and never answered with the time it waited: leaving it out would hide
+    /// the worst of a stall.
+    fn conclude(&mut self, schedule: Option<Schedule>, to_the_end: bool) {
+        let now = self.clock.now_ns();
+        self.outcome.measured_from_ns = self.measured_from_ns.min(now);
+        let by_count = self.plan.requests.is_some() && self.left == 0;
+        self.outcome.measured_to_ns =
+            if by_count { now } else { now.min(self.end_ns) }.max(self.outcome.measured_from_ns);
+        for conn in &self.conns {
+            for pending in conn.pending.iter().filter(|pending| pending.counts) {
+                self.outcome.unanswered += 1;
+                self.recorder.record(pending.issued.op, now.saturating_sub(pending.intended_ns));
+            }
+        }
+        if by_count {
+            self.outcome.replies_in_time = self.outcome.due - self.outcome.unanswered;
+        }
+        let Some(mut schedule) = schedule.filter(|_| to_the_end) else { return };
+        while schedule.next_ns() < self.end_ns && self.left > 0 {
+            let intended = schedule.next_ns();
+            schedule.advance();
+            if intended >= self.measured_from_ns {
+                self.left -= 1;
+                self.outcome.due += 1;
+                self.outcome.unanswered += 1;
+                // Which command it would have been was not drawn; the first stands for all.
+                self.recorder.record(0, now.saturating_sub(intended));
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! How results look: one model, and the table, JSON, CSV, `.hlog` and HTML made from it. Measures
+//! nothing.
+
+pub mod files;
+pub mod html;
+pub mod svg;
+pub mod table;
+
+use serde::Serialize;
+
+use crate::compare::Comparison;
+use crate::fingerprint::Fingerprint;
+use crate::floor::Floor;
+use crate::histogram::{CurvePoint, Summary, curve};
+use crate::memory::MemoryRow;
+use crate::recorder::IntervalStat;
+use crate::run::Measured;
+use crate::run::phases::Phase;
+use crate::scenario::ScenarioView;
+use crate::sweep::SweepView;
+
+/// Everything one run of the program found.
+#[derive(Serialize)]
+pub struct Report {
+    /// What was done: `load`, `compare`, …
+    pub kind: &'static str,
+    /// The machine and the command.
+    pub fingerprint: Fingerprint,
+    /// The workload in words.
+    pub workload: String,
+    /// Each measurement.
+    pub results: Vec<ResultView>,
+    /// What the comparison says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+    /// Latency against load, one a server.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sweeps: Vec<SweepView>,
+    /// Events and what they did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scenarios: Vec<ScenarioView>,
+    /// Bytes a key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<MemoryRow>,
+    /// The client's own floor.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<Floor>,
+    /// Why the run ended before its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Interval logs: what a file's name gets added, and its text.
+    #[serde(skip)]
+    pub logs: Vec<(String, Vec<u8>)>,
+}
+
+impl Report {
+    /// A report without results.
+    #[must_use]
+    pub fn new(kind: &'static str, fingerprint: Fingerprint, workload: String) -> Self {
+        Report {
+            kind,
+            fingerprint,
+            workload,
+            results: Vec::new(),
+            comparison: None,
+            sweeps: Vec::new(),
+            scenarios: Vec::new(),
+            memory: Vec::new(),
+            floors: Vec::new(),
+            failure: None,
+            logs: Vec::new(),
+        }
+    }
+
+    /// Adds a measurement, called `label`.
+    pub fn add(&mut self, label: &str, measured: &Measured) {
+        self.logs.push((label.to_owned(), measured.recording.log.text().to_vec()));
+        self.results.push(ResultView::of(label, measured));
+    }
+
+    /// Whether anything in it makes the exit status non-zero.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.failure.is_some() || self.results.iter().any(|result| result.failed)
+    }
+}
+
+/// One measurement as a report shows it. Latencies are nanoseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResultView {
+    /// What it is called.
+    pub label: String,
+    /// The address.
+    pub target: String,
+    /// The server's name and version.
+    pub server: String,
+    /// The load in words.
+    pub load: String,
+    /// Requests a second asked for, in the open loop.
+    pub rate_asked: Option<f64>,
+    /// Replies a second in the measured time.
+    pub rate_achieved: f64,
+    /// Length of the measured time.
+    pub measured_s: f64,
+    /// All commands.
+    pub latency: Summary,
+    /// Each command.
+    pub commands: Vec<(String, Summary)>,
+    /// How late a sleeping thread woke.
+    pub hiccups: Summary,
+    /// Gaps in the client's loop.
+    pub client_gaps: Summary,
+    /// How late the client sent.
+    pub send_lag: Summary,
+    /// Requests due in the measured time.
+    pub due: u64,
+    /// Error replies.
+    pub errors: u64,
+    /// Replies compared with what was written.
+    pub verified: u64,
+    /// Those that differed.
+    pub mismatches: u64,
+    /// Requests without a reply.
+    pub unanswered: u64,
+    /// CPU of the client a request, in nanoseconds.
+    pub client_cpu_ns_per_request: f64,
+    /// CPU of the server a request, in nanoseconds, if it tells.
+    pub server_cpu_ns_per_request: Option<f64>,
+    /// The floor of the same transport, if it was measured.
+    pub floor: Option<Summary>,
+    /// What is wrong with the result.
+    pub problems: Vec<String>,
+    /// Whether that makes the run fail.
+    pub failed: bool,
+    /// The percentile curve.
+    pub curve: Vec<CurvePoint>,
+    /// That of the hiccup meter.
+    pub hiccup_curve: Vec<CurvePoint>,
+    /// The time line.
+    pub intervals: Vec<IntervalStat>,
+    /// The server's own distributions.
+    pub phases: Vec<Phase>,
+}
+
+impl ResultView {
+    /// Reads a measurement.
+    #[must_use]
+    pub fn of(label: &str, measured: &Measured) -> Self {
+        let outcome = &measured.outcome;
+        let total = measured.recording.total();
+        let sent = outcome.sent.max(1) as f64;
+        ResultView {
+            label: label.to_owned(),
+            target: measured.target.to_string(),
+            server: measured.server.clone(),
+            load: measured.load.clone(),
+            rate_asked: measured.rate_asked,
+            rate_achieved: outcome.rate_achieved(),
+            measured_s: outcome.measured_s(),
+            latency: Summary::of(&total),
+            commands: measured.commands.iter().cloned().zip(measured.recording.ops.iter().map(Summary::of)).collect(),
+            hiccups: Summary::of(&measured.hiccups),
+            client_gaps: Summary::of(&outcome.gaps),
+            send_lag: Summary::of(&outcome.lag),
+            due: outcome.due,
+            errors: outcome.errors,
+            verified: outcome.verified,
+            mismatches: outcome.mismatches,
+            unanswered: outcome.unanswered,
+            client_cpu_ns_per_request: measured.client_cpu_s * 1e9 / sent,
+            server_cpu_ns_per_request: measured.server_cpu_s.map(|cpu| cpu * 1e9 / sent),
+            floor: None,
+            problems: measured.problems(),
+            failed: measured.failed(),
+            curve: curve(&total),
+            hiccup_curve: curve(&measured.hiccups),
+            intervals: measured.recording.intervals.clone(),
+            phases: measured.phases.clone(),
+        }
+    }
+
+    /// Server time above the floor at a percentile, in nanoseconds.
+    #[must_use]
+    pub fn above_floor_ns(&self, name: &str) -> Option<u64> {
+        Some(self.latency.by_name(name)?.saturating_sub(self.floor?.by_name(name)?))
+    }
+}

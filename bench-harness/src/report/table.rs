@@ -1,0 +1,206 @@
+//! The tables on the terminal, in a form that can be pasted into a Markdown page.
+
+use std::fmt::Write as _;
+
+use super::{Report, ResultView};
+use crate::histogram::{PERCENTILES, Summary, human_ns};
+
+const HEAD: [&str; 7] = ["p50", "p90", "p99", "p999", "p9999", "max", ""];
+
+/// Rows of text as a Markdown table with aligned columns.
+#[must_use]
+pub fn markdown(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        for (column, width) in widths.iter().enumerate() {
+            let cell = row.get(column).map_or("", String::as_str);
+            let pad = width - cell.chars().count();
+            let _ = if column == 0 { write!(out, "| {cell}{:pad$} ", "") } else { write!(out, "| {:pad$}{cell} ", "") };
+        }
+        out.push_str("|\n");
+        if number == 0 {
+            for (column, width) in widths.iter().enumerate() {
+                let _ = if column == 0 {
+                    write!(out, "|{:-<1$}", "", width + 2)
+                } else {
+                    write!(out, "|{:->1$}:", "", width + 1)
+                };
+            }
+            out.push_str("|\n");
+        }
+    }
+    out
+}
+
+fn summary_cells(summary: &Summary) -> Vec<String> {
+    let names = PERCENTILES.iter().map(|(name, _)| *name).chain(["max"]);
+    names
+        .map(
+            |name| {
+                if summary.count == 0 { "-".to_owned() } else { human_ns(summary.by_name(name).unwrap_or(0) as f64) }
+            },
+        )
+        .collect()
+}
+
+fn head(first: &str, more: &[&str]) -> Vec<String> {
+    let fixed = HEAD[..6].iter().copied();
+    std::iter::once(first).chain(fixed).chain(more.iter().copied()).map(str::to_owned).collect()
+}
+
+fn row(first: &str, summary: &Summary, more: Vec<String>) -> Vec<String> {
+    std::iter::once(first.to_owned()).chain(summary_cells(summary)).chain(more).collect()
+}
+
+/// A count of requests a second, readable.
+#[must_use]
+pub fn rate(rate: f64) -> String {
+    if rate >= 1e6 {
+        format!("{:.3} M/s", rate / 1e6)
+    } else if rate >= 1e4 {
+        format!("{:.1} k/s", rate / 1e3)
+    } else {
+        format!("{rate:.0}/s")
+    }
+}
+
+fn cpu(ns: Option<f64>) -> String {
+    ns.map_or("-".to_owned(), |ns| human_ns(ns.max(0.0)))
+}
+
+/// One row a measurement.
+#[must_use]
+pub fn results(results: &[ResultView]) -> String {
+    let mut rows = vec![head("", &["throughput", "errors", "client CPU/req", "server CPU/req"])];
+    for result in results {
+        let more = vec![
+            rate(result.rate_achieved),
+            result.errors.to_string(),
+            cpu(Some(result.client_cpu_ns_per_request)),
+            cpu(result.server_cpu_ns_per_request),
+        ];
+        rows.push(row(&result.label, &result.latency, more));
+    }
+    markdown(&rows)
+}
+
+fn beside(result: &ResultView) -> String {
+    let mut rows = vec![head(&result.label, &["count"])];
+    let count = |summary: &Summary| vec![summary.count.to_string()];
+    let mut add = |name: &str, summary: &Summary| rows.push(row(name, summary, count(summary)));
+    add("latency", &result.latency);
+    if result.commands.len() > 1 {
+        result.commands.iter().for_each(|(name, summary)| add(&format!("- {name}"), summary));
+    }
+    let mut above = None;
+    if let Some(floor) = &result.floor {
+        add("floor of this transport", floor);
+        above = Some(above_floor(result));
+    }
+    add("machine: hiccups", &result.hiccups);
+    add("client: gaps >= 20 us", &result.client_gaps);
+    if result.send_lag.count > 0 {
+        add("client: sent late by", &result.send_lag);
+    }
+    rows.extend(above);
+    markdown(&rows)
+}
+
+/// Percentiles subtract only roughly, and not at all where the noise of the machine decides: there a
+/// dash says so.
+fn above_floor(result: &ResultView) -> Vec<String> {
+    let names = PERCENTILES.iter().map(|(name, _)| *name).chain(["max"]);
+    let cell = |name: &str| match result.above_floor_ns(name) {
+        Some(ns) if ns > 0 && matches!(name, "p50" | "p90" | "p99") => human_ns(ns as f64),
+        _ => "-".to_owned(),
+    };
+    std::iter::once("server above the floor".to_owned()).chain(names.map(cell)).collect()
+}
+
+fn phases(result: &ResultView) -> String {
+    let mut rows = vec![["server's own time", "calls", "p50 <=", "p99 <=", "p999 <="].map(str::to_owned).to_vec()];
+    for phase in &result.phases {
+        let bound = |quantile| format!("{} us", phase.bound_us(quantile));
+        rows.push(vec![phase.name.clone(), phase.calls.to_string(), bound(0.5), bound(0.99), bound(0.999)]);
+    }
+    markdown(&rows)
+}
+
+/// Everything of a report that fits a terminal.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let mut out = String::new();
+    if !report.results.is_empty() {
+        let _ = writeln!(out, "{}", report.workload);
+    }
+    // Every round of a comparison and every step of a sweep would bury what they add up to.
+    let alone = report.comparison.is_none() && report.sweeps.is_empty() && report.scenarios.is_empty();
+    if alone && !report.results.is_empty() {
+        if let Some(result) = report.results.first() {
+            let _ =
+                writeln!(out, "{} at {}: {}, {:.1} s\n", result.server, result.target, result.load, result.measured_s);
+        }
+        let _ = writeln!(out, "{}", results(&report.results));
+        for result in &report.results {
+            let _ = writeln!(out, "{}", beside(result));
+            if !result.phases.is_empty() {
+                let _ = writeln!(out, "{}", phases(result));
+            }
+            if result.verified > 0 {
+                let _ = writeln!(
+                    out,
+                    "{} replies were compared with what had been written, {} differed\n",
+                    result.verified, result.mismatches
+                );
+            }
+        }
+    }
+    for sweep in &report.sweeps {
+        let _ = writeln!(out, "{}", sweep.table());
+    }
+    for scenario in &report.scenarios {
+        let _ = writeln!(out, "{}", scenario.table());
+    }
+    if !report.memory.is_empty() {
+        let _ = writeln!(out, "{}", crate::memory::table(&report.memory));
+    }
+    for floor in &report.floors {
+        let _ = writeln!(out, "{}", floor.table());
+    }
+    if let Some(comparison) = &report.comparison {
+        let _ = writeln!(out, "{}", comparison.table());
+    }
+    for (result, problem) in
+        report.results.iter().flat_map(|result| result.problems.iter().map(move |problem| (result, problem)))
+    {
+        let _ = writeln!(out, "! {}: {problem}", result.label);
+    }
+    if let Some(failure) = &report.failure {
+        let _ = writeln!(out, "! {failure}");
+    }
+    out
+}
+
+/// Percentile rows with other columns, for the tables of other modules.
+#[must_use]
+pub fn summaries(first: &str, more: &[&str], rows: &[(String, Summary, Vec<String>)]) -> String {
+    let mut all = vec![head(first, more)];
+    all.extend(rows.iter().map(|(name, summary, cells)| row(name, summary, cells.clone())));
+    markdown(&all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let text = markdown(&[vec!["a".into(), "bbbb".into()], vec!["ccccc".into(), "d".into()]]);
+        assert_eq!(text, "| a     | bbbb |\n|-------|-----:|\n| ccccc |    d |\n");
+    }
+}

@@ -1,0 +1,277 @@
+//! Under disturbance: a constant open-loop load while something happens, and the latency before,
+//! during and after.
+
+pub mod event;
+pub mod file;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+
+use crate::admin::Admin;
+use crate::clock::{Clock, sleep, unix_ms};
+use crate::compare::Placement;
+use crate::histogram::Summary;
+use crate::load::Wait;
+use crate::report::Report;
+use crate::report::table::summaries;
+use crate::run::{Parts, Session, measure, preload};
+use crate::server::Contender;
+use crate::workload::Workload;
+use crate::workload::values::parse_count;
+use event::{Prepared, config_get, config_set};
+use file::Scenario;
+
+/// What an event did to the latency.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScenarioView {
+    /// The result it belongs to.
+    pub label: String,
+    /// The scenario's name.
+    pub name: String,
+    /// What it shows.
+    pub about: String,
+    /// When the event began, in seconds since the load began.
+    pub event_start_s: f64,
+    /// When it was over.
+    pub event_end_s: f64,
+    /// Whether it was over before the load was.
+    pub over: bool,
+    /// Latencies of intervals before it.
+    pub before: Summary,
+    /// From the interval in which it began to the one after it was over.
+    pub during: Summary,
+    /// Later.
+    pub after: Summary,
+    /// What went wrong with the event.
+    pub error: Option<String>,
+}
+
+impl ScenarioView {
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let rows = [("before", self.before), ("during", self.during), ("after", self.after)];
+        let rows: Vec<_> =
+            rows.map(|(name, summary)| (name.to_owned(), summary, vec![summary.count.to_string()])).to_vec();
+        let took = if self.over {
+            format!("{:.2} s", self.event_end_s - self.event_start_s)
+        } else {
+            "longer than the load".to_owned()
+        };
+        let error = self.error.as_ref().map_or(String::new(), |error| format!("! {}: {error}\n", self.label));
+        format!("{}: {} The event took {took}.\n{}{error}", self.label, self.about, summaries("", &["requests"], &rows))
+    }
+
+    /// The event as a span of the time line.
+    #[must_use]
+    pub fn marks(&self) -> Vec<(f64, f64, String)> {
+        vec![(self.event_start_s, self.event_end_s.max(self.event_start_s + 0.02), self.name.clone())]
+    }
+}
+
+/// When an event began and ended, in the session's nanoseconds; `u64::MAX` until it does.
+struct Span {
+    start_ns: AtomicU64,
+    end_ns: AtomicU64,
+}
+
+/// 0 before, 1 during, 2 after. What an event held up is answered right after it, so the interval
+/// after its end belongs to it.
+fn part(span: &Span, start_ns: u64, end_ns: u64) -> usize {
+    let (event_start, event_end) = (span.start_ns.load(Ordering::Acquire), span.end_ns.load(Ordering::Acquire));
+    if end_ns <= event_start {
+        0
+    } else if start_ns > event_end.saturating_add(end_ns - start_ns) {
+        2
+    } else {
+        1
+    }
+}
+
+/// What to run.
+pub struct Plan<'a> {
+    /// Scenario files.
+    pub files: &'a [PathBuf],
+    /// The servers.
+    pub contenders: &'a [Contender],
+    /// Where started servers run.
+    pub placement: Placement,
+    /// Core of the load.
+    pub client_core: Option<String>,
+    /// What the client does while there is nothing to do.
+    pub wait: Wait,
+    /// Seconds instead of those of the files; the event stays where it is in proportion.
+    pub duration: Option<f64>,
+    /// Keys of the workload and of events are divided by this.
+    pub scale_down: u64,
+}
+
+/// Runs every scenario on every server.
+///
+/// # Errors
+/// A file makes no sense, or the first scenario could not begin.
+pub fn run(session: &Session, plan: &Plan<'_>) -> anyhow::Result<Report> {
+    ensure!(!plan.files.is_empty() && !plan.contenders.is_empty(), "a scenario needs a file and a target");
+    let scenarios: Vec<Scenario> =
+        plan.files.iter().map(|path| scaled(Scenario::read(path)?, plan)).collect::<anyhow::Result<_>>()?;
+    let mut report =
+        Report::new("scenario", session.fingerprint.clone(), "a constant open-loop load and an event in it".to_owned());
+    for scenario in &scenarios {
+        for contender in plan.contenders {
+            if session.stopped() {
+                report.failure = Some("interrupted".to_owned());
+                return Ok(report);
+            }
+            let label = format!("{} {}", contender.name, scenario.name);
+            match one(session, plan, scenario, contender, &label, &mut report) {
+                Ok(()) => {}
+                Err(error) if report.results.is_empty() => return Err(error.context(label)),
+                Err(error) => report.failure = Some(format!("{label}: {error:#}")),
+            }
+        }
+    }
+    Ok(report)
+}
+
+fn scaled(mut scenario: Scenario, plan: &Plan<'_>) -> anyhow::Result<Scenario> {
+    if let Some(duration) = plan.duration {
+        scenario.load.event_at *= duration / scenario.load.duration;
+        scenario.load.duration = duration;
+    }
+    let smaller = |count: &mut String| -> anyhow::Result<()> {
+        *count = (parse_count(count)? / plan.scale_down.max(1)).max(1000).to_string();
+        Ok(())
+    };
+    if plan.scale_down > 1 {
+        scenario.about += &format!(" (Numbers of keys divided by {}.)", plan.scale_down);
+        smaller(&mut scenario.workload.keys)?;
+        match &mut scenario.event {
+            file::Event::Fill { keys, .. } | file::Event::Expire { keys, .. } => smaller(keys)?,
+            _ => {}
+        }
+    }
+    Ok(scenario)
+}
+
+fn one(
+    session: &Session,
+    plan: &Plan<'_>,
+    scenario: &Scenario,
+    contender: &Contender,
+    label: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let workload = Arc::new(Workload::compile(&scenario.workload)?);
+    let load = scenario.load.spec(plan.client_core.clone(), plan.wait).compile()?;
+    let server = contender.up(plan.placement.over, plan.placement.core())?;
+    let mut admin = Admin::connect(&server.target, Duration::from_secs(5))?;
+    let mut restore = Vec::new();
+    for (name, value) in &scenario.server.config {
+        restore.push((name.clone(), config_get(&mut admin, name)?));
+        config_set(&mut admin, name, value)?;
+    }
+    preload(session, &server.target, &workload, load.connect_timeout)?;
+    if let Some(more) = &scenario.server.maxmemory_above_used {
+        let used: u64 =
+            admin.info()?.get("used_memory").and_then(|text| text.parse().ok()).context("INFO has no used_memory")?;
+        restore.push(("maxmemory".to_owned(), config_get(&mut admin, "maxmemory")?));
+        config_set(&mut admin, "maxmemory", &(used + parse_count(more)?).to_string())?;
+    }
+    let lead_ns = load.plan.warmup_ns + (scenario.load.event_at * 1e9) as u64;
+    let mut prepared = Prepared::new(&scenario.event, &server.target, &session.clock, lead_ns / 1_000_000)?;
+    if let Some(begin) = prepared.load_begins_unix_ms(lead_ns / 1_000_000) {
+        sleep(Duration::from_millis(begin.saturating_sub(unix_ms())));
+    }
+
+    let span = Arc::new(Span { start_ns: AtomicU64::new(u64::MAX), end_ns: AtomicU64::new(u64::MAX) });
+    let done = Arc::new(AtomicBool::new(false));
+    let (begun, begins) = channel();
+    let (measured, event) = std::thread::scope(|scope| {
+        let (clock, span_of_event, done_seen, stop) = (&session.clock, &*span, &*done, &*session.stop);
+        let happening = scope.spawn(move || -> Result<(), String> {
+            // Nothing is sent if the load could not begin.
+            let Ok(origin_ns) = begins.recv() else { return Ok(()) };
+            let at = origin_ns + lead_ns;
+            let go_on = || !done_seen.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed);
+            while clock.now_ns() < at && go_on() {
+                sleep(Duration::from_nanos((at - clock.now_ns().min(at)).min(20_000_000)));
+            }
+            if !go_on() {
+                return Err("the load ended before the event began".to_owned());
+            }
+            span_of_event.start_ns.store(clock.now_ns(), Ordering::Release);
+            let result = prepared.happen(&go_on);
+            if go_on() {
+                span_of_event.end_ns.store(clock.now_ns(), Ordering::Release);
+            }
+            result.map_err(|error| format!("{error:#}"))
+        });
+        let seen = span.clone();
+        let parts = Parts {
+            count: 3,
+            of: Box::new(move |start, end| part(&seen, start, end)),
+            begun: Box::new(move |origin| {
+                // The event's thread is gone only if it panicked, which shows below.
+                let _ = begun.send(origin);
+            }),
+        };
+        let measured = measure(session, label, &server.target, &workload, &load, Some(parts));
+        done.store(true, Ordering::Relaxed);
+        (measured, happening.join().unwrap_or_else(|_| Err("the event panicked".to_owned())))
+    });
+    // The server may be somebody's: it gets back what it had, whatever came of the measurement.
+    for (name, value) in restore.iter().rev() {
+        if let Err(error) = config_set(&mut admin, name, value) {
+            report.failure = Some(format!("{label}: {name} could not be restored: {error:#}"));
+        }
+    }
+    let measured = measured?;
+    report.add(label, &measured);
+    let seconds = |ns: u64| ns.saturating_sub(measured.outcome.start_ns) as f64 / 1e9;
+    let (start_ns, end_ns) = (span.start_ns.load(Ordering::Acquire), span.end_ns.load(Ordering::Acquire));
+    let over = end_ns != u64::MAX;
+    let load_end_ns = measured.outcome.measured_to_ns;
+    let parts: Vec<Summary> = measured.recording.parts.iter().map(Summary::of).collect();
+    if let Some(result) = report.results.last_mut() {
+        // Errors (an OOM under eviction, say) and a rate not reached are what the event did.
+        result.failed =
+            measured.outcome.failure.is_some() || measured.outcome.mismatches > 0 || measured.outcome.measured == 0;
+    }
+    if let (Err(error), None) = (&event, &report.failure) {
+        report.failure = Some(format!("{label}: {error}"));
+    }
+    report.scenarios.push(ScenarioView {
+        label: label.to_owned(),
+        name: scenario.name.clone(),
+        about: scenario.about.clone(),
+        event_start_s: seconds(start_ns.min(load_end_ns)),
+        event_end_s: seconds(if over { end_ns } else { load_end_ns }),
+        over,
+        before: parts.first().copied().unwrap_or_default(),
+        during: parts.get(1).copied().unwrap_or_default(),
+        after: parts.get(2).copied().unwrap_or_default(),
+        error: event.err(),
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_fall_into_the_right_part() {
+        let span = Span { start_ns: AtomicU64::new(u64::MAX), end_ns: AtomicU64::new(u64::MAX) };
+        assert_eq!(part(&span, 0, 100), 0, "before it begins");
+        span.start_ns.store(250, Ordering::Release);
+        assert_eq!((part(&span, 100, 200), part(&span, 200, 300), part(&span, 900, 1000)), (0, 1, 1));
+        span.end_ns.store(450, Ordering::Release);
+        assert_eq!((part(&span, 400, 500), part(&span, 500, 600), part(&span, 600, 700)), (1, 1, 2));
+    }
+}

@@ -1,0 +1,193 @@
+//! Latency against load: the open loop at one rate after another, and where it bends.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use serde::Serialize;
+
+use crate::compare::Placement;
+use crate::histogram::{Summary, human_ns};
+use crate::load::Pacing;
+use crate::report::table::{rate, summaries};
+use crate::report::{Report, ResultView};
+use crate::run::{Load, Session, measure, preload};
+use crate::server::Contender;
+use crate::workload::{Workload, WorkloadSpec};
+
+/// Rates tried when none are given, as shares of what a closed loop reaches.
+const SHARES: [f64; 12] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5];
+/// Beyond the knee p99 is so many times what it is at the lowest rate.
+pub const KNEE_FACTOR: f64 = 5.0;
+
+/// One rate.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// Requests a second asked for.
+    pub rate_asked: f64,
+    /// Replies a second.
+    pub rate_achieved: f64,
+    /// Latencies from the intended time.
+    pub latency: Summary,
+    /// What a sleeping thread saw meanwhile.
+    pub hiccups: Summary,
+    /// Whether the rate was reached.
+    pub reached: bool,
+}
+
+/// All rates of one server.
+#[derive(Clone, Debug, Serialize)]
+pub struct SweepView {
+    /// The server.
+    pub label: String,
+    /// Its rates, upwards.
+    pub steps: Vec<Step>,
+    /// The highest rate before the knee.
+    pub knee: Option<f64>,
+}
+
+/// The last rate before one is not reached, or has a p99 of more than [`KNEE_FACTOR`] times that of
+/// the lowest rate.
+#[must_use]
+pub fn knee(steps: &[Step]) -> Option<f64> {
+    let lowest = steps.first()?.latency.p99_ns as f64;
+    let bent = |step: &Step| !step.reached || step.latency.p99_ns as f64 > lowest * KNEE_FACTOR;
+    let before = steps.iter().take_while(|step| !bent(step)).last()?;
+    Some(before.rate_asked)
+}
+
+impl SweepView {
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let rows: Vec<(String, Summary, Vec<String>)> = self
+            .steps
+            .iter()
+            .map(|step| {
+                let reached = if step.reached { "yes" } else { "NO" };
+                let cells = vec![rate(step.rate_achieved), reached.to_owned(), human_ns(step.hiccups.p999_ns as f64)];
+                (rate(step.rate_asked), step.latency, cells)
+            })
+            .collect();
+        let knee = self.knee.map_or("below the lowest rate tried".to_owned(), rate);
+        format!(
+            "{}\n{}\nverdict: {} bends after {knee} (a rate not reached, or p99 above {KNEE_FACTOR} times that at the lowest rate)\n",
+            self.label,
+            summaries("rate asked", &["achieved", "reached", "hiccup p999"], &rows),
+            self.label
+        )
+    }
+}
+
+/// Sweeps each server in turn; rates are requests a second, or found out if there are none.
+///
+/// # Errors
+/// The first measurement could not begin.
+pub fn run(
+    session: &Session,
+    contenders: &[Contender],
+    spec: &WorkloadSpec,
+    load: &Load,
+    rates: &[f64],
+    placement: Placement,
+) -> anyhow::Result<Report> {
+    ensure!(!contenders.is_empty(), "a sweep needs a target");
+    let workload = Arc::new(Workload::compile(spec)?);
+    let mut report = Report::new("sweep", session.fingerprint.clone(), spec.describe());
+    for contender in contenders {
+        let mut view = SweepView { label: contender.name.clone(), steps: Vec::new(), knee: None };
+        let done = one(session, contender, &workload, load, rates, placement, &mut report, &mut view);
+        view.knee = knee(&view.steps);
+        if !view.steps.is_empty() {
+            report.sweeps.push(view);
+        }
+        match done {
+            Err(error) if report.sweeps.is_empty() => return Err(error),
+            Err(error) => {
+                report.failure = Some(format!("{}: {error:#}", contender.name));
+                break;
+            }
+            Ok(()) if session.stopped() => {
+                report.failure = Some("interrupted".to_owned());
+                break;
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(report)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn one(
+    session: &Session,
+    contender: &Contender,
+    workload: &Arc<Workload>,
+    load: &Load,
+    rates: &[f64],
+    placement: Placement,
+    report: &mut Report,
+    view: &mut SweepView,
+) -> anyhow::Result<()> {
+    let server = contender.up(placement.over, placement.core())?;
+    preload(session, &server.target, workload, load.connect_timeout)?;
+    let mut rates = rates.to_vec();
+    if rates.is_empty() {
+        let mut closed = load.clone();
+        closed.rate = None;
+        closed.plan.pacing = Pacing::Closed { depth: 1 };
+        closed.plan.duration_ns = closed.plan.duration_ns.min(2_000_000_000);
+        let label = format!("{} closed loop", contender.name);
+        let reached = measure(session, &label, &server.target, workload, &closed, None)?.outcome.rate_achieved();
+        ensure!(reached > 0.0, "nothing was answered in the closed loop that finds the rates");
+        rates = SHARES.iter().map(|share| (share * reached / 10.0).ceil() * 10.0).collect();
+    }
+    rates.sort_by(f64::total_cmp);
+    for asked in rates {
+        if session.stopped() {
+            break;
+        }
+        let label = format!("{} at {}", contender.name, rate(asked));
+        let measured = measure(session, &label, &server.target, workload, &load.at_rate(asked), None)?;
+        report.add(&label, &measured);
+        let reached = measured.outcome.shortfall(asked).is_none();
+        let Some(result) = report.results.last_mut() else { continue };
+        // A rate that is not reached is what a sweep is looking for, no failure of the run.
+        result.failed = measured.outcome.failure.is_some() || measured.outcome.mismatches > 0;
+        let result: &ResultView = result;
+        view.steps.push(Step {
+            rate_asked: asked,
+            rate_achieved: result.rate_achieved,
+            latency: result.latency,
+            hiccups: result.hiccups,
+            reached,
+        });
+        if let Some(failure) = measured.outcome.failure {
+            anyhow::bail!("{failure}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(rate: f64, p99_ns: u64, reached: bool) -> Step {
+        let latency = Summary { p99_ns, ..Summary::default() };
+        Step { rate_asked: rate, rate_achieved: rate, latency, hiccups: Summary::default(), reached }
+    }
+
+    #[test]
+    fn the_knee_is_the_last_rate_before_the_bend() {
+        let bend = [
+            step(1.0, 100, true),
+            step(2.0, 120, true),
+            step(3.0, 490, true),
+            step(4.0, 600, true),
+            step(5.0, 300, true),
+        ];
+        assert_eq!(knee(&bend), Some(3.0));
+        assert_eq!(knee(&[step(1.0, 100, true), step(2.0, 100, false)]), Some(1.0));
+        assert_eq!(knee(&[step(1.0, 100, false)]), None);
+        assert_eq!(knee(&[]), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! A tiny RESP server in this process with a behaviour to order, and the program under test.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tercel_resp::reply::Scanner;
+
+/// What the server does with requests that are not questions to it (INFO, LATENCY).
+#[derive(Clone, Copy, Debug)]
+pub enum Behaviour {
+    /// `+OK`.
+    Answer,
+    /// `+OK` after so long.
+    Slow(Duration),
+    /// `+OK`, but nothing for 100 ms in each second.
+    Stall,
+    /// Closes after so many requests.
+    CloseAfter(u64),
+    /// What is no reply after so many requests.
+    GarbageAfter(u64),
+    /// `$5 wrong` for every GET.
+    WrongValue,
+    /// An error for everything.
+    Refuse,
+}
+
+/// Starts the server; it lives as long as the test's process.
+pub fn fake_server(behaviour: Behaviour) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (begin, seen) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let seen = seen.clone();
+            std::thread::spawn(move || serve(stream, behaviour, begin, &seen));
+        }
+    });
+    addr
+}
+
+fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &AtomicU64) {
+    stream.set_nodelay(true).unwrap();
+    let (mut held, mut chunk, mut scanner) = (Vec::new(), vec![0; 65536], Scanner::default());
+    while let Ok(len @ 1..) = stream.read(&mut chunk) {
+        held.extend_from_slice(&chunk[..len]);
+        let (mut used, mut out) = (0, Vec::new());
+        while let Ok(Some(scanned)) = scanner.next(&held[used..]) {
+            let request = &held[used..used + scanned.len];
+            used += scanned.len;
+            let name = request.split(|byte| *byte == b'\n').nth(2).unwrap_or_default().trim_ascii();
+            if name == b"INFO" || name == b"LATENCY" {
+                out.extend_from_slice(if name == b"INFO" { b"$0\r\n\r\n" } else { b"*0\r\n" });
+                continue;
+            }
+            let number = seen.fetch_add(1, Ordering::Relaxed);
+            match behaviour {
+                Behaviour::Answer => {}
+                Behaviour::Slow(time) => std::thread::sleep(time),
+                Behaviour::Stall => {
+                    let within = Duration::from_nanos((begin.elapsed().as_nanos() % 1_000_000_000) as u64);
+                    std::thread::sleep(Duration::from_millis(100).saturating_sub(within));
+                }
+                Behaviour::CloseAfter(count) if number >= count => return,
+                Behaviour::GarbageAfter(count) if number >= count => {
+                    out.extend_from_slice(b"this is no reply\r\n");
+                    continue;
+                }
+                Behaviour::WrongValue if name == b"GET" => {
+                    out.extend_from_slice(b"$5\r\nwrong\r\n");
+                    continue;
+                }
+                Behaviour::Refuse => {
+                    out.extend_from_slice(b"-ERR not today\r\n");
+                    continue;
+                }
+                _ => {}
+            }
+            out.extend_from_slice(b"+OK\r\n");
+        }
+        held.drain(..used);
+        if stream.write_all(&out).is_err() {
+            return;
+        }
+    }
+}
+
+/// The program with these arguments.
+pub fn bench(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tercel-bench"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// What a run printed, and its status.
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs the program.
+pub fn ran(args: &[&str]) -> Ran {
+    finish(bench(args).output().unwrap())
+}
+
+pub fn finish(output: Output) -> Ran {
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs it for JSON; panics with everything printed if there is none.
+pub fn json(args: &[&str]) -> (i32, serde_json::Value) {
+    let mut all = args.to_vec();
+    all.extend(["--json", "-"]);
+    let ran = ran(&all);
+    let value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {} {}", ran.out, ran.err));
+    (ran.code, value)
+}
+
+/// A real server to measure, as a target: `TERCEL_SERVER`, or the workspace's own beside this test.
+pub fn real_server() -> Option<String> {
+    let beside = PathBuf::from(env!("CARGO_BIN_EXE_tercel-bench")).with_file_name("tercel-server");
+    let path = std::env::var_os("TERCEL_SERVER").map(PathBuf::from).or_else(|| beside.exists().then_some(beside));
+    if path.is_none() {
+        eprintln!("no tercel-server is built and TERCEL_SERVER is not set: this test has nothing to measure");
+    }
+    path.map(|path| format!("tercel=exec:{} --port {{port}} --bind 127.0.0.1 --unixsocket {{socket}}", path.display()))
+}
