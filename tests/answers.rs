@@ -141,3 +141,38 @@ fn subscribing_inside_a_transaction() {
     let expected = "*2\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n-ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client\r\n";
     assert_eq!(client.call(&["EXEC"]), expected);
 }
+
+#[test]
+fn swapping_databases_breaks_a_watch_only_for_keys_in_time() {
+    let server = Server::start(&["--enable-debug-command", "yes"]);
+    let mut client = server.connect();
+    assert_eq!(client.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]), "+OK\r\n");
+    // What is in database 0 and 1 when 1 is watched, and whether the transaction runs after a swap.
+    for (in_0, in_1, runs) in [
+        ("none", "none", true),
+        ("stale", "none", true),
+        ("stale", "stale", true),
+        ("none", "stale", true),
+        ("there", "none", false),
+        ("none", "there", false),
+        ("stale", "there", false),
+        ("there", "stale", false),
+    ] {
+        client.call(&["FLUSHALL"]);
+        for (db, what) in [("0", in_0), ("1", in_1)] {
+            client.call(&["SELECT", db]);
+            match what {
+                "stale" => client.call(&["SET", "x", "v", "PX", "1"]),
+                "there" => client.call(&["SET", "x", "v"]),
+                _ => String::new(),
+            };
+        }
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        client.call(&["WATCH", "x"]);
+        client.call(&["SWAPDB", "0", "1"]);
+        client.call(&["MULTI"]);
+        client.call(&["PING"]);
+        let expected = if runs { "*1\r\n+PONG\r\n" } else { "*-1\r\n" };
+        assert_eq!(client.call(&["EXEC"]), expected, "{in_0} in 0, {in_1} in 1");
+    }
+}

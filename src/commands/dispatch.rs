@@ -64,8 +64,8 @@ pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandI
         if !current.pushes.buf.is_empty() {
             connection.out.buf.append(&mut current.pushes.buf);
         }
-        for (db, key, missing_now) in current.touched.drain(..) {
-            session.touch_watched(db, &key, missing_now);
+        for (db, key, change) in current.touched.drain(..) {
+            session.touch_watched(db, &key, change);
         }
         if let Some(how) = current.closing.take() {
             session.closing = Some(how);

@@ -31,7 +31,7 @@ pub struct Current {
     /// Messages to itself that its own command caused: they follow the command's reply.
     pub pushes: Reply,
     /// Watched keys that changed: database, key, and whether it is missing now.
-    pub touched: Vec<(usize, Box<[u8]>, bool)>,
+    pub touched: Vec<(usize, Box<[u8]>, super::watch::Change)>,
     /// Somebody (itself included) wants it closed.
     pub closing: Option<Closing>,
 }

@@ -26,6 +26,20 @@ impl Watches {
     }
 }
 
+/// What became of a watched key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It has another value, or has one now.
+    Changed,
+    /// It is not there any more.
+    Gone,
+    /// In its place is a key past its time, where there was one before or (`from_missing`) none.
+    Stale {
+        /// There was no key before.
+        from_missing: bool,
+    },
+}
+
 impl Core {
     /// Begins to watch a key for a client.
     pub fn watch(&mut self, session: &mut Session, key: &[u8], expired: bool) {
@@ -58,16 +72,20 @@ impl Core {
     }
 
     fn touch_watched_slow(&mut self, db: usize, key: &[u8]) {
-        let Some(list) = self.watches.by_key.get(&(db, Box::from(key))) else { return };
         let hash = self.keyspace.hash(key);
-        let missing_now = self.keyspace.db(db).find(key, hash).is_none();
+        let missing = self.keyspace.db(db).find(key, hash).is_none();
+        self.tell_watchers(db, key, if missing { Change::Gone } else { Change::Changed });
+    }
+
+    fn tell_watchers(&mut self, db: usize, key: &[u8], change: Change) {
+        let Some(list) = self.watches.by_key.get(&(db, Box::from(key))) else { return };
         for client in list.clone() {
             if let Some(current) = self.current.as_mut().filter(|current| current.key == client) {
-                current.touched.push((db, key.into(), missing_now));
+                current.touched.push((db, key.into(), change));
                 continue;
             }
             let Some(connection) = self.clients.get_mut(client) else { continue };
-            connection.session.touch_watched(db, key, missing_now);
+            connection.session.touch_watched(db, key, change);
         }
     }
 
@@ -79,25 +97,32 @@ impl Core {
         let now_ms = self.now.unix_ms;
         for key in names {
             let hash = self.keyspace.hash(&key);
-            // A key past its time counts as missing, on either side.
-            let lives = |db: usize| {
-                self.keyspace.db(db).find(&key, hash).is_some_and(|entry| entry.expire_at().is_none_or(|at_ms| at_ms > now_ms))
+            // There and in time, there and past its time, or not there.
+            let state = |db: usize| {
+                self.keyspace.db(db).find(&key, hash).map(|entry| entry.expire_at().is_some_and(|at_ms| at_ms <= now_ms))
             };
-            if lives(db) || other.is_some_and(lives) {
-                self.touch_watched(db, &key);
+            match (state(db), other.and_then(state)) {
+                (None, None) => {}
+                (Some(_), None) => self.tell_watchers(db, &key, Change::Gone),
+                (before, Some(true)) => self.tell_watchers(db, &key, Change::Stale { from_missing: before.is_none() }),
+                (_, Some(false)) => self.tell_watchers(db, &key, Change::Changed),
             }
         }
     }
 }
 
 impl Session {
-    /// A watched key changed; `missing_now` says that it is gone.
-    pub fn touch_watched(&mut self, db: usize, key: &[u8], missing_now: bool) {
+    /// A watched key changed. A key past its time is as good as none: going from one to the other
+    /// breaks no watch.
+    pub fn touch_watched(&mut self, db: usize, key: &[u8], change: Change) {
         match self.watched.iter_mut().find(|watched| watched.db == db && &*watched.key == key) {
-            // It was expired when it was watched; that it is gone now changes nothing.
-            Some(watched) if watched.expired && missing_now => watched.expired = false,
-            Some(_) => self.watch_broken = true,
             None => {}
+            Some(watched) => match (watched.expired, change) {
+                (true, Change::Gone) => watched.expired = false,
+                (true, Change::Stale { .. }) => {}
+                (false, Change::Stale { from_missing: true }) => watched.expired = true,
+                _ => self.watch_broken = true,
+            },
         }
     }
 }
