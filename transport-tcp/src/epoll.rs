@@ -17,6 +17,8 @@ pub(crate) struct Ready {
 
 pub(crate) const IN: u32 = libc::EPOLLIN as u32;
 pub(crate) const OUT: u32 = libc::EPOLLOUT as u32;
+/// Report only what is new since the last report.
+pub(crate) const EDGE: u32 = libc::EPOLLET as u32;
 /// Reported whether asked for or not.
 pub(crate) const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 
@@ -49,7 +51,7 @@ impl Epoll {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Registers a descriptor, level-triggered.
+    /// Registers a descriptor, level-triggered unless the flags say [`EDGE`].
     pub(crate) fn add(&self, fd: RawFd, flags: u32, token: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, flags, token)
     }

@@ -93,7 +93,7 @@ pub(crate) struct Engine {
     /// Watched descriptors, and the bell, whose poll has reported.
     rearm_watch: Vec<u32>,
     rearm_bell: bool,
-    /// The ring's own descriptor is in the epoll set.
+    /// The ring signals what it has, and the epoll set watches for that.
     ring_in_epoll: bool,
     /// How many active connections count as few, and are read directly despite the ring.
     pub(crate) direct_max: usize,
@@ -296,7 +296,8 @@ impl Engine {
         if self.direct.is_empty() {
             if self.ring_in_epoll {
                 self.ring_in_epoll = false;
-                self.epoll.remove(ring.raw_fd());
+                self.epoll.remove(ring.signal_fd());
+                ring.set_signalling(false);
             }
             ring.reap();
             if ring.arrived.is_empty() {
@@ -312,9 +313,11 @@ impl Engine {
             return true;
         }
         if !self.ring_in_epoll {
-            self.ring_in_epoll = self.epoll.add(ring.raw_fd(), epoll::IN, token(kind::RING, 0)).is_ok();
-            // A set that cannot take the ring must not be slept in for long.
-            return !self.ring_in_epoll;
+            self.ring_in_epoll = ring.set_signalling(true)
+                && self.epoll.add(ring.signal_fd(), epoll::IN | epoll::EDGE, token(kind::RING, 0)).is_ok();
+            // What came before the signal was on gave none: look again before sleeping. A set that
+            // cannot take the signal is never slept in.
+            return true;
         }
         false
     }

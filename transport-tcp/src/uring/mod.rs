@@ -11,12 +11,13 @@ mod probe;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
+use crate::wake::Bell;
 use buffers::Buffers;
 pub(crate) use ops::Ops;
 
@@ -107,6 +108,8 @@ pub(crate) struct Ring {
     pub(crate) arrived: VecDeque<Completion>,
     /// Times the kernel was entered.
     pub(crate) entries: u64,
+    /// Rung by the kernel, never answered: only its edges count.
+    signal: Bell,
     pub(crate) has_send_zc: bool,
     /// Cleared when the kernel (before 6.2) does not know the report.
     pub(crate) reports_copies: bool,
@@ -115,8 +118,18 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    pub(crate) fn raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    /// What becomes readable, edge by edge, while signalling is on.
+    pub(crate) fn signal_fd(&self) -> RawFd {
+        self.signal.raw_fd()
+    }
+
+    /// Has the kernel signal when there is something to enter or reap for; false if it will not.
+    /// Who waits for the ring's own descriptor is not told of deferred work: DEFER_TASKRUN leaves
+    /// that to the thread that enters. For whoever sleeps elsewhere than in the ring this is the way.
+    pub(crate) fn set_signalling(&mut self, on: bool) -> bool {
+        let submitter = self.ring.submitter();
+        let done = if on { submitter.register_eventfd(self.signal.raw_fd()) } else { submitter.unregister_eventfd() };
+        done.is_ok()
     }
 
     /// Queues a submission.
@@ -332,6 +345,7 @@ impl Ring {
             inflight: 0,
             arrived: VecDeque::with_capacity(256),
             entries: 0,
+            signal: Bell::new().map_err(|error| refused("an eventfd", error))?,
             has_send_zc,
             reports_copies: true,
             features: String::new(),
