@@ -1,8 +1,9 @@
 //! The log: `tracing` to standard output or a file, written by a thread of its own so that the
 //! executor never waits for a disk.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::WorkerGuard;
@@ -43,8 +44,28 @@ struct LogFile {
     failing: bool,
 }
 
+impl LogFile {
+    fn open(path: &str) -> io::Result<File> {
+        File::options().create(true).append(true).open(path)
+    }
+
+    /// Opens the file anew if somebody moved or removed it, as log rotation does. Only the log's own
+    /// thread waits for this.
+    fn follow(&mut self) {
+        let here = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+        let ours = self.file.metadata().map(|metadata| here(&metadata)).ok();
+        let named = std::fs::metadata(&self.path).map(|metadata| here(&metadata)).ok();
+        if (ours.is_none() || ours != named)
+            && let Ok(file) = LogFile::open(&self.path)
+        {
+            self.file = file;
+        }
+    }
+}
+
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.follow();
         match self.file.write_all(bytes) {
             Ok(()) => self.failing = false,
             Err(error) => {
@@ -70,7 +91,7 @@ pub fn start(settings: &Settings) -> io::Result<WorkerGuard> {
     let (writer, guard) = if settings.logfile.is_empty() {
         tracing_appender::non_blocking(io::stdout())
     } else {
-        let file = File::options().create(true).append(true).open(&settings.logfile)?;
+        let file = LogFile::open(&settings.logfile)?;
         tracing_appender::non_blocking(LogFile { file, path: settings.logfile.clone(), failing: false })
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false).with_ansi(false);

@@ -45,7 +45,16 @@ fn parse_arguments(arguments: impl Iterator<Item = String>) -> (Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = Vec::new();
+    for argument in std::env::args_os().skip(1) {
+        match argument.into_string() {
+            Ok(argument) => arguments.push(argument),
+            Err(argument) => {
+                eprintln!("the argument '{}' is not UTF-8 text", argument.to_string_lossy());
+                return ExitCode::FAILURE;
+            }
+        }
+    }
     match arguments.first().map(String::as_str) {
         Some("-v" | "--version") => {
             println!("Tercel server v={} valkey-compatible=9.1 bits={}", env!("CARGO_PKG_VERSION"), usize::BITS);
@@ -71,7 +80,7 @@ fn main() -> ExitCode {
         }
     };
     if check_only {
-        let core = host_check::parse_cpu_list(&settings.cpu_affinity).first().copied();
+        let core = host_check::parse_cpu_list(&settings.cpu_affinity.0).first().copied();
         for finding in host_check::check(&settings, core) {
             println!("- {}\n  To mend: {}.", finding.what, finding.mend);
         }

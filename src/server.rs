@@ -28,6 +28,9 @@ pub enum StartError {
     /// No transport.
     #[error("can't set up the network: {0}")]
     Transport(String),
+    /// Neither a port nor a unix socket.
+    #[error("Configured to not listen anywhere, exiting.")]
+    Nowhere,
     /// An address.
     #[error("{0}")]
     Listen(#[from] listen::ListenError),
@@ -80,7 +83,7 @@ struct Cores {
 /// Pins the calling thread to the core `cpu-affinity` names, if it is one this process may use.
 fn pin(settings: &Settings) -> Cores {
     let free = Cores { executor: None, helpers: Vec::new() };
-    let Some(&wanted) = host_check::parse_cpu_list(&settings.cpu_affinity).first() else { return free };
+    let Some(&wanted) = host_check::parse_cpu_list(&settings.cpu_affinity.0).first() else { return free };
     // Read before pinning: afterwards only the pinned core would be listed.
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let others: Vec<usize> = cores.iter().map(|core| core.id).filter(|&id| id != wanted).collect();
@@ -109,6 +112,12 @@ fn stock_pages(settings: &Settings, cores: &Cores) {
     }
 }
 
+/// How many of `wanted` clients the limit on open files leaves room for; raises it as far as it goes.
+pub(crate) fn clients_possible(wanted: i64) -> i64 {
+    let open_files = sys::raise_open_files(wanted as u64 + OWN_DESCRIPTORS);
+    wanted.min(open_files.saturating_sub(OWN_DESCRIPTORS).max(1) as i64)
+}
+
 /// Runs a server until it ends.
 ///
 /// # Errors
@@ -124,11 +133,12 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     }
     tercel_memory::set_background_thread(settings.jemalloc_bg_thread);
     let mut settings = settings;
-    let wanted = settings.maxclients as u64 + OWN_DESCRIPTORS;
-    let open_files = sys::raise_open_files(wanted);
-    if open_files < wanted {
-        let possible = open_files.saturating_sub(OWN_DESCRIPTORS).max(1) as i64;
-        tracing::warn!("only {open_files} files may be open: maxclients is lowered from {} to {possible}", settings.maxclients);
+    if settings.port == 0 && settings.unixsocket.is_empty() {
+        return Err(StartError::Nowhere);
+    }
+    let possible = clients_possible(settings.maxclients);
+    if possible < settings.maxclients {
+        tracing::warn!("too few files may be open: maxclients is lowered from {} to {possible}", settings.maxclients);
         settings.maxclients = possible;
     }
     let mut transport = transport(&settings)?;

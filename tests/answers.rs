@@ -176,3 +176,29 @@ fn swapping_databases_breaks_a_watch_only_for_keys_in_time() {
         assert_eq!(client.call(&["EXEC"]), expected, "{in_0} in 0, {in_1} in 1");
     }
 }
+
+#[test]
+fn a_request_of_a_browser_ends_its_connection() {
+    let server = Server::start(&[]);
+    for request in ["POST / HTTP/1.1\r\nHost: x\r\n\r\nSET pwned 1\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\nSET pwned 1\r\n"] {
+        let mut client = server.connect();
+        client.send(request.as_bytes());
+        client.rest();
+    }
+    assert_eq!(server.connect().call(&["EXISTS", "pwned"]), ":0\r\n");
+}
+
+#[test]
+fn settings_are_text_and_times_are_far() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.send(b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$11\r\nrequirepass\r\n$2\r\nx\xff\r\n");
+    assert_eq!(
+        client.text(),
+        "-ERR CONFIG SET failed (possibly related to argument 'requirepass') - a setting must be UTF-8 text\r\n"
+    );
+    assert_eq!(client.call(&["CONFIG", "GET", "requirepass"]), "*2\r\n$11\r\nrequirepass\r\n$0\r\n\r\n");
+    client.call(&["SET", "k", "v"]);
+    client.call(&["PEXPIREAT", "k", "9223372036854775807"]);
+    assert_eq!(client.call(&["EXPIRETIME", "k"]), ":9223372036854776\r\n");
+}

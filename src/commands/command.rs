@@ -221,7 +221,7 @@ fn command_info(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     for name in args.rest(2) {
         match table().find_full(name) {
             Some(id) => write_info(cx.out, id),
-            None => cx.out.null_array(),
+            None => cx.out.null(),
         }
     }
     Ok(())

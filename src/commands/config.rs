@@ -50,7 +50,15 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if !args.len().is_multiple_of(2) {
         return Err(super::fail::SYNTAX);
     }
-    let words: Vec<String> = args.rest(2).map(lossy).collect();
+    let mut words = Vec::with_capacity(args.len());
+    for at in 2..args.len() {
+        let word = String::from_utf8(args.get(at).to_vec()).map_err(|_| {
+            // A value is taken as it is or not at all: a password that was changed on its way in locks out.
+            let name = lossy(args.get(at - at % 2));
+            Fail::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {}", crate::settings::file::NOT_TEXT))
+        })?;
+        words.push(word);
+    }
     let changes: Vec<(&str, &str)> = words.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
     let new = cx.core.settings.with_changes(&changes).map_err(|error| Fail::new(format!("ERR {error}")))?;
     let refused = |name: &str, reason: &str| {
@@ -62,6 +70,14 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             tracing::warn!("{error}");
             refused(name, "Unable to listen on this port. Check server logs.")
         })?;
+    }
+    if new.maxclients > cx.core.settings.maxclients {
+        let possible = crate::server::clients_possible(new.maxclients);
+        if possible < new.maxclients {
+            let reason =
+                format!("The operating system is not able to handle the specified number of clients, try with {possible}");
+            return Err(refused("maxclients", &reason));
+        }
     }
     if new.dir != cx.core.settings.dir {
         std::env::set_current_dir(&new.dir).map_err(|error| refused("dir", &error.to_string()))?;

@@ -13,6 +13,8 @@ use crate::state::Core;
 use crate::state::maxmemory::Room;
 use crate::stats::commandlog::{self, Kind};
 
+/// Between two warnings of HTTP requests.
+const HTTP_WARN_EVERY_NS: u64 = 60_000_000_000;
 /// Names listed in the error for an unknown command are cut to this length.
 const SHOWN_NAME_LEN_MAX: usize = 128;
 
@@ -32,6 +34,18 @@ pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandI
         return Verdict::Hold;
     }
     connection.session.last_command = id.filter(|id| args.len() < 2 || id.command().subcommands.is_empty());
+    if id.is_none() && is_http(args) {
+        let now_ns = core.now.mono_ns;
+        if core.stats.http_warned_ns.is_none_or(|at_ns| now_ns - at_ns >= HTTP_WARN_EVERY_NS) {
+            core.stats.http_warned_ns = Some(now_ns);
+            tracing::warn!(
+                "Possible SECURITY ATTACK detected: {} sent an HTTP request, perhaps a page in somebody's browser. The connection is closed.",
+                connection.session.address()
+            );
+        }
+        connection.session.closing = Some(Closing::Now);
+        return Verdict::Done;
+    }
     let mark = connection.out.buf.mark();
     let reply_from = connection.out.buf.len();
     match admit(core, connection, id, args) {
@@ -72,6 +86,13 @@ pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandI
         }
     }
     Verdict::Done
+}
+
+/// Whether a line is HTTP's: a page in a browser can send such to a port of the reader's own host,
+/// with commands in the body.
+#[cold]
+fn is_http(args: &Args<'_>) -> bool {
+    args.is(0, "post") || args.is(0, "host:")
 }
 
 /// Takes replies back that the client does not want.

@@ -186,7 +186,7 @@ fn pttl(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn expiretime(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    ask(cx, args, |at_ms, _| (at_ms + 500) / 1000)
+    ask(cx, args, |at_ms, _| ((i128::from(at_ms) + 500) / 1000) as i64)
 }
 
 fn pexpiretime(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

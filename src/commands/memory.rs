@@ -105,7 +105,9 @@ fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     let keys: usize = (0..cx.core.keyspace.databases()).map(|db| cx.core.keyspace.db(db).len()).sum();
     let dataset = used.saturating_sub(startup + overhead + clients);
     let databases: Vec<usize> = (0..cx.core.keyspace.databases()).filter(|db| !cx.core.keyspace.db(*db).is_empty()).collect();
-    let counts: [(&str, i64); 11] = [
+    let rss = sys::resident_bytes();
+    let difference = |a: usize, b: usize| a as i64 - b as i64;
+    let counts = [
         ("peak.allocated", cx.core.stats.memory_peak.max(used) as i64),
         ("total.allocated", used as i64),
         ("startup.allocated", startup as i64),
@@ -117,13 +119,29 @@ fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
         ("allocator.allocated", allocator.allocated as i64),
         ("allocator.active", allocator.active as i64),
         ("allocator.resident", allocator.resident as i64),
+        ("allocator.muzzy", 0),
+        ("allocator-fragmentation.bytes", difference(allocator.active, allocator.allocated)),
+        ("allocator-rss.bytes", difference(allocator.resident, allocator.active)),
+        ("rss-overhead.bytes", difference(rss, allocator.resident)),
+        ("fragmentation.bytes", difference(rss, used)),
+        ("overhead.db.hashtable.lut", overhead as i64),
+        ("overhead.db.hashtable.rehashing", 0),
+        ("db.dict.rehashing.count", 0),
+        // Of what this version does not have.
+        ("replication.backlog", 0),
+        ("clients.slaves", 0),
+        ("cluster.links", 0),
+        ("aof.buffer", 0),
+        ("lua.caches", 0),
+        ("functions.caches", 0),
     ];
     let ratios = [
         ("dataset.percentage", dataset as f64 * 100.0 / used.saturating_sub(startup).max(1) as f64),
         ("peak.percentage", used as f64 * 100.0 / cx.core.stats.memory_peak.max(used).max(1) as f64),
         ("allocator-fragmentation.ratio", allocator.active as f64 / allocator.allocated.max(1) as f64),
         ("allocator-rss.ratio", allocator.resident as f64 / allocator.active.max(1) as f64),
-        ("fragmentation", sys::resident_bytes() as f64 / used.max(1) as f64),
+        ("rss-overhead.ratio", rss as f64 / allocator.resident.max(1) as f64),
+        ("fragmentation", rss as f64 / used.max(1) as f64),
     ];
     cx.out.map(counts.len() + ratios.len() + databases.len());
     for (name, value) in counts {

@@ -190,10 +190,11 @@ impl<T: Front> Executor<T> {
         let mut sleep_ns = self.cron_at_ns.saturating_sub(now_ns).max(1000);
         if let Some(deadline_ms) = self.core.keyspace.next_deadline().filter(|_| self.core.active_expire) {
             let left_us = deadline_ms.saturating_mul(1000).saturating_sub(self.core.now.unix_us).max(0) as u64;
-            sleep_ns = sleep_ns.min(left_us * 1000);
+            sleep_ns = sleep_ns.min(left_us.saturating_mul(1000));
         }
         if let Some(pause) = self.core.pause {
-            sleep_ns = sleep_ns.min((pause.until_ms - self.core.now.unix_ms).max(0) as u64 * 1_000_000);
+            let left_ms = pause.until_ms.saturating_sub(self.core.now.unix_ms).max(0) as u64;
+            sleep_ns = sleep_ns.min(left_ms.saturating_mul(1_000_000));
         }
         self.core.stats.parks += 1;
         self.transport.park(Some(Duration::from_nanos(sleep_ns)));
@@ -296,6 +297,7 @@ impl<T: Front> Executor<T> {
         }
         let id = self.core.clients.reserve_id();
         let mut session = Session::new(id, 0, conn, peer, self.core.now.mono_ns);
+        tracing::debug!("Accepted {}", session.address());
         session.authenticated = self.core.settings.requirepass.is_empty();
         session.net.fd = self.transport.descriptor(conn);
         let key = self.core.clients.insert(session);
@@ -612,6 +614,7 @@ impl<T: Front> Executor<T> {
     fn remove_client(&mut self, key: ClientKey, how: Close) {
         let Some(mut connection) = self.core.clients.remove(key) else { return };
         let session = &mut connection.session;
+        tracing::debug!("Client closed connection {}", session.address());
         self.core.unwatch_all(session);
         crate::commands::forget_subscriptions(&mut self.core, session);
         if session.monitor {

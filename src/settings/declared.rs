@@ -94,7 +94,7 @@ macro_rules! replaces {
 }
 
 replaces!(
-    i64, bool, String, Memory, MemoryOrPercent, Mode, Words, EvictionPolicy, Notifications, Percentiles, NotYet, Inert, Choice<LocalAccess>,
+    i64, bool, String, Memory, MemoryOrPercent, Mode, Words, EvictionPolicy, Notifications, Percentiles, NotYet, Inert, CpuList, Choice<LocalAccess>,
     Choice<LogLevel>, Choice<TransportBackend>, Choice<Supervised>
 );
 
@@ -120,7 +120,7 @@ settings! {
     maxclients: i64, "maxclients", 1..=u32::MAX as i64, "10000", Mutable, "Most clients at once; further ones are refused.";
     transport_backend: Choice<TransportBackend>, "transport-backend", (), "auto", Immutable, "How TCP is done; `auto` takes io_uring where the kernel allows it and says in the log why not.";
     busy_poll_us: i64, "busy-poll-us", -1..=60_000_000, "0", Mutable, "Microseconds the executor spins without work before it sleeps: 0 sleeps at once, -1 never sleeps.";
-    cpu_affinity: String, "cpu-affinity"("server-cpulist"), (), "", Immutable, "Core the executor is pinned to (the first of a list such as `2` or `2,4-5`); empty for none.";
+    cpu_affinity: CpuList, "cpu-affinity"("server-cpulist"), (), "", Immutable, "Core the executor is pinned to (the first of a list such as `2` or `2,4-5`); empty for none.";
     batch_commands_max: i64, "batch-commands-max", 1..=65536, "512", Mutable, "Most commands parsed into one batch.";
     batch_client_commands_max: i64, "batch-client-commands-max", 1..=65536, "128", Mutable, "Most commands of one client in one batch.";
     batch_us_max: i64, "batch-us-max", 1..=1_000_000, "500", Mutable, "Microseconds a batch may run before replies are flushed and the network is polled again.";

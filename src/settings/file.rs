@@ -13,6 +13,9 @@ const INCLUDE_DEPTH_MAX: usize = 16;
 /// The name under which standard input is read as the configuration.
 pub const STANDARD_INPUT: &str = "-";
 
+/// What is said of a value that is not UTF-8.
+pub const NOT_TEXT: &str = "a setting must be UTF-8 text";
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -109,12 +112,18 @@ fn load_file(settings: &mut Settings, path: &Path, depth: usize) -> Result<(), C
         std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
     };
     read.map_err(|error| unreadable(error.to_string()))?;
-    let text = String::from_utf8_lossy(&bytes);
     let base = path.parent().map(PathBuf::from).unwrap_or_default();
-    load_text(settings, &text, &path.display().to_string(), &mut |settings, included| {
-        let included = Path::new(included);
-        let target = if included.is_absolute() { included.to_path_buf() } else { base.join(included) };
-        load_file(settings, &target, depth + 1)
+    load_text(settings, &bytes, &path.display().to_string(), &mut |settings, included| {
+        let target = base.join(included);
+        if !included.contains(['*', '?', '[']) {
+            return load_file(settings, &target, depth + 1);
+        }
+        // A pattern that matches nothing includes nothing.
+        let unreadable = |reason: String| ConfigError::Unreadable { path: included.to_owned(), reason };
+        for found in glob::glob(&target.to_string_lossy()).map_err(|error| unreadable(error.to_string()))? {
+            load_file(settings, &found.map_err(|error| unreadable(error.to_string()))?, depth + 1)?;
+        }
+        Ok(())
     })
 }
 
@@ -124,24 +133,31 @@ fn load_file(settings: &mut Settings, path: &Path, depth: usize) -> Result<(), C
 /// [`ConfigError`] with the line.
 pub fn load_text(
     settings: &mut Settings,
-    text: &str,
+    text: &[u8],
     name: &str,
     include: &mut dyn FnMut(&mut Settings, &str) -> Result<(), ConfigError>,
 ) -> Result<(), ConfigError> {
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+    for (at, line) in text.split(|&byte| byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let wrong =
-            |reason: String| ConfigError::Line { place: format!("{name} line {}", at + 1), text: line.to_owned(), reason };
-        let words = split_words(line.as_bytes()).ok_or_else(|| wrong("Unbalanced quotes in configuration line".to_owned()))?;
-        let words: Vec<String> = words.into_iter().map(|word| String::from_utf8_lossy(&word).into_owned()).collect();
+        let wrong = |reason: String| ConfigError::Line {
+            place: format!("{name} line {}", at + 1),
+            text: String::from_utf8_lossy(line).into_owned(),
+            reason,
+        };
+        let words = split_words(line).ok_or_else(|| wrong("Unbalanced quotes in configuration line".to_owned()))?;
+        let words: Result<Vec<String>, _> = words.into_iter().map(String::from_utf8).collect();
+        let words = words.map_err(|_| wrong(NOT_TEXT.to_owned()))?;
         let Some((directive, values)) = words.split_first() else { continue };
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         if directive.eq_ignore_ascii_case("include") {
             match values[..] {
-                [path] => include(settings, path)?,
+                [path] => include(settings, path).map_err(|error| match error {
+                    unreadable @ ConfigError::Unreadable { .. } => wrong(unreadable.to_string()),
+                    line @ ConfigError::Line { .. } => line,
+                })?,
                 _ => return Err(wrong("include takes one file".to_owned())),
             }
             continue;
@@ -152,6 +168,9 @@ pub fn load_text(
 }
 
 fn apply(settings: &mut Settings, name: &str, values: &[&str]) -> Result<(), String> {
+    if ["rename-command", "user", "loadmodule"].iter().any(|absent| name.eq_ignore_ascii_case(absent)) {
+        return Err(format!("'{name}' is not supported by this version"));
+    }
     let setting = find(name).ok_or_else(|| "Bad directive or wrong number of arguments".to_owned())?;
     if values.is_empty() {
         return Err("Bad directive or wrong number of arguments".to_owned());
@@ -173,7 +192,7 @@ mod tests {
 
     fn load(text: &str) -> Result<Settings, ConfigError> {
         let mut settings = Settings::default();
-        load_text(&mut settings, text, "test.conf", &mut |_, _| Ok(())).map(|()| settings)
+        load_text(&mut settings, text.as_bytes(), "test.conf", &mut |_, _| Ok(())).map(|()| settings)
     }
 
     #[test]
@@ -192,6 +211,9 @@ mod tests {
             ("port abc\n", "test.conf line 1\n>>> 'port abc'\nargument couldn't be parsed into an integer"),
             ("requirepass \"a\n", "test.conf line 1\n>>> 'requirepass \"a'\nUnbalanced quotes in configuration line"),
             ("appendonly yes\n", "not supported by this version"),
+            ("rename-command FLUSHALL \"\"\n", "'rename-command' is not supported by this version"),
+            ("port 1\nrequirepass \"\\xff\"\n", "test.conf line 2\n>>> 'requirepass \"\\xff\"'\na setting must be UTF-8 text"),
+            ("cpu-affinity abc\n", "test.conf line 1\n>>> 'cpu-affinity abc'\n"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

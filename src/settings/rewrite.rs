@@ -61,15 +61,15 @@ impl Settings {
     /// # Errors
     /// What the operating system says.
     pub fn rewrite(&self, path: &Path) -> std::io::Result<()> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
+        let text = match std::fs::read(path) {
+            Ok(bytes) => escaped(&bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
         };
         let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
         let result = (|| {
             let mut file = std::fs::File::create(&temporary)?;
-            file.write_all(rewritten(&text, self).as_bytes())?;
+            file.write_all(&unescaped(&rewritten(&text, self)))?;
             if let Ok(metadata) = std::fs::metadata(path) {
                 file.set_permissions(metadata.permissions())?;
             }
@@ -83,10 +83,42 @@ impl Settings {
     }
 }
 
+/// Where the characters begin that stand for bytes which are no UTF-8, while a file is rewritten:
+/// comments may be in any encoding and stay as they are. Private to whoever uses them.
+const ESCAPED_FROM: u32 = 0x10_ff00;
+
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().filter_map(|&byte| char::from_u32(ESCAPED_FROM + u32::from(byte))));
+    }
+    text
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        match u32::from(character).checked_sub(ESCAPED_FROM).and_then(|byte| u8::try_from(byte).ok()) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn comments_in_another_encoding_stay() {
+        let bytes = b"# caf\xe9 \xff\n# caf\xc3\xa9\nport 1\n";
+        assert_eq!(unescaped(&escaped(bytes)), bytes);
+        let settings = Settings::default().with_changes(&[("port", "7001")]).unwrap();
+        assert_eq!(unescaped(&rewritten(&escaped(bytes), &settings)), b"# caf\xe9 \xff\n# caf\xc3\xa9\nport 7001\n");
+    }
 
     #[test]
     fn comments_and_order_stay() {

@@ -498,3 +498,34 @@ impl Value for Inert {
         "anything".to_owned()
     }
 }
+
+/// Processors: numbers and ranges, `0,2-5,8-14:2`, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct CpuList(pub String);
+
+impl Value for CpuList {
+    type Rule = ();
+
+    fn read(words: &[&str], (): &()) -> Result<Self, String> {
+        let text = words.join(" ");
+        let number = |text: &str| text.parse::<usize>().ok().filter(|&cpu| cpu < 4096);
+        let part = |part: &str| {
+            let (range, stride) = part.split_once(':').unwrap_or((part, "1"));
+            let (low, high) = range.split_once('-').unwrap_or((range, range));
+            number(stride).is_some_and(|stride| stride > 0)
+                && number(low).zip(number(high)).is_some_and(|(low, high)| low <= high)
+        };
+        if text.is_empty() || text.split(',').all(part) {
+            return Ok(CpuList(text));
+        }
+        Err("argument must be a list of processors, such as 2 or 0,4-7".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+
+    fn accepts((): &()) -> String {
+        "list of processors".to_owned()
+    }
+}

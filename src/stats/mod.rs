@@ -126,6 +126,8 @@ pub struct Stats {
     pub eviction_exceeded_ns: u64,
     /// Since when memory is above `maxmemory`.
     pub eviction_over_since_ns: Option<u64>,
+    /// When the log last warned of HTTP requests, in the clock's nanoseconds.
+    pub http_warned_ns: Option<u64>,
     /// Clients closed for what they sent.
     pub query_buffer_disconnects: u64,
     /// Clients closed for what they did not read.
@@ -201,6 +203,7 @@ impl Stats {
             expire_ns: 0,
             eviction_exceeded_ns: 0,
             eviction_over_since_ns: None,
+            http_warned_ns: None,
             query_buffer_disconnects: 0,
             output_buffer_disconnects: 0,
             memory_peak: 0,

@@ -6,7 +6,7 @@ use tercel::settings::{Settings, file};
 
 fn load(text: &str) -> Option<Settings> {
     let mut settings = Settings::default();
-    file::load_text(&mut settings, text, "fuzz", &mut |_, _| Ok(())).ok()?;
+    file::load_text(&mut settings, text.as_bytes(), "fuzz", &mut |_, _| Ok(())).ok()?;
     Some(settings)
 }
 
