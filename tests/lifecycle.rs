@@ -356,3 +356,45 @@ fn no_event_is_lost_on_the_way_to_sleep() {
         assert!(late <= 2, "{backend}, spinning {spin_us} us: {late} answers came with the timer");
     }
 }
+
+#[test]
+fn a_log_that_was_moved_away_goes_on_under_its_name() {
+    let dir = TempDir::new();
+    let (log, moved) = (dir.file("t.log"), dir.file("t.log.1"));
+    let server = Server::start(&["--logfile", &log, "--loglevel", "debug"]);
+    common::until("the log", || std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0));
+    std::fs::rename(&log, &moved).unwrap();
+    common::until("the log under its own name", || {
+        server.connect().call(&["PING"]);
+        std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0)
+    });
+}
+
+#[test]
+fn patterns_of_files_are_included() {
+    let dir = TempDir::new();
+    std::fs::write(dir.file("a1.conf"), "timeout 11\n").unwrap();
+    std::fs::write(dir.file("a2.conf"), "maxclients 77\n").unwrap();
+    let main = dir.file("main.conf");
+    let port = common::free_port();
+    std::fs::write(&main, format!("port {port}\ninclude a*.conf\ninclude none*.conf\n")).unwrap();
+    let server = Server::start_file(&main, port);
+    let mut client = server.connect();
+    assert_eq!(client.call(&["CONFIG", "GET", "timeout"]), "*2\r\n$7\r\ntimeout\r\n$2\r\n11\r\n");
+    assert_eq!(client.call(&["CONFIG", "GET", "maxclients"]), "*2\r\n$10\r\nmaxclients\r\n$2\r\n77\r\n");
+    std::fs::write(&main, "port 1\ninclude missing.conf\n").unwrap();
+    let (status, said) = refused(&[&main]);
+    assert!(status == Some(1) && said.contains("line 2") && said.contains("missing.conf"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_at_start() {
+    for (arguments, expected) in [
+        (&["--port", "0"][..], "Configured to not listen anywhere, exiting."),
+        (&["--cpu-affinity", "abc"], "must be a list of processors"),
+        (&["--rename-command", "FLUSHALL", ""], "'rename-command' is not supported by this version"),
+    ] {
+        let (status, said) = refused(arguments);
+        assert!(status == Some(1) && said.contains(expected), "{arguments:?}: {said}");
+    }
+}
