@@ -3,6 +3,7 @@
 //! housekeeping. With nothing to do it spins for a while, then parks in the transport.
 
 mod batch;
+mod clients;
 mod housekeeping;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tercel_transport::{Close, ConnId, Event, Hangup, TxBuf};
 use crate::commands::OwnedCommand;
 use crate::commands::dispatch::{self, Verdict};
 use crate::listen::{Front, Listeners};
-use crate::session::{ClientKey, Closing, Connection, Session};
+use crate::session::{ClientKey, Closing, Connection};
 use crate::state::{Action, Core};
 use crate::stats::Phase;
 use batch::{Batch, ParseBounds};
@@ -26,8 +27,6 @@ const NO_CLIENT: ClientKey = ClientKey::MAX;
 const CLOCK_EVERY: usize = 8;
 /// A batch ends, to go on in the next turn, once its commands have evicted for this long.
 const EVICT_NS_MAX: u64 = 100_000;
-
-const PROTECTED_MODE: &[u8] = b"-DENIED Server is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. To accept connections from elsewhere, set a password with 'requirepass', or switch the mode off with 'CONFIG SET protected-mode no' from the loopback interface or '--protected-mode no' at start.\r\n";
 
 /// A question from another thread, answered between turns.
 pub struct Query {
@@ -274,40 +273,6 @@ impl<T: Front> Executor<T> {
         }
     }
 
-    fn accept(&mut self, conn: ConnId) {
-        self.core.stats.connections_received += 1;
-        let Some(peer) = self.transport.peer(conn).cloned() else { return };
-        let settings = &self.core.settings;
-        let refusal: Option<&[u8]> = if self.core.clients.len() >= settings.maxclients as usize {
-            Some(b"-ERR max number of clients reached\r\n")
-        } else if settings.protected_mode && settings.requirepass.is_empty() && !peer.is_local() {
-            Some(PROTECTED_MODE)
-        } else {
-            None
-        };
-        if let Some(text) = refusal {
-            self.core.stats.rejected_connections += 1;
-            let mut buf = self.transport.lease();
-            buf.extend_from_slice(text);
-            self.transport.send(conn, buf);
-            // No client, so no flush of this turn's would take it along.
-            self.transport.flush();
-            self.transport.close(conn, Close::Drain);
-            return;
-        }
-        let id = self.core.clients.reserve_id();
-        let mut session = Session::new(id, 0, conn, peer, self.core.now.mono_ns);
-        tracing::debug!("Accepted {}", session.address());
-        session.authenticated = self.core.settings.requirepass.is_empty();
-        session.net.fd = self.transport.descriptor(conn);
-        let key = self.core.clients.insert(session);
-        let slot = conn.index as usize;
-        if self.by_conn.len() <= slot {
-            self.by_conn.resize(slot + 1, NO_CLIENT);
-        }
-        self.by_conn[slot] = key;
-    }
-
     fn parse_ready(&mut self) {
         let settings = &self.core.settings;
         let bounds = ParseBounds {
@@ -552,82 +517,6 @@ impl<T: Front> Executor<T> {
             self.core.clients.to_flush = flushing;
         }
         self.close_clients();
-    }
-
-    /// What a client did not take at once counts against its limits.
-    fn after_flush(&mut self, key: ClientKey) {
-        let Some(connection) = self.core.clients.get_mut(key) else { return };
-        let session = &mut connection.session;
-        let unsent = self.transport.unsent(session.conn);
-        session.net.unsent_len = unsent;
-        if let Some(how) = session.closing {
-            self.core.clients.to_close.push((key, how));
-            return;
-        }
-        if unsent == 0 {
-            return;
-        }
-        session.net.memory = self.transport.memory(session.conn);
-        self.core.stats.recent_output_max = self.core.stats.recent_output_max.max(unsent);
-        let class = session.class() as usize;
-        let limit = self.core.settings.client_output_buffer_limit.0[class];
-        let over = |bound: u64| bound > 0 && unsent as u64 >= bound;
-        if over(limit.hard) {
-            self.output_limit_reached(key);
-        } else if over(limit.soft) && session.soft_limit_since_ns.is_none() {
-            session.soft_limit_since_ns = Some(self.core.now.mono_ns);
-            self.over_soft_limit.push(key);
-        }
-    }
-
-    fn output_limit_reached(&mut self, key: ClientKey) {
-        self.core.stats.output_buffer_disconnects += 1;
-        if let Some(connection) = self.core.clients.get(key) {
-            tracing::warn!(
-                "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
-                connection.session.address()
-            );
-        }
-        self.core.close_client(key, Closing::Now);
-    }
-
-    fn close_clients(&mut self) {
-        while let Some((key, how)) = self.core.clients.to_close.pop() {
-            self.remove_client(key, if how == Closing::Now { Close::Abort } else { Close::Drain });
-        }
-        let mut at = 0;
-        while at < self.hung_up.len() {
-            let key = self.hung_up[at];
-            // What a client sent before it went is still done.
-            let busy = self.core.clients.get(key).is_some_and(|connection| connection.session.hung_up && connection.session.parse_queued);
-            if busy {
-                at += 1;
-                continue;
-            }
-            self.hung_up.swap_remove(at);
-            if self.core.clients.get(key).is_some_and(|connection| connection.session.hung_up) {
-                self.remove_client(key, Close::Abort);
-            }
-        }
-    }
-
-    fn remove_client(&mut self, key: ClientKey, how: Close) {
-        let Some(mut connection) = self.core.clients.remove(key) else { return };
-        let session = &mut connection.session;
-        tracing::debug!("Client closed connection {}", session.address());
-        self.core.unwatch_all(session);
-        crate::commands::forget_subscriptions(&mut self.core, session);
-        if session.monitor {
-            self.core.clients.monitors.retain(|monitor| *monitor != key);
-        }
-        if !connection.out.buf.is_empty() {
-            let buf = std::mem::take(&mut connection.out.buf);
-            self.transport.send(session.conn, buf);
-        }
-        self.transport.close(session.conn, how);
-        if let Some(slot) = self.by_conn.get_mut(session.conn.index as usize).filter(|slot| **slot == key) {
-            *slot = NO_CLIENT;
-        }
     }
 
     fn act(&mut self) {
