@@ -69,6 +69,8 @@ pub struct Endpoint<D: Device> {
     spare: Vec<Vec<u8>>,
     /// Connections to look after before the turn ends.
     dirty: Vec<u32>,
+    /// Connections whose window became full since the last poll.
+    full: Vec<u32>,
     /// News for the owner.
     news: Vec<Event>,
     readable: Vec<u32>,
@@ -122,6 +124,7 @@ impl<D: Device> Endpoint<D> {
             pool: Vec::new(),
             spare: Vec::new(),
             dirty: Vec::new(),
+            full: Vec::new(),
             news: Vec::new(),
             readable: Vec::new(),
             hangups: Vec::new(),
@@ -278,12 +281,12 @@ impl<D: Device> Endpoint<D> {
             }
         }
         self.polls = self.polls.wrapping_add(1);
+        self.turn_full();
         self.process();
         events.append(&mut self.news);
         let mut readable = std::mem::take(&mut self.readable);
         for index in readable.drain(..) {
             let conn = &mut self.conns[index as usize];
-            // What came before the owner knows of the connection is told with it.
             if std::mem::take(&mut conn.readable) && conn.known && conn.is_open() {
                 events.push(Event::Readable(conn.id(index)));
             }

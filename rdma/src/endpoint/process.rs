@@ -56,6 +56,19 @@ impl<D: Device> Endpoint<D> {
         self.look_after();
     }
 
+    /// Windows that became full before the owner's last turn.
+    pub(super) fn turn_full(&mut self) {
+        let (window_bytes, early) = (self.options.rx_window_bytes, self.options.announce_early);
+        while let Some(index) = self.full.pop() {
+            let rx = &mut self.conns[index as usize].rx;
+            if rx.is_full(window_bytes) {
+                rx.set_waited();
+                rx.turn(window_bytes, early);
+                self.touch(index);
+            }
+        }
+    }
+
     /// The completion queue cannot be trusted any more: everything on it ends.
     fn poison(&mut self, reason: &Reason) {
         if std::mem::replace(&mut self.poisoned, true) {
@@ -219,6 +232,9 @@ impl<D: Device> Endpoint<D> {
                     self.readable.push(index);
                 }
                 conn.rx.turn(window_bytes, self.options.announce_early);
+                if conn.rx.is_full(window_bytes) {
+                    self.full.push(index);
+                }
                 Ok(())
             }
             Arrived::Message => {
@@ -275,6 +291,11 @@ impl<D: Device> Endpoint<D> {
             conn.known = true;
             self.stats.accepted += 1;
             self.news.push(Event::Accepted(conn.id(index)));
+        }
+        // What came before the owner knew of the connection is told with it.
+        let conn = &mut self.conns[index as usize];
+        if conn.known && conn.rx.unconsumed(self.options.rx_window_bytes) > 0 && !std::mem::replace(&mut conn.readable, true) {
+            self.readable.push(index);
         }
     }
 

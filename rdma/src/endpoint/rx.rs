@@ -28,13 +28,15 @@ pub(super) struct Rx {
     spill: Vec<u8>,
     /// The current window was announced.
     announced: bool,
+    /// The owner has had its turn since the window became full: what it left is waiting for more.
+    waited: bool,
     /// Unconsumed bytes at which no further window is announced.
     pub(super) limit: usize,
 }
 
 impl Rx {
     pub(super) fn new(limit: usize) -> Self {
-        Rx { current: 0, filled: 0, start: 0, place: Place::Window, spill: Vec::new(), announced: false, limit }
+        Rx { current: 0, filled: 0, start: 0, place: Place::Window, spill: Vec::new(), announced: false, waited: false, limit }
     }
 
     fn end(&self, window_bytes: u32) -> usize {
@@ -124,12 +126,24 @@ impl Rx {
         }
     }
 
-    /// Turns to the other window once the current one is full, as far as the limit allows.
+    /// Whether the current window is full and not turned from.
+    pub(super) fn is_full(&self, window_bytes: u32) -> bool {
+        self.filled == window_bytes
+    }
+
+    /// The owner has had its turn with a full window.
+    pub(super) fn set_waited(&mut self) {
+        self.waited = true;
+    }
+
+    /// Turns to the other window once the current one is full, as far as the limit allows: at once if
+    /// `early`, else once all is consumed or the owner has left something that waits for more.
     pub(super) fn turn(&mut self, window_bytes: u32, early: bool) {
         let left = self.unconsumed(window_bytes);
-        if self.filled < window_bytes || left >= self.limit || (left > 0 && !early) {
+        if self.filled < window_bytes || left >= self.limit || (left > 0 && !early && !self.waited) {
             return;
         }
+        self.waited = false;
         self.current ^= 1;
         self.filled = 0;
         self.announced = false;

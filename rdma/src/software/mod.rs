@@ -126,10 +126,16 @@ impl SoftDevice {
 
     /// Ends a connection as a machine that loses power does: the peer is told nothing.
     pub fn vanish(&mut self, qp: Qp) {
-        let pd = lock(&self.net).remove(qp);
+        let pd = lock(&self.net).vanish(qp);
         if let Some(pd) = pd {
             self.memory.release_pd(pd);
         }
+    }
+
+    /// Whether a poll would find something, now or a few steps on.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        lock(&self.net).is_pending(self.port)
     }
 
     /// Breaks a connection; both sides are told.
@@ -143,6 +149,11 @@ impl SoftDevice {
         net.fail(qp);
         let step = net.step;
         net.ports[self.port].cm.push_back((step, CmEvent::DeviceRemoved(qp)));
+    }
+
+    /// Overruns the completion queue.
+    pub fn overrun(&mut self) {
+        lock(&self.net).ports[self.port].overrun = true;
     }
 
     /// Lets less be registered from now on.

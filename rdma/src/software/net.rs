@@ -337,6 +337,22 @@ impl Net {
         end.qp.map(|(pd, _)| pd)
     }
 
+    /// Ends a queue pair as a machine that loses power does: what is under way to it is never
+    /// acknowledged.
+    pub(super) fn vanish(&mut self, id: Qp) -> Option<Pd> {
+        let peer = self.end(id)?.peer;
+        let pd = self.remove(id);
+        if let Some(peer) = peer
+            && let Some(other) = self.end(peer)
+            && other.state == State::Ready
+            && !other.unacked.is_empty()
+        {
+            let port = other.port;
+            self.fail_front(peer, port, Status::RetryExceeded);
+        }
+        pd
+    }
+
     pub(super) fn post_recv(&mut self, port: usize, id: Qp, list: &[RecvWr]) -> Result<(), VerbsError> {
         self.operation(id);
         let end = self.own(port, id)?;
