@@ -136,7 +136,7 @@ impl<D: Device> Client for RdmaClient<D> {
         loop {
             self.work(&mut ready);
             if self.endpoint.is_live(id) {
-                self.unread.extend(ready.drain(..));
+                self.unread.append(&mut ready);
                 return Ok(conn);
             }
             let over = self.line(conn)?.over;

@@ -100,7 +100,7 @@ struct Stream {
 
 /// Four connections, each to have `total` bytes echoed; returns what became of each, and a trace.
 fn run(seed: u64, faults: Faults, window_bytes: u32, total: usize, consume_max: usize) -> (Vec<Stream>, Vec<(u64, Event)>) {
-    let mut pair = Pair::new(seed, &Options { announce_early: seed % 3 > 0, ..small(window_bytes) });
+    let mut pair = Pair::new(seed, &Options { announce_early: !seed.is_multiple_of(3), ..small(window_bytes) });
     pair.fabric.set_faults(faults);
     let mut streams: HashMap<ConnId, (usize, Stream)> = HashMap::new();
     for at in 0..4 {

@@ -380,8 +380,10 @@ impl<D: Device> Endpoint<D> {
 
     /// Queues a buffer.
     pub fn send(&mut self, id: ConnId, buf: TxBuf) {
+        // A buffer of nothing but empty shared pieces is nothing to send either.
+        let length = buf.len();
         match self.conns.get_mut(id.index as usize) {
-            Some(conn) if conn.generation == id.generation && conn.is_open() && conn.phase != Phase::Broken && buf.len() > 0 => {
+            Some(conn) if conn.generation == id.generation && conn.is_open() && conn.phase != Phase::Broken && length > 0 => {
                 conn.tx.push(buf);
                 self.touch(id.index);
             }

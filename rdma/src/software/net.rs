@@ -513,8 +513,7 @@ impl Net {
             || !of.cq.is_empty()
             || of.overrun
             || of.active.iter().filter_map(|slot| self.ends.get(*slot)).any(|end| {
-                let wants_receive = end.inbound.front().is_some_and(|packet| !matches!(packet.op, SendOp::Write { .. }));
-                let deliverable = !end.inbound.is_empty() && !(wants_receive && end.rq.is_empty());
+                let deliverable = end.inbound.front().is_some_and(|packet| matches!(packet.op, SendOp::Write { .. }) || !end.rq.is_empty());
                 let peer = end.peer.and_then(|peer| self.ends.get(Self::slot(peer)).filter(|other| other.id == peer));
                 let transmittable = !end.sq.is_empty() && peer.map_or(!end.goodbye, |peer| peer.state == State::Ready && peer.inbound.len() < WIRE_PACKETS_MAX);
                 end.state == State::Ready && (deliverable || transmittable)
