@@ -273,7 +273,7 @@ impl Session {
     #[must_use]
     pub fn address(&self) -> String {
         match &self.peer {
-            Peer::Tcp { remote, .. } => remote.to_string(),
+            Peer::Tcp { remote, .. } | Peer::Rdma { remote, .. } => remote.to_string(),
             Peer::Unix { path } => format!("{path}:0"),
             Peer::Memory(number) => format!("memory:{number}"),
         }
@@ -283,7 +283,7 @@ impl Session {
     #[must_use]
     pub fn local_address(&self) -> String {
         match &self.peer {
-            Peer::Tcp { local, .. } => local.to_string(),
+            Peer::Tcp { local, .. } | Peer::Rdma { local, .. } => local.to_string(),
             Peer::Unix { path } => format!("{path}:0"),
             Peer::Memory(_) => "memory:0".to_owned(),
         }
@@ -293,7 +293,7 @@ impl Session {
     #[must_use]
     pub fn ip(&self) -> String {
         match &self.peer {
-            Peer::Tcp { remote, .. } => remote.ip().to_string(),
+            Peer::Tcp { remote, .. } | Peer::Rdma { remote, .. } => remote.ip().to_string(),
             Peer::Unix { .. } | Peer::Memory(_) => String::new(),
         }
     }

@@ -50,6 +50,13 @@ pub enum Peer {
         /// Our address, as the client dialled it.
         local: SocketAddr,
     },
+    /// An RDMA connection, addressed by the IP addresses of its devices.
+    Rdma {
+        /// The other side's address.
+        remote: SocketAddr,
+        /// Our address, as the client dialled it.
+        local: SocketAddr,
+    },
     /// A unix-domain socket.
     Unix {
         /// The path the server listens on.
@@ -64,7 +71,7 @@ impl Peer {
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
-            Peer::Tcp { remote, .. } => match remote.ip() {
+            Peer::Tcp { remote, .. } | Peer::Rdma { remote, .. } => match remote.ip() {
                 std::net::IpAddr::V4(ip) => ip.is_loopback(),
                 std::net::IpAddr::V6(ip) => {
                     ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())

@@ -102,7 +102,7 @@ pub fn returns_memory(rig: impl Rig) {
     let mut bench = Bench::new(rig);
     let (mut client, conn) = bench.connect();
     let fresh = bench.transport().memory(conn);
-    assert!(fresh > 0 && fresh <= 1024, "{fresh} bytes for an idle connection");
+    assert!(fresh > 0 && fresh <= bench.rig.idle_bytes_max(), "{fresh} bytes for an idle connection");
     let message = pattern(0, 1 << 20);
     let (mut written, mut back) = (0, Vec::new());
     bench.transport().set_receive_limit(conn, 4 << 20);

@@ -35,6 +35,17 @@ pub trait Rig {
     /// Bytes by which a receive limit may be overshot.
     fn overshoot_bytes(&self) -> usize;
 
+    /// Bytes an idle connection may hold. A transport that pins a receive window for each says so here.
+    fn idle_bytes_max(&self) -> usize {
+        1024
+    }
+
+    /// Whether a client can end its half and still read; where the wire has no such thing,
+    /// [`Dial::end_writing`] does nothing.
+    fn half_closes(&self) -> bool {
+        true
+    }
+
     /// Connections for the test that wants many.
     fn many(&self) -> usize {
         500

@@ -1,0 +1,15 @@
+//! Valkey over RDMA for Tercel: the wire ([`proto`]), the seam to a verbs provider ([`verbs`]), a
+//! provider in software ([`software`]), and the endpoint over them, as the executor's transport
+//! ([`RdmaTransport`]) and as a load generator's client ([`RdmaClient`]). Neither RESP nor commands are
+//! known.
+#![forbid(unsafe_code)]
+
+mod client;
+pub mod endpoint;
+pub mod proto;
+pub mod software;
+mod transport;
+pub mod verbs;
+
+pub use client::RdmaClient;
+pub use transport::RdmaTransport;

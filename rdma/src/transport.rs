@@ -1,0 +1,107 @@
+//! An [`Endpoint`] as the executor's transport.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake};
+
+use crate::endpoint::{Endpoint, Options};
+use crate::verbs::{Device, Listener, VerbsError};
+
+/// Serves Valkey over RDMA on one device. Belongs to the thread that made it.
+pub struct RdmaTransport<D: Device> {
+    endpoint: Endpoint<D>,
+}
+
+impl<D: Device> RdmaTransport<D> {
+    /// A transport without listeners.
+    ///
+    /// # Errors
+    /// As [`Endpoint::new`].
+    pub fn new(device: D, options: Options) -> Result<Self, VerbsError> {
+        Ok(RdmaTransport { endpoint: Endpoint::new(device, options)? })
+    }
+
+    /// Opens a listener; port 0 picks one.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub fn listen(&mut self, addr: SocketAddr, backlog: u32) -> Result<Listener, VerbsError> {
+        self.endpoint.listen(addr, backlog)
+    }
+
+    /// What is behind it: counters, endings, memory.
+    pub fn endpoint(&mut self) -> &mut Endpoint<D> {
+        &mut self.endpoint
+    }
+}
+
+impl<D: Device> Transport for RdmaTransport<D> {
+    fn name(&self) -> &'static str {
+        "rdma"
+    }
+
+    #[inline]
+    fn poll(&mut self, events: &mut Vec<Event>) {
+        self.endpoint.poll(events);
+    }
+
+    fn park(&mut self, timeout: Option<Duration>) {
+        self.endpoint.park(timeout);
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.endpoint.waker()
+    }
+
+    fn peer(&self, conn: ConnId) -> Option<&Peer> {
+        self.endpoint.peer(conn)
+    }
+
+    #[inline]
+    fn received(&self, conn: ConnId) -> &[u8] {
+        self.endpoint.received(conn)
+    }
+
+    #[inline]
+    fn consume(&mut self, conn: ConnId, len: usize) {
+        self.endpoint.consume(conn, len);
+    }
+
+    fn set_receive_limit(&mut self, conn: ConnId, bytes: usize) {
+        self.endpoint.set_receive_limit(conn, bytes);
+    }
+
+    #[inline]
+    fn lease(&mut self) -> TxBuf {
+        self.endpoint.lease()
+    }
+
+    #[inline]
+    fn send(&mut self, conn: ConnId, buf: TxBuf) {
+        self.endpoint.send(conn, buf);
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        self.endpoint.flush();
+    }
+
+    #[inline]
+    fn unsent(&self, conn: ConnId) -> usize {
+        self.endpoint.unsent(conn)
+    }
+
+    fn close(&mut self, conn: ConnId, how: Close) {
+        self.endpoint.close(conn, how);
+    }
+
+    fn memory(&self, conn: ConnId) -> usize {
+        self.endpoint.memory(conn)
+    }
+
+    fn stats(&self) -> Stats {
+        self.endpoint.stats()
+    }
+}
