@@ -58,6 +58,13 @@ impl House {
     }
 }
 
+/// The settings with one at another value, those that are fixed at start too.
+fn setting(settings: &Settings, name: &str, value: &str) -> Settings {
+    let mut changed = settings.clone();
+    (tercel::settings::find(name).unwrap().set)(&mut changed, &[value]).unwrap();
+    changed
+}
+
 fn request(words: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
     tercel_resp::encode::request(&mut bytes, words);
@@ -161,6 +168,28 @@ fn tercel_resp_count(mut bytes: &[u8]) -> usize {
         count += 1;
     }
     count
+}
+
+#[test]
+fn the_wait_before_parsing_is_counted_for_every_command() {
+    use tercel::stats::Phase;
+    let limits = [("batch-commands-max", "1"), ("enable-debug-command", "yes")];
+    let mut house = House::new();
+    for (name, value) in limits {
+        house.executor.core.settings = setting(&house.executor.core.settings, name, value);
+    }
+    let (slow, waiting) = (house.net.connect(), house.net.connect());
+    house.settle();
+    // Both arrive before the same poll; a batch holds one command, so the second waits for the first.
+    slow.write(&request(&["DEBUG", "SLEEP", "0.03"]));
+    waiting.write(&request(&["PING"]));
+    house.settle();
+    assert_eq!(text(&waiting), "+PONG\r\n");
+    let phases = &house.executor.core.stats.phases;
+    let (arrive, execute) = (&phases[Phase::Arrive as usize], &phases[Phase::Execute as usize]);
+    assert_eq!((arrive.len(), execute.len()), (2, 2));
+    assert!(arrive.max() >= 30_000_000, "the second waited {} ns", arrive.max());
+    assert!(arrive.min() < arrive.max(), "the first did not wait for anybody");
 }
 
 #[test]

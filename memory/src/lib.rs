@@ -1,5 +1,5 @@
-//! The process's allocator: jemalloc as the global allocator, its start-up configuration and its
-//! counters. [`stock`] lets the thread that serves take memory that another thread has mapped and
+//! The process's allocator: jemalloc as the global allocator, and its counters. jemalloc runs as
+//! shipped, with its background thread giving pages back after ten seconds. [`stock`] lets the thread that serves take memory that another thread has mapped and
 //! filled with pages beforehand.
 //!
 //! Linking this crate installs the allocator. It knows nothing of keys, clients or settings.
@@ -10,12 +10,6 @@ use tikv_jemalloc_ctl::{epoch, raw, stats, thread};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// jemalloc's start-up configuration: a background thread gives pages back, so that freeing a
-/// large block costs the executor nothing; one arena suits the one thread that allocates.
-#[unsafe(export_name = "_rjem_malloc_conf")]
-pub static MALLOC_CONF: &[u8; 91] =
-    b"background_thread:true,oversize_threshold:0,dirty_decay_ms:2000,muzzy_decay_ms:0,narenas:2\0";
 
 /// What the allocator reports, in bytes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,7 +6,7 @@
 //! device work takes `&mut self`, no slice of registered memory is held while a peer's write can be
 //! reported. Names that are not (or no longer) there are errors, never a panic.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0502
 //! # use tercel_rdma::verbs::{Device, Completion, Region};
 //! fn held_across_a_poll<D: Device>(device: &mut D, region: Region, into: &mut [Completion]) -> u8 {
 //!     let bytes = device.bytes(region, 0, 1).unwrap();

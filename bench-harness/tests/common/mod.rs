@@ -127,11 +127,10 @@ pub fn json(args: &[&str]) -> (i32, serde_json::Value) {
 }
 
 /// A real server to measure, as a target: `TERCEL_SERVER`, or the workspace's own beside this test.
-pub fn real_server() -> Option<String> {
+/// Panics if there is none: a test that measured nothing has not passed.
+pub fn real_server() -> String {
     let beside = PathBuf::from(env!("CARGO_BIN_EXE_tercel-bench")).with_file_name("tercel-server");
-    let path = std::env::var_os("TERCEL_SERVER").map(PathBuf::from).or_else(|| beside.exists().then_some(beside));
-    if path.is_none() {
-        eprintln!("no tercel-server is built and TERCEL_SERVER is not set: this test has nothing to measure");
-    }
-    path.map(|path| format!("tercel=exec:{} --port {{port}} --bind 127.0.0.1 --unixsocket {{socket}}", path.display()))
+    let path = std::env::var_os("TERCEL_SERVER").map_or(beside, PathBuf::from);
+    assert!(path.exists(), "there is no {}: build tercel-server, or set TERCEL_SERVER", path.display());
+    format!("tercel=exec:{} --port {{port}} --bind 127.0.0.1 --unixsocket {{socket}}", path.display())
 }
