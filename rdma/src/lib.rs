@@ -1,11 +1,12 @@
 //! Valkey over RDMA for Tercel: the wire ([`proto`]), the seam to a verbs provider ([`verbs`]), a
-//! provider in software ([`software`]), and the endpoint over them, as the executor's transport
+//! provider in software ([`software`]) and the one over rdma-core's libraries ([`hca`]), and the endpoint over them, as the executor's transport
 //! ([`RdmaTransport`]) and as a load generator's client ([`RdmaClient`]). Neither RESP nor commands are
 //! known.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod client;
 pub mod endpoint;
+pub mod hca;
 pub mod proto;
 pub mod software;
 mod transport;

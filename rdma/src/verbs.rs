@@ -98,7 +98,7 @@ pub struct SendWr {
     /// Whether success makes a completion; failure always does.
     pub signaled: bool,
     /// Whether the bytes are taken while posting, so that they may be overwritten at once. At most
-    /// [`DeviceLimits::inline_bytes_max`].
+    /// [`QpCaps::inline_bytes`].
     pub inline: bool,
 }
 
@@ -221,8 +221,6 @@ pub struct ConnParams {
 /// What a device can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceLimits {
-    /// Bytes of an inline send at most.
-    pub inline_bytes_max: u32,
     /// Completions its completion queue holds.
     pub cq_depth: u32,
 }
@@ -269,11 +267,15 @@ pub trait Device {
     /// What it can do.
     fn limits(&self) -> DeviceLimits;
 
-    /// Makes a protection domain.
+    /// Makes a protection domain on the adapter that a connection has come to: any time after its
+    /// [`CmEvent::Request`] or [`CmEvent::Resolved`].
     ///
     /// # Errors
-    /// The device has no more.
-    fn alloc_pd(&mut self) -> Result<Pd, VerbsError>;
+    /// The adapter has no more, or the connection is not there.
+    fn alloc_pd(&mut self, qp: Qp) -> Result<Pd, VerbsError>;
+
+    /// Whether a protection domain is on the adapter of a connection, and so may be used for it.
+    fn is_reachable(&self, pd: Pd, qp: Qp) -> bool;
 
     /// Gives one up; only when nothing is registered in it and no queue pair uses it.
     ///
@@ -323,11 +325,12 @@ pub trait Device {
     /// The device has no more connections.
     fn resolve(&mut self, to: SocketAddr) -> Result<Qp, VerbsError>;
 
-    /// Gives a connection its queue pair; receives can be posted from then on.
+    /// Gives a connection its queue pair; receives can be posted from then on. Returns what it can do,
+    /// which may be fewer inline bytes than were asked for.
     ///
     /// # Errors
     /// The device has no more, or cannot have that many work requests.
-    fn create_qp(&mut self, qp: Qp, pd: Pd, caps: QpCaps) -> Result<(), VerbsError>;
+    fn create_qp(&mut self, qp: Qp, pd: Pd, caps: QpCaps) -> Result<QpCaps, VerbsError>;
 
     /// Takes a request; [`CmEvent::Established`] or [`CmEvent::Disconnected`] follows.
     ///
@@ -373,16 +376,17 @@ pub trait Device {
     /// The next event of the connection manager.
     fn poll_cm(&mut self) -> Option<CmEvent>;
 
-    /// Makes the next completion readable on a descriptor of [`Device::wait_fds`]. What completed
+    /// Makes the next completion readable on [`Device::wait_fd`]. What completed
     /// before may not: poll once more after arming, before going to sleep.
     ///
     /// # Errors
     /// The operating system's reason.
     fn arm(&mut self) -> Result<(), VerbsError>;
 
-    /// Takes what made the descriptors readable.
+    /// Takes what made the descriptor readable.
     fn acknowledge(&mut self);
 
-    /// What to sleep on: completions, and the connection manager's events where those come apart.
-    fn wait_fds(&self) -> [Option<BorrowedFd<'_>>; 2];
+    /// What to sleep on: readable when something completed after [`Device::arm`], or when the connection
+    /// manager has news. The same descriptor as long as the device is there.
+    fn wait_fd(&self) -> BorrowedFd<'_>;
 }

@@ -55,11 +55,11 @@ struct Peer {
 impl Peer {
     fn connect(server: &mut Server) -> Peer {
         let mut device = server.fabric.device(SoftLimits::default()).unwrap();
-        let pd = device.alloc_pd().unwrap();
-        let rx = device.register(pd, 1 << 16, Access::RemoteWrite).unwrap();
-        let tx = device.register(pd, 1 << 17, Access::Local).unwrap();
         let qp = device.resolve(server.addr).unwrap();
         assert_eq!(device.poll_cm(), Some(CmEvent::Resolved(qp)));
+        let pd = device.alloc_pd(qp).unwrap();
+        let rx = device.register(pd, 1 << 16, Access::RemoteWrite).unwrap();
+        let tx = device.register(pd, 1 << 17, Access::Local).unwrap();
         device.create_qp(qp, pd, QpCaps { send_depth: 4096, recv_depth: 64, inline_bytes: 0 }).unwrap();
         for _ in 0..64 {
             device.post_recv(qp, &[RecvWr { wr_id: 0, local: Sge { region: tx, offset: 1 << 16, length: 64 } }]).unwrap();

@@ -71,9 +71,9 @@ fuzz_target!(|data: &[u8]| {
     server.listen(addr, 8).expect("a free port");
 
     let mut device = fabric.device(SoftLimits::default()).expect("a descriptor");
-    let pd = device.alloc_pd().expect("a domain");
-    let memory = device.register(pd, 4096, Access::RemoteWrite).expect("memory");
     let qp = device.resolve(addr).expect("a route");
+    let pd = device.alloc_pd(qp).expect("a domain");
+    let memory = device.register(pd, 4096, Access::RemoteWrite).expect("memory");
     device.create_qp(qp, pd, QpCaps { send_depth: 512, recv_depth: 512, inline_bytes: 0 }).expect("a queue pair");
     for _ in 0..64 {
         let _ = device.post_recv(qp, &[RecvWr { wr_id: 0, local: Sge { region: memory, offset: 2048, length: 64 } }]);

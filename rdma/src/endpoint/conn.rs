@@ -49,8 +49,8 @@ impl Kit {
         2 * rx as usize + tx as usize + (recv_depth * RECV_SLOT_BYTES) as usize
     }
 
-    pub(super) fn new<D: Device>(device: &mut D, rx: u32, tx: u32, recv_depth: u32) -> Result<Kit, VerbsError> {
-        let pd = device.alloc_pd()?;
+    pub(super) fn new<D: Device>(device: &mut D, qp: Qp, rx: u32, tx: u32, recv_depth: u32) -> Result<Kit, VerbsError> {
+        let pd = device.alloc_pd(qp)?;
         let wanted = [(rx, Access::RemoteWrite), (rx, Access::RemoteWrite), (tx, Access::Local), (recv_depth * RECV_SLOT_BYTES, Access::Local)];
         let mut made = [None; 4];
         for (place, (length, access)) in made.iter_mut().zip(wanted) {
@@ -71,11 +71,22 @@ impl Kit {
         }
     }
 
-    /// Wipes it for the next client.
-    pub(super) fn zero<D: Device>(&self, device: &mut D) {
+    /// Wipes `count` bytes of it for the next client, from byte `at` on, counted through its regions.
+    pub(super) fn wipe<D: Device>(&self, device: &mut D, mut at: usize, mut count: usize) {
         for region in [self.windows[0], self.windows[1], self.tx, self.recv] {
-            if let Ok(bytes) = device.bytes_mut(region, 0, region.length) {
+            let length = region.length as usize;
+            if at >= length {
+                at -= length;
+                continue;
+            }
+            let here = count.min(length - at);
+            if let Ok(bytes) = device.bytes_mut(region, at as u32, here as u32) {
                 bytes.fill(0);
+            }
+            count -= here;
+            at = 0;
+            if count == 0 {
+                break;
             }
         }
     }
@@ -102,6 +113,8 @@ pub(super) struct Conn {
     pub(super) peer: Peer,
     pub(super) remote: SocketAddr,
     pub(super) kit: Option<Kit>,
+    /// Sends of at most so many bytes go inline.
+    pub(super) inline_bytes: u32,
     pub(super) rx: Rx,
     pub(super) tx: Tx,
     /// Slots of receives to post again, and receives posted.
@@ -138,6 +151,7 @@ impl Conn {
             peer: Peer::Memory(0),
             remote: nowhere,
             kit: None,
+            inline_bytes: 0,
             rx: Rx::new(0),
             tx: Tx::default(),
             recv_free: Vec::new(),

@@ -11,7 +11,7 @@ mod tx;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ const LEASE_BYTES: usize = 4096;
 const ENDED_MAX: usize = 256;
 /// How long a queue pair may take to flush before it is destroyed all the same.
 const FLUSH_NS_MAX: u64 = 1_000_000_000;
+/// Memory wiped in one poll at most, in bytes: some microseconds' worth.
+const WIPE_BYTES: usize = 64 * 1024;
 
 fn give_back(pool: &mut Vec<TxBuf>, mut buf: TxBuf) {
     buf.clear();
@@ -56,14 +58,15 @@ pub type Clock = Box<dyn FnMut() -> u64>;
 pub struct Endpoint<D: Device> {
     device: D,
     options: Options,
-    inline_bytes: u32,
     conns: Vec<Conn>,
     free: Vec<u32>,
     by_qp: HashMap<Qp, u32>,
     by_address: HashMap<IpAddr, usize>,
     /// Slots taken, whatever their phase.
     taken: usize,
+    /// Registered memory that is nobody's, wiped; and some that is being wiped, with how far.
     kits: Vec<Kit>,
+    soiled: VecDeque<(Kit, usize)>,
     pinned_bytes: usize,
     pool: Vec<TxBuf>,
     spare: Vec<Vec<u8>>,
@@ -111,7 +114,6 @@ impl<D: Device> Endpoint<D> {
         let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).map_err(|errno| VerbsError::Os(errno.to_string()))?;
         let now_ns = clock();
         Ok(Endpoint {
-            inline_bytes: options.inline_bytes.min(device.limits().inline_bytes_max),
             device,
             options,
             conns: Vec::new(),
@@ -120,6 +122,7 @@ impl<D: Device> Endpoint<D> {
             by_address: HashMap::new(),
             taken: 0,
             kits: Vec::new(),
+            soiled: VecDeque::new(),
             pinned_bytes: 0,
             pool: Vec::new(),
             spare: Vec::new(),
@@ -216,7 +219,7 @@ impl<D: Device> Endpoint<D> {
 
     /// Gives pooled memory back to the device.
     pub fn trim(&mut self) {
-        while let Some(kit) = self.kits.pop() {
+        while let Some(kit) = self.kits.pop().or_else(|| self.soiled.pop_front().map(|(kit, _)| kit)) {
             self.pinned_bytes -= self.kit_bytes();
             kit.free(&mut self.device);
         }
@@ -308,26 +311,41 @@ impl<D: Device> Endpoint<D> {
 
     /// Sleeps as [`tercel_transport::Transport::park`] says.
     pub fn park(&mut self, timeout: Option<Duration>) {
+        let Some(limit) = self.prepare_park(timeout) else { return };
+        let mut fds = [PollFd::new(self.bell.0.as_fd(), PollFlags::POLLIN), PollFd::new(self.device.wait_fd(), PollFlags::POLLIN)];
+        // A failed or interrupted wait is an early one.
+        let _ = ppoll(&mut fds, limit.map(TimeSpec::from), None);
+        self.finish_park();
+    }
+
+    /// For a caller that sleeps on [`Endpoint::wait_fd`] itself: makes it readable for what happens from
+    /// now on, and says how long the sleep may be at most; `None` if there is something to do at once.
+    /// After the sleep comes [`Endpoint::finish_park`].
+    pub fn prepare_park(&mut self, timeout: Option<Duration>) -> Option<Option<Duration>> {
         // The next poll looks at the clock and the bell.
         self.polls = 0;
-        if self.device.arm().is_err() {
-            return;
-        }
+        self.device.arm().ok()?;
         // What completed before arming wakes nobody: look once more.
         self.process();
-        if self.has_news() {
+        if self.has_news() || !self.soiled.is_empty() {
             self.device.acknowledge();
-            return;
+            return None;
         }
         let now = (self.clock)();
         let due = Duration::from_nanos(self.next_due_ns.saturating_sub(now));
-        let limit = if self.next_due_ns == u64::MAX { timeout } else { Some(timeout.map_or(due, |timeout| timeout.min(due))) };
-        let [completions, control] = self.device.wait_fds();
-        let bell = self.bell.0.as_fd();
-        let mut fds = [PollFd::new(bell, PollFlags::POLLIN), PollFd::new(completions.unwrap_or(bell), PollFlags::POLLIN), PollFd::new(control.unwrap_or(bell), PollFlags::POLLIN)];
-        // A failed or interrupted wait is an early one.
-        let _ = ppoll(&mut fds, limit.map(TimeSpec::from), None);
+        Some(if self.next_due_ns == u64::MAX { timeout } else { Some(timeout.map_or(due, |timeout| timeout.min(due))) })
+    }
+
+    /// Takes what ended a sleep.
+    pub fn finish_park(&mut self) {
+        self.polls = 0;
         self.device.acknowledge();
+    }
+
+    /// Readable when there is something to poll for, once armed by [`Endpoint::prepare_park`].
+    #[must_use]
+    pub fn wait_fd(&self) -> BorrowedFd<'_> {
+        self.device.wait_fd()
     }
 
     /// What ends a park from another thread.

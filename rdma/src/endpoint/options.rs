@@ -35,6 +35,9 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// A keepalive is sent this often; a dead peer shows by not acknowledging it. Zero: never.
     pub keepalive_interval: Duration,
+    /// A client does not send more than so many immediates without hearing from its server, which may have
+    /// posted no more receives than that and then drop the connection (stock servers post 1,024).
+    pub unheard_max: u32,
     /// The shortest and the longest window a peer may announce, in bytes.
     pub peer_window_bytes: (u32, u32),
 }
@@ -55,6 +58,7 @@ impl Default for Options {
             handshake_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(3),
+            unheard_max: 512,
             peer_window_bytes: (1024, 1 << 30),
         }
     }

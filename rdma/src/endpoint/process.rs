@@ -8,7 +8,7 @@ use tercel_transport::Event;
 use super::conn::{Conn, Kit, Phase, RECV_SLOT_BYTES};
 use super::options::{Ended, Reason};
 use super::tx::Shape;
-use super::{ENDED_MAX, Endpoint, FLUSH_NS_MAX};
+use super::{ENDED_MAX, Endpoint, FLUSH_NS_MAX, WIPE_BYTES};
 use crate::proto::{Control, ControlError};
 use crate::verbs::{Arrived, CmEvent, Completion, ConnParams, Device, Qp, QpCaps, RecvWr, Sge, Status};
 
@@ -53,7 +53,36 @@ impl<D: Device> Endpoint<D> {
         if self.now_ns >= self.next_due_ns {
             self.on_time();
         }
+        if !self.soiled.is_empty() {
+            self.wipe();
+        }
         self.look_after();
+    }
+
+    /// Wipes a little of the memory that connections have left.
+    fn wipe(&mut self) {
+        let whole = self.kit_bytes();
+        if let Some((kit, at)) = self.soiled.front_mut() {
+            kit.wipe(&mut self.device, *at, WIPE_BYTES);
+            *at += WIPE_BYTES;
+            if *at >= whole
+                && let Some((kit, _)) = self.soiled.pop_front()
+            {
+                self.kits.push(kit);
+            }
+        }
+    }
+
+    /// Memory for a connection from the pool, if there is any on its adapter.
+    fn pooled_kit(&mut self, qp: Qp) -> Option<Kit> {
+        if let Some(at) = self.kits.iter().rposition(|kit| self.device.is_reachable(kit.pd, qp)) {
+            return Some(self.kits.swap_remove(at));
+        }
+        let at = self.soiled.iter().position(|(kit, _)| self.device.is_reachable(kit.pd, qp))?;
+        let (kit, wiped) = self.soiled.remove(at)?;
+        let left = self.kit_bytes() - wiped;
+        kit.wipe(&mut self.device, wiped, left);
+        Some(kit)
     }
 
     /// Windows that became full before the owner's last turn.
@@ -109,7 +138,7 @@ impl<D: Device> Endpoint<D> {
         let of_address = self.by_address.get(&remote.ip()).copied().unwrap_or(0);
         let per_connection = self.options.send_depth + self.options.recv_depth;
         let queue_room = u64::from(per_connection) * (self.taken as u64 + 1) <= u64::from(self.device.limits().cq_depth);
-        let pinned = self.kits.last().map_or(self.pinned_bytes + self.kit_bytes(), |_| self.pinned_bytes);
+        let pinned = if self.kits.is_empty() && self.soiled.is_empty() { self.pinned_bytes + self.kit_bytes() } else { self.pinned_bytes };
         let welcome = self.taken < self.options.connections_max && of_address < self.options.connections_per_address_max && pinned <= self.options.pinned_bytes_max && queue_room;
         if !welcome || self.poisoned {
             self.counters.rejected += 1;
@@ -132,10 +161,11 @@ impl<D: Device> Endpoint<D> {
     /// Memory, a queue pair and receives for a connection.
     fn equip(&mut self, index: u32) -> Result<(), Reason> {
         let (send_depth, recv_depth) = (self.options.send_depth, self.options.recv_depth);
-        let kit = match self.kits.pop() {
+        let qp = self.conns[index as usize].qp;
+        let kit = match self.pooled_kit(qp) {
             Some(kit) => kit,
             None => {
-                let kit = Kit::new(&mut self.device, self.options.rx_window_bytes, self.options.tx_bytes, recv_depth)?;
+                let kit = Kit::new(&mut self.device, qp, self.options.rx_window_bytes, self.options.tx_bytes, recv_depth)?;
                 self.pinned_bytes += self.kit_bytes();
                 kit
             }
@@ -143,7 +173,8 @@ impl<D: Device> Endpoint<D> {
         let conn = &mut self.conns[index as usize];
         conn.kit = Some(kit);
         conn.recv_free.extend(0..recv_depth as u16);
-        self.device.create_qp(conn.qp, kit.pd, QpCaps { send_depth, recv_depth, inline_bytes: self.inline_bytes })?;
+        let caps = self.device.create_qp(qp, kit.pd, QpCaps { send_depth, recv_depth, inline_bytes: self.options.inline_bytes })?;
+        conn.inline_bytes = caps.inline_bytes;
         self.post_receives(index)
     }
 
@@ -215,6 +246,7 @@ impl<D: Device> Endpoint<D> {
             return Ok(());
         }
         let Some(kit) = conn.kit else { return Ok(()) };
+        conn.tx.heard();
         match completion.arrived {
             Arrived::Immediate(immediate) => {
                 if conn.rx.is_announcement_due() {
@@ -365,9 +397,8 @@ impl<D: Device> Endpoint<D> {
             }
         }
         if let Some(kit) = conn.kit.take() {
-            if self.kits.len() < self.options.pooled_max {
-                kit.zero(&mut self.device);
-                self.kits.push(kit);
+            if self.kits.len() + self.soiled.len() < self.options.pooled_max {
+                self.soiled.push_back((kit, 0));
             } else {
                 self.pinned_bytes -= Kit::bytes(self.options.rx_window_bytes, self.options.tx_bytes, self.options.recv_depth);
                 kit.free(&mut self.device);
@@ -444,7 +475,7 @@ impl<D: Device> Endpoint<D> {
         }
         let conn = &mut self.conns[index as usize];
         let Some(kit) = conn.kit else { return };
-        let shape = Shape { wr_id: wr_id(index, conn.epoch, SEND_TAG), region: kit.tx, depth: self.options.send_depth, inline_bytes: self.inline_bytes };
+        let shape = Shape { wr_id: wr_id(index, conn.epoch, SEND_TAG), region: kit.tx, depth: self.options.send_depth, inline_bytes: conn.inline_bytes };
         let list = &mut self.sends;
         list.clear();
         if let Some(window) = conn.rx.due_window() {
@@ -463,7 +494,7 @@ impl<D: Device> Endpoint<D> {
         if conn.keepalive_due && conn.tx.stage_control(Control::Keepalive, &shape, &mut self.device, list) {
             conn.keepalive_due = false;
         }
-        let sent = conn.tx.stage_data(&shape, &mut self.device, &mut self.pool, list);
+        let sent = if !conn.serves && conn.tx.unheard() >= self.options.unheard_max { 0 } else { conn.tx.stage_data(&shape, &mut self.device, &mut self.pool, list) };
         let finish = conn.phase == Phase::Draining && conn.tx.unsent == 0;
         conn.tx.sign(&shape, finish, list);
         if !list.is_empty() {

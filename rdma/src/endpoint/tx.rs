@@ -27,6 +27,8 @@ pub(super) struct Tx {
     since: u32,
     since_head: u64,
     outstanding: u32,
+    /// Requests that took one of the peer's receives since it was last heard.
+    unheard: u32,
 }
 
 /// What the requests of one connection have in common.
@@ -82,6 +84,16 @@ impl Tx {
             self.tail = head;
             self.outstanding -= count;
         }
+    }
+
+    /// The peer has been heard: it looks at what arrives.
+    pub(super) fn heard(&mut self) {
+        self.unheard = 0;
+    }
+
+    /// How many of the peer's receives were taken since it was last heard.
+    pub(super) fn unheard(&self) -> u32 {
+        self.unheard
     }
 
     fn depth_left(&self, depth: u32) -> bool {
@@ -150,6 +162,7 @@ impl Tx {
             && let SendOp::Write { address, rkey } = *op
         {
             *op = SendOp::WriteImm { address, rkey, immediate: total };
+            self.unheard += 1;
         }
         total as usize
     }

@@ -181,11 +181,15 @@ impl Drop for SoftDevice {
 
 impl Device for SoftDevice {
     fn limits(&self) -> DeviceLimits {
-        DeviceLimits { inline_bytes_max: self.limits.inline_bytes_max, cq_depth: self.limits.cq_depth }
+        DeviceLimits { cq_depth: self.limits.cq_depth }
     }
 
-    fn alloc_pd(&mut self) -> Result<Pd, VerbsError> {
+    fn alloc_pd(&mut self, _qp: Qp) -> Result<Pd, VerbsError> {
         Ok(self.memory.alloc_pd())
+    }
+
+    fn is_reachable(&self, _pd: Pd, _qp: Qp) -> bool {
+        true
     }
 
     fn dealloc_pd(&mut self, pd: Pd) -> Result<(), VerbsError> {
@@ -237,12 +241,11 @@ impl Device for SoftDevice {
         Ok(lock(&self.net).resolve(self.port, to))
     }
 
-    fn create_qp(&mut self, qp: Qp, pd: Pd, caps: QpCaps) -> Result<(), VerbsError> {
-        if caps.inline_bytes > self.limits.inline_bytes_max {
-            return Err(VerbsError::Inline(caps.inline_bytes));
-        }
+    fn create_qp(&mut self, qp: Qp, pd: Pd, caps: QpCaps) -> Result<QpCaps, VerbsError> {
+        let caps = QpCaps { inline_bytes: caps.inline_bytes.min(self.limits.inline_bytes_max), ..caps };
         self.memory.use_pd(pd)?;
-        lock(&self.net).create_qp(self.port, qp, pd, caps).inspect_err(|_| self.memory.release_pd(pd))
+        lock(&self.net).create_qp(self.port, qp, pd, caps).inspect_err(|_| self.memory.release_pd(pd))?;
+        Ok(caps)
     }
 
     fn accept(&mut self, qp: Qp, params: ConnParams) -> Result<(), VerbsError> {
@@ -317,7 +320,7 @@ impl Device for SoftDevice {
         let _ = self.bell.read();
     }
 
-    fn wait_fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [Some(self.bell.as_fd()), None]
+    fn wait_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
     }
 }

@@ -1,0 +1,291 @@
+//! Host channel adapters: the provider over libibverbs and librdmacm. `ffi` declares and loads, `owned`
+//! owns what the libraries hand out and ends what is unsafe, `control` is the connection manager's side
+//! and `data` the queues' of [`HcaDevice`], the [`Device`] of the rest of this crate. It knows neither
+//! the wire nor connections' states.
+
+mod control;
+mod data;
+#[allow(unsafe_code, non_camel_case_types)]
+#[doc(hidden)]
+pub mod ffi;
+#[allow(unsafe_code)]
+#[doc(hidden)]
+pub mod owned;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use slab::Slab;
+
+use crate::verbs::{
+    Access, CmEvent, Completion, ConnParams, Device, DeviceLimits, Listener, Pd, Qp, QpCaps, RecvWr, Region, SendWr, VerbsError,
+};
+use owned::{CmId, Cq, Devices, EventChannel, Heap, Mr};
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct HcaOptions {
+    /// Completions to make room for on each adapter, as far as it can.
+    pub cq_depth: u32,
+    /// Which completion vector raises the interrupt; `None` picks one by this process's number.
+    pub completion_vector: Option<u32>,
+    /// Registered memory on huge pages, as far as the host has set some aside.
+    pub huge_pages: bool,
+}
+
+impl Default for HcaOptions {
+    fn default() -> Self {
+        HcaOptions { cq_depth: 64 * 1024, completion_vector: None, huge_pages: false }
+    }
+}
+
+/// One core's view of this host's adapters.
+pub struct HcaDevice {
+    // Connections and regions go before what they rest on; the counted references see to the rest.
+    conns: HashMap<u64, Conn>,
+    listeners: HashMap<u32, CmId>,
+    regions: Slab<Registered>,
+    pds: Slab<(Rc<owned::Pd>, u32)>,
+    adapters: Vec<Option<Adapter>>,
+    channel: Rc<EventChannel>,
+    devices: Rc<Devices>,
+    heap: Heap,
+    options: HcaOptions,
+    epoll: Epoll,
+    /// Names given so far.
+    named: u64,
+    news: VecDeque<CmEvent>,
+    /// Polls since the connection manager was asked.
+    unasked: u32,
+    /// An adapter's completion queue overran.
+    overrun: bool,
+    scratch: Vec<ffi::ibv_wc>,
+}
+
+struct Adapter {
+    cq: Rc<Cq>,
+}
+
+struct Conn {
+    id: CmId,
+    dialling: Option<SocketAddr>,
+    /// Which protection domain it uses.
+    pd: Option<usize>,
+    device: Option<usize>,
+}
+
+struct Registered {
+    region: Region,
+    pd: usize,
+    mr: Mr,
+}
+
+fn os(error: io::Error) -> VerbsError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => VerbsError::AddressInUse,
+        _ => VerbsError::Os(error.to_string()),
+    }
+}
+
+impl HcaDevice {
+    /// Opens this host's adapters.
+    ///
+    /// # Errors
+    /// One line that says what is missing: a library, the kernel's part, or an adapter.
+    pub fn open(options: HcaOptions) -> Result<HcaDevice, VerbsError> {
+        let api = ffi::load().map_err(|error| VerbsError::Os(format!("rdma-core's libraries cannot be loaded: {error}")))?;
+        let channel = EventChannel::new(api).map_err(|error| VerbsError::Os(format!("the kernel offers no RDMA connection manager: {error}")))?;
+        let devices = Devices::open(api).map_err(|error| VerbsError::Os(format!("no RDMA adapter can be opened: {error}")))?;
+        if devices.is_empty() {
+            return Err(VerbsError::Os("there is no RDMA adapter".to_owned()));
+        }
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| os(errno.into()))?;
+        let device = HcaDevice {
+            conns: HashMap::new(),
+            listeners: HashMap::new(),
+            regions: Slab::new(),
+            pds: Slab::new(),
+            adapters: (0..devices.len()).map(|_| None).collect(),
+            channel,
+            devices,
+            heap: Heap::new(options.huge_pages),
+            options,
+            epoll,
+            named: 0,
+            news: VecDeque::new(),
+            unasked: u32::MAX,
+            overrun: false,
+            scratch: Vec::new(),
+        };
+        watch(&device.epoll, device.channel.fd())?;
+        for adapter in 0..device.devices.len() {
+            watch(&device.epoll, device.devices.async_fd(adapter))?;
+        }
+        Ok(device)
+    }
+
+    /// Names of the adapters.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        (0..self.devices.len()).map(|device| self.devices.name(device)).collect()
+    }
+}
+
+fn watch(epoll: &Epoll, fd: BorrowedFd<'_>) -> Result<(), VerbsError> {
+    epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(|errno| os(errno.into()))
+}
+
+impl Device for HcaDevice {
+    fn limits(&self) -> DeviceLimits {
+        let cq_depth = self.adapters.iter().flatten().map(|adapter| adapter.cq.depth()).min().unwrap_or(u32::MAX);
+        DeviceLimits { cq_depth }
+    }
+
+    fn alloc_pd(&mut self, qp: Qp) -> Result<Pd, VerbsError> {
+        let device = self.conns.get(&qp.0).and_then(|conn| conn.device).ok_or(VerbsError::Unknown("connection"))?;
+        let pd = owned::Pd::new(&self.devices, device).map_err(os)?;
+        Ok(Pd(self.pds.insert((pd, 0)) as u32))
+    }
+
+    fn dealloc_pd(&mut self, pd: Pd) -> Result<(), VerbsError> {
+        match self.pds.get(pd.0 as usize) {
+            None => Err(VerbsError::Unknown("protection domain")),
+            Some((_, 0)) => {
+                self.pds.remove(pd.0 as usize);
+                Ok(())
+            }
+            Some(_) => Err(VerbsError::State),
+        }
+    }
+
+    fn is_reachable(&self, pd: Pd, qp: Qp) -> bool {
+        let device = self.conns.get(&qp.0).and_then(|conn| conn.device);
+        device.is_some() && device == self.pds.get(pd.0 as usize).map(|(pd, _)| pd.device())
+    }
+
+    fn register(&mut self, pd: Pd, length: u32, access: Access) -> Result<Region, VerbsError> {
+        let (domain, users) = self.pds.get_mut(pd.0 as usize).ok_or(VerbsError::Unknown("protection domain"))?;
+        let block = self.heap.take(length).map_err(|_| VerbsError::Memory(length))?;
+        let mr = Mr::new(domain, block, length, access == Access::RemoteWrite).map_err(|_| VerbsError::Memory(length))?;
+        *users += 1;
+        let entry = self.regions.vacant_entry();
+        let region = Region { id: entry.key() as u32, address: mr.address(), length, rkey: mr.rkey() };
+        entry.insert(Registered { region, pd: pd.0 as usize, mr });
+        Ok(region)
+    }
+
+    fn deregister(&mut self, region: Region) -> Result<(), VerbsError> {
+        self.region(region)?;
+        let gone = self.regions.remove(region.id as usize);
+        if let Some((_, users)) = self.pds.get_mut(gone.pd) {
+            *users -= 1;
+        }
+        if let Some(block) = gone.mr.into_block() {
+            self.heap.give(block);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn bytes(&self, region: Region, offset: u32, length: u32) -> Result<&[u8], VerbsError> {
+        self.region(region)?.mr.bytes(offset, length).ok_or(VerbsError::Range { offset, length })
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self, region: Region, offset: u32, length: u32) -> Result<&mut [u8], VerbsError> {
+        let found = self.regions.get_mut(region.id as usize).filter(|found| found.region == region).ok_or(VerbsError::Unknown("region"))?;
+        found.mr.bytes_mut(offset, length).ok_or(VerbsError::Range { offset, length })
+    }
+
+    fn listen(&mut self, addr: SocketAddr, backlog: u32) -> Result<Listener, VerbsError> {
+        self.open_listener(addr, backlog)
+    }
+
+    fn local_addr(&self, listener: Listener) -> Option<SocketAddr> {
+        self.listeners.get(&listener.0).and_then(CmId::local_addr)
+    }
+
+    fn unlisten(&mut self, listener: Listener) {
+        self.listeners.remove(&listener.0);
+    }
+
+    fn resolve(&mut self, to: SocketAddr) -> Result<Qp, VerbsError> {
+        self.dial(to)
+    }
+
+    fn create_qp(&mut self, qp: Qp, pd: Pd, caps: QpCaps) -> Result<QpCaps, VerbsError> {
+        self.equip(qp, pd, caps)
+    }
+
+    fn accept(&mut self, qp: Qp, params: ConnParams) -> Result<(), VerbsError> {
+        self.conn(qp)?.id.accept(params.retry_count, params.rnr_retry_count).map_err(os)
+    }
+
+    fn reject(&mut self, qp: Qp) {
+        if let Ok(conn) = self.conn(qp) {
+            conn.id.reject();
+        }
+    }
+
+    fn connect(&mut self, qp: Qp, params: ConnParams) -> Result<(), VerbsError> {
+        self.conn(qp)?.id.connect(params.retry_count, params.rnr_retry_count).map_err(os)
+    }
+
+    fn disconnect(&mut self, qp: Qp) {
+        if let Ok(conn) = self.conn(qp) {
+            conn.id.disconnect();
+        }
+    }
+
+    fn destroy(&mut self, qp: Qp) {
+        if let Some(conn) = self.conns.remove(&qp.0)
+            && let Some((_, users)) = conn.pd.and_then(|pd| self.pds.get_mut(pd))
+        {
+            *users -= 1;
+        }
+    }
+
+    #[inline]
+    fn post_send(&mut self, qp: Qp, list: &[SendWr]) -> Result<(), VerbsError> {
+        self.send(qp, list)
+    }
+
+    #[inline]
+    fn post_recv(&mut self, qp: Qp, list: &[RecvWr]) -> Result<(), VerbsError> {
+        self.receive(qp, list)
+    }
+
+    #[inline]
+    fn poll_cq(&mut self, into: &mut [Completion]) -> Result<usize, VerbsError> {
+        self.completions(into)
+    }
+
+    #[inline]
+    fn poll_cm(&mut self) -> Option<CmEvent> {
+        self.next_event()
+    }
+
+    fn arm(&mut self) -> Result<(), VerbsError> {
+        // Before a sleep the connection manager is asked as well.
+        self.unasked = u32::MAX;
+        for adapter in self.adapters.iter().flatten() {
+            adapter.cq.arm().map_err(os)?;
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self) {
+        for adapter in self.adapters.iter().flatten() {
+            adapter.cq.acknowledge();
+        }
+        self.unasked = u32::MAX;
+    }
+
+    fn wait_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+}
