@@ -377,7 +377,7 @@ impl<D: Device> Endpoint<D> {
         conn.phase = Phase::Dying;
         conn.keepalive_ns = u64::MAX;
         conn.tx.clear(&mut self.pool);
-        conn.rx.release(&mut self.spare);
+        conn.rx.abandon(&mut self.spare);
         self.device.disconnect(conn.qp);
         self.set_deadline(index, std::time::Duration::from_nanos(FLUSH_NS_MAX));
         self.touch(index);

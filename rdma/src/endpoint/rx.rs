@@ -156,7 +156,13 @@ impl Rx {
         }
     }
 
-    pub(super) fn release(&mut self, spare: &mut Vec<Vec<u8>>) {
+    /// Nobody will ask for anything any more.
+    pub(super) fn abandon(&mut self, spare: &mut Vec<Vec<u8>>) {
+        self.release(spare);
+        *self = Rx::new(self.limit);
+    }
+
+    fn release(&mut self, spare: &mut Vec<Vec<u8>>) {
         let mut spill = std::mem::take(&mut self.spill);
         if spill.capacity() > 0 && spill.capacity() <= super::SPARE_BYTES_MAX && spare.len() < super::SPARE_MAX {
             spill.clear();
@@ -164,8 +170,29 @@ impl Rx {
         }
     }
 
+    #[cfg(test)]
+    fn in_spill(window_bytes: u32) -> Rx {
+        let spill = vec![0; window_bytes as usize];
+        Rx { filled: window_bytes, start: 3, place: Place::Spill, spill, announced: true, ..Rx::new(1) }
+    }
+
     /// Memory of its own beside the windows, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.spill.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_abandoned_in_the_middle_has_nothing_left() {
+        let mut rx = Rx::in_spill(100);
+        assert_eq!(rx.unconsumed(100), 97);
+        rx.abandon(&mut Vec::new());
+        assert!(!rx.is_full(100));
+        rx.turn(100, true);
+        assert_eq!(rx.unconsumed(100), 0);
     }
 }

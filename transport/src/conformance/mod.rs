@@ -46,6 +46,16 @@ pub trait Rig {
         true
     }
 
+    /// Whether the peers are on this host, as [`crate::Peer::is_local`] sees it.
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    /// Whether a dial gets through while the client is not asked for anything.
+    fn dials_unattended(&self) -> bool {
+        true
+    }
+
     /// Connections for the test that wants many.
     fn many(&self) -> usize {
         500

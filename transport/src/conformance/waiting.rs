@@ -35,6 +35,9 @@ pub fn wakes_for_data(rig: impl Rig) {
 
 /// A new connection ends a park.
 pub fn wakes_for_a_connection(rig: impl Rig) {
+    if !rig.dials_unattended() {
+        return;
+    }
     let mut bench = Bench::new(rig);
     let mut clients = Vec::new();
     for _ in 0..20 {
