@@ -127,7 +127,9 @@ impl<D: Device> Endpoint<D> {
                 }
             }
             CmEvent::Established(_) if phase == Phase::Connecting => self.established(index),
-            CmEvent::Refused(_, why) => self.fail(index, Reason::Refused(why)),
+            CmEvent::Refused(_, why) if matches!(phase, Phase::Resolving | Phase::Connecting) => self.fail(index, Reason::Refused(why)),
+            // A server that ends before it has our last word of the handshake says no after the fact.
+            CmEvent::Refused(..) => self.fail(index, Reason::Disconnected),
             CmEvent::Disconnected(_) => self.fail(index, Reason::Disconnected),
             CmEvent::DeviceRemoved(_) => self.fail(index, Reason::DeviceRemoved),
             _ => {}

@@ -160,7 +160,12 @@ impl<D: Lab> Dial for Line<D> {
                 Ok(Received::Bytes(len)) => into.extend_from_slice(&room[..len]),
                 Ok(Received::Nothing) => return Seen::Open,
                 Ok(Received::Eof) => return Seen::End,
-                Err(_) => return Seen::Broken,
+                Err(error) => {
+                    let id = client.id(self.conn);
+                    let reason = id.and_then(|id| client.endpoint().reason(id).cloned());
+                    eprintln!("broken: {error}, {reason:?}");
+                    return Seen::Broken;
+                }
             }
         }
     }
