@@ -13,7 +13,7 @@ use tercel_transport::Wake;
 use crate::commands::registry::table;
 use crate::executor::Query;
 use crate::state::Core;
-use crate::stats::PHASES;
+use crate::stats::{CARRIERS, Carrier, PHASES};
 
 /// How long a scraper may take to ask, and the executor to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -89,6 +89,12 @@ pub fn render(core: &Core) -> String {
     metric("sent_bytes_total", "counter", "Bytes sent.", stats.net_output_bytes as f64);
     metric("memory_used_bytes", "gauge", "Memory in use.", core.memory_used() as f64);
     metric("memory_max_bytes", "gauge", "maxmemory.", core.settings.maxmemory.0 as f64);
+    if let Some(rdma) = &stats.rdma {
+        metric("rdma_connections", "gauge", "RDMA connections.", rdma.connections as f64);
+        metric("rdma_pinned_bytes", "gauge", "Memory pinned for RDMA.", rdma.pinned_bytes as f64);
+        metric("rdma_windows_announced_total", "counter", "Receive windows announced.", rdma.counters.windows_announced as f64);
+        metric("rdma_window_stalls_total", "counter", "Times a client's window was full.", rdma.counters.stalls as f64);
+    }
     metric("turns_total", "counter", "Turns of the loop that did something.", stats.busy_turns as f64);
     metric("turn_seconds_max", "gauge", "Longest turn.", stats.turn_ns_max as f64 / 1e9);
     metric("parks_total", "counter", "Times the executor slept.", stats.parks as f64);
@@ -100,8 +106,13 @@ pub fn render(core: &Core) -> String {
         }
     }
     let _ = writeln!(out, "# HELP tercel_phase_seconds Time commands spend in a phase.\n# TYPE tercel_phase_seconds summary");
-    for (at, (_, name)) in PHASES.iter().enumerate() {
-        summary(&mut out, "tercel_phase_seconds", &format!("phase=\"{name}\""), &stats.phases[at], None);
+    for (carrier, carried) in CARRIERS {
+        for (phase, name) in PHASES {
+            let histogram = &stats.phases[carrier as usize][phase as usize];
+            if carrier == Carrier::Socket || !histogram.is_empty() {
+                summary(&mut out, "tercel_phase_seconds", &format!("phase=\"{name}\",transport=\"{carried}\""), histogram, None);
+            }
+        }
     }
     let _ = writeln!(out, "# HELP tercel_command_seconds Time commands run.\n# TYPE tercel_command_seconds summary");
     for (id, command) in table().all() {

@@ -10,6 +10,7 @@ pub mod glob;
 pub mod host_check;
 pub mod listen;
 pub mod logging;
+pub mod network;
 pub mod reply;
 pub mod server;
 pub mod session;

@@ -4,10 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use tercel_rdma::verbs::Listener;
 use tercel_transport::memory::MemoryTransport;
 use tercel_transport::{ConnId, Transport};
 use tercel_transport_tcp::{Error, ListenAddr, ListenerId, TcpTransport};
 
+use crate::network::{ANYWHERE, RdmaReport, check_rdma};
 use crate::settings::Settings;
 
 /// What the executor needs of a transport beyond moving bytes.
@@ -19,6 +21,11 @@ pub trait Front: Transport {
 
     /// Follows settings that changed.
     fn follow(&mut self, _listeners: &mut Listeners, _old: &Settings, _new: &Settings) {}
+
+    /// Logs what happened on the RDMA side, if there is one, and tells how it stands.
+    fn report_rdma(&mut self) -> Option<RdmaReport> {
+        None
+    }
 }
 
 /// Listeners in force.
@@ -26,6 +33,7 @@ pub trait Front: Transport {
 pub struct Listeners {
     tcp: Vec<ListenerId>,
     unix: Option<ListenerId>,
+    pub(crate) rdma: Vec<Listener>,
 }
 
 /// Why listening failed.
@@ -42,24 +50,45 @@ pub enum ListenError {
         /// The operating system's words.
         reason: String,
     },
+    /// An RDMA address that cannot be had.
+    #[error("Could not create server RDMA listening id {addr}: {reason}")]
+    Rdma {
+        /// The address.
+        addr: String,
+        /// The device's words.
+        reason: String,
+    },
+    /// Nothing to listen with.
+    #[error("RDMA is not available: {0}")]
+    NoRdma(String),
     /// The unix socket cannot be had.
     #[error("Failed opening Unix socket: {0}")]
     Unix(String),
 }
 
 /// An address to bind, and whether the server starts without it.
-struct Bind {
-    addr: SocketAddr,
-    optional: bool,
+pub(crate) struct Bind {
+    pub(crate) addr: SocketAddr,
+    pub(crate) optional: bool,
 }
 
 fn binds(settings: &Settings) -> Result<Vec<Bind>, ListenError> {
-    if settings.port == 0 {
+    binds_of(&settings.bind.0, settings.port)
+}
+
+/// Where to listen for RDMA: where `rdma-bind` says, or everywhere if it says nothing.
+pub(crate) fn rdma_binds(settings: &Settings) -> Result<Vec<Bind>, ListenError> {
+    if settings.rdma_bind.0.is_empty() && settings.rdma_port != 0 {
+        return Ok(vec![Bind { addr: SocketAddr::new(ANYWHERE, settings.rdma_port as u16), optional: false }]);
+    }
+    binds_of(&settings.rdma_bind.0, settings.rdma_port)
+}
+
+fn binds_of(addresses: &[String], port: i64) -> Result<Vec<Bind>, ListenError> {
+    if port == 0 {
         return Ok(Vec::new());
     }
-    settings
-        .bind
-        .0
+    addresses
         .iter()
         .map(|text| {
             let (optional, text) = text.strip_prefix('-').map_or((false, text.as_str()), |rest| (true, rest));
@@ -69,7 +98,7 @@ fn binds(settings: &Settings) -> Result<Vec<Bind>, ListenError> {
                 "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
                 other => other.parse().map_err(|_| ListenError::InvalidAddress(other.to_owned()))?,
             };
-            Ok(Bind { addr: SocketAddr::new(ip, settings.port as u16), optional })
+            Ok(Bind { addr: SocketAddr::new(ip, port as u16), optional })
         })
         .collect()
 }
@@ -88,6 +117,17 @@ pub fn check(old: &Settings, new: &Settings) -> Result<(), ListenError> {
             && !bind.optional
         {
             return Err(ListenError::Tcp { addr: bind.addr.to_string(), reason: error.to_string() });
+        }
+    }
+    let held: Vec<SocketAddr> = rdma_binds(old)?.into_iter().map(|bind| bind.addr).collect();
+    for bind in rdma_binds(new)? {
+        if held.contains(&bind.addr) {
+            continue;
+        }
+        if let Err(error) = check_rdma(bind.addr)
+            && !bind.optional
+        {
+            return Err(ListenError::Rdma { addr: bind.addr.to_string(), reason: error.to_string() });
         }
     }
     Ok(())
@@ -115,7 +155,7 @@ fn listen_patiently(transport: &mut TcpTransport, addr: &ListenAddr, backlog: u3
 /// # Errors
 /// [`ListenError`] if an address that is not optional cannot be had.
 pub fn listen(transport: &mut TcpTransport, settings: &Settings) -> Result<Listeners, ListenError> {
-    let mut listeners = Listeners { tcp: listen_tcp(transport, settings, IN_USE_RETRIES)?, unix: None };
+    let mut listeners = Listeners { tcp: listen_tcp(transport, settings, IN_USE_RETRIES)?, ..Listeners::default() };
     if !settings.unixsocket.is_empty() {
         let mode = Some(settings.unixsocketperm.0).filter(|mode| *mode != 0);
         let addr = ListenAddr::Unix { path: settings.unixsocket.clone().into(), mode };

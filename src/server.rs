@@ -9,12 +9,15 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use tercel_memory::stock;
+use tercel_rdma::verbs::Device as _;
 use tercel_transport::Transport;
 use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
 
 use crate::executor::{Ending, Executor};
 use crate::settings::{Settings, Supervised, TransportBackend};
 use crate::state::{Core, ProcessInfo};
+use crate::listen::ListenError;
+use crate::network::{self, Network};
 use crate::{admin, host_check, listen, sys};
 
 /// Descriptors the server needs beside its clients'.
@@ -133,7 +136,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     }
     tercel_memory::set_background_thread(settings.jemalloc_bg_thread);
     let mut settings = settings;
-    if settings.port == 0 && settings.unixsocket.is_empty() {
+    if settings.port == 0 && settings.unixsocket.is_empty() && settings.rdma_port == 0 {
         return Err(StartError::Nowhere);
     }
     let possible = clients_possible(settings.maxclients);
@@ -141,8 +144,12 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
         tracing::warn!("too few files may be open: maxclients is lowered from {} to {possible}", settings.maxclients);
         settings.maxclients = possible;
     }
-    let mut transport = transport(&settings)?;
-    let listeners = listen::listen(&mut transport, &settings)?;
+    let mut network = Network::new(transport(&settings)?, network::open_adapters);
+    let mut listeners = listen::listen(network.sockets(), &settings)?;
+    match network.listen_rdma(&mut listeners, &settings) {
+        Err(error @ ListenError::NoRdma(_)) if settings.port != 0 || !settings.unixsocket.is_empty() => tracing::warn!("{error}; serving sockets only"),
+        done => done?,
+    }
     let metrics = if settings.metrics_port == 0 {
         None
     } else {
@@ -157,7 +164,10 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
             .map_err(|error| os(&format!("can't write pidfile '{}'", settings.pidfile), error))?;
     }
     tracing::info!("Tercel {} starting, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
-    tracing::info!("Network: {}", transport.describe());
+    tracing::info!("Network: {}", network.describe());
+    if let Some(rdma) = network.rdma() {
+        tracing::info!("RDMA: port {}, adapters {}", settings.rdma_port, rdma.endpoint().device().describe());
+    }
     for finding in host_check::check(&settings, cores.executor) {
         tracing::info!("Tail latency: {} To mend: {}.", finding.what, finding.mend);
     }
@@ -165,12 +175,12 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
         executable: std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default(),
         config_file: config_file.map(|path| path.display().to_string()).unwrap_or_default(),
         os: sys::uname(),
-        multiplexing_api: transport.name().to_owned(),
+        multiplexing_api: network.name().to_owned(),
         pinned_core: cores.executor,
     };
     let (supervised, pidfile, port) = (settings.supervised.0, settings.pidfile.clone(), settings.port);
-    let waker = transport.waker();
-    let mut executor = Executor::new(transport, listeners, Core::new(settings, process), stop);
+    let waker = network.waker();
+    let mut executor = Executor::new(network, listeners, Core::new(settings, process), stop);
     if let Some(listener) = metrics {
         let (sender, receiver) = mpsc::channel();
         executor.serve_queries(receiver);

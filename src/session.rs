@@ -11,6 +11,7 @@ use tercel_transport::{ConnId, Peer};
 use crate::commands::OwnedCommand;
 use crate::commands::registry::CommandId;
 use crate::reply::Reply;
+use crate::stats::Carrier;
 
 /// A client's slot in the executor's client table.
 pub type ClientKey = usize;
@@ -146,8 +147,8 @@ pub struct Session {
     pub id: u64,
     /// Slot in the client table.
     pub key: ClientKey,
-    /// Which transport carries it.
-    pub transport: usize,
+    /// How it comes.
+    pub carrier: Carrier,
     /// The connection there.
     pub conn: ConnId,
     /// Who is at the other end.
@@ -225,11 +226,12 @@ pub struct Session {
 impl Session {
     /// A session that has just connected.
     #[must_use]
-    pub fn new(id: u64, transport: usize, conn: ConnId, peer: Peer, now_ns: u64) -> Self {
+    pub fn new(id: u64, conn: ConnId, peer: Peer, now_ns: u64) -> Self {
+        let carrier = if matches!(peer, Peer::Rdma { .. }) { Carrier::Rdma } else { Carrier::Socket };
         Session {
             id,
             key: 0,
-            transport,
+            carrier,
             conn,
             peer,
             db: 0,
@@ -276,6 +278,17 @@ impl Session {
             Peer::Tcp { remote, .. } | Peer::Rdma { remote, .. } => remote.to_string(),
             Peer::Unix { path } => format!("{path}:0"),
             Peer::Memory(number) => format!("memory:{number}"),
+        }
+    }
+
+    /// How it comes, as CLIENT LIST shows it.
+    #[must_use]
+    pub fn transport(&self) -> &'static str {
+        match &self.peer {
+            Peer::Tcp { .. } => "tcp",
+            Peer::Rdma { .. } => "rdma",
+            Peer::Unix { .. } => "unix",
+            Peer::Memory(_) => "memory",
         }
     }
 

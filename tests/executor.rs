@@ -186,7 +186,7 @@ fn the_wait_before_parsing_is_counted_for_every_command() {
     house.settle();
     assert_eq!(text(&waiting), "+PONG\r\n");
     let phases = &house.executor.core.stats.phases;
-    let (arrive, execute) = (&phases[Phase::Arrive as usize], &phases[Phase::Execute as usize]);
+    let (arrive, execute) = (&phases[0][Phase::Arrive as usize], &phases[0][Phase::Execute as usize]);
     assert_eq!((arrive.len(), execute.len()), (2, 2));
     assert!(arrive.max() >= 30_000_000, "the second waited {} ns", arrive.max());
     assert!(arrive.min() < arrive.max(), "the first did not wait for anybody");

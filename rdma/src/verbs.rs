@@ -264,6 +264,9 @@ pub enum VerbsError {
 
 /// One core's view of a fabric.
 pub trait Device {
+    /// Its adapters' names, for display.
+    fn describe(&self) -> String;
+
     /// What it can do.
     fn limits(&self) -> DeviceLimits;
 

@@ -126,7 +126,7 @@ pub(super) fn describe(core: &Core, session: &Session, out: &Reply) -> String {
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={} psub={} ssub={} multi={} watch={} \
          qbuf={} qbuf-free=0 argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} user=default \
-         redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+         redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={} transport={}",
         session.id,
         session.address(),
         session.local_address(),
@@ -160,6 +160,7 @@ pub(super) fn describe(core: &Core, session: &Session, out: &Reply) -> String {
         session.received_total,
         session.replied_total,
         session.commands_total,
+        session.transport(),
     )
 }
 

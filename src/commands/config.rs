@@ -64,8 +64,9 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let refused = |name: &str, reason: &str| {
         Fail::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"))
     };
-    if new.port != cx.core.settings.port || new.bind != cx.core.settings.bind {
-        let name = changes.iter().map(|(name, _)| *name).find(|name| matches!(*name, "port" | "bind")).unwrap_or("port");
+    let held = &cx.core.settings;
+    if new.port != held.port || new.bind != held.bind || new.rdma_port != held.rdma_port || new.rdma_bind != held.rdma_bind {
+        let name = changes.iter().map(|(name, _)| *name).find(|name| matches!(*name, "port" | "bind" | "rdma-port" | "rdma-bind")).unwrap_or("port");
         crate::listen::check(&cx.core.settings, &new).map_err(|error| {
             tracing::warn!("{error}");
             refused(name, "Unable to listen on this port. Check server logs.")

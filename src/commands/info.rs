@@ -30,6 +30,7 @@ const SECTIONS: &[(&str, bool, Section)] = &[
     ("latencystats", false, latencystats),
     ("cluster", true, cluster),
     ("keyspace", true, keyspace),
+    ("rdma", true, rdma),
     ("tercel", true, tercel),
 ];
 
@@ -140,6 +141,10 @@ fn server(out: &mut String, core: &Core, _: &Totals) {
     if core.settings.port != 0 {
         let binds: String = core.settings.bind.0.iter().map(|bind| format!(",bind={bind}")).collect();
         add(format!("name=tcp{binds},port={}", core.settings.port));
+    }
+    if core.settings.rdma_port != 0 {
+        let binds: String = core.settings.rdma_bind.0.iter().map(|bind| format!(",bind={bind}")).collect();
+        add(format!("name=rdma{binds},port={}", core.settings.rdma_port));
     }
     if !core.settings.unixsocket.is_empty() {
         add(format!("name=unix,bind={}", core.settings.unixsocket));
@@ -453,6 +458,38 @@ fn keyspace(out: &mut String, core: &Core, _: &Totals) {
     }
 }
 
+/// The RDMA side: what its endpoint counted since the start.
+fn rdma(out: &mut String, core: &Core, _: &Totals) {
+    fields!(out, "rdma_enabled": u8::from(core.stats.rdma.is_some()));
+    let Some(report) = &core.stats.rdma else { return };
+    let counters = &report.counters;
+    fields!(out,
+        "rdma_adapters": report.adapters,
+        "rdma_port": core.settings.rdma_port,
+        "rdma_connections": report.connections,
+        "rdma_connections_accepted": report.stats.accepted,
+        "rdma_connections_rejected": counters.rejected,
+        "rdma_pinned_bytes": report.pinned_bytes,
+        "rdma_received_bytes": report.stats.received_bytes,
+        "rdma_sent_bytes": report.stats.sent_bytes,
+        "rdma_messages_received": report.stats.receives,
+        "rdma_messages_sent": report.stats.sends,
+        "rdma_windows_announced": counters.windows_announced,
+        "rdma_window_stalls": counters.stalls,
+        "rdma_window_spills": counters.spills,
+        "rdma_completions": counters.completions,
+        "rdma_doorbells": counters.doorbells,
+        "rdma_ended_disconnected": counters.ended_disconnected,
+        "rdma_ended_control": counters.ended_control,
+        "rdma_ended_window": counters.ended_window,
+        "rdma_ended_immediate": counters.ended_immediate,
+        "rdma_ended_completion": counters.ended_completion,
+        "rdma_ended_verbs": counters.ended_verbs,
+        "rdma_ended_timeout": counters.ended_timeout,
+        "rdma_ended_device": counters.ended_device,
+    );
+}
+
 /// What only this server has.
 fn tercel(out: &mut String, core: &Core, _: &Totals) {
     let stats = &core.stats;
@@ -466,9 +503,9 @@ fn tercel(out: &mut String, core: &Core, _: &Totals) {
         "prefetch_batches": stats.prefetch_batches,
         "prefetch_keys": stats.prefetch_keys,
     );
-    for (at, (_, name)) in crate::stats::PHASES.iter().enumerate() {
-        let histogram = &stats.phases[at];
+    for (name, histogram) in crate::stats::PHASES.iter().flat_map(|(phase, _)| stats.phase_histograms(*phase)) {
         let us = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        let name = name.replace('-', "_");
         let _ = write!(out, "phase_{name}_usec:p50={:.3},p99={:.3},p999={:.3}\r\n", us(0.5), us(0.99), us(0.999));
     }
 }

@@ -96,11 +96,10 @@ fn latency_histogram(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     }
     // The phases of a command's life are asked for by name: `phase-arrive` and so on.
-    for (at, (_, phase)) in PHASES.iter().enumerate() {
+    for (phase, histogram) in PHASES.iter().flat_map(|(phase, _)| cx.core.stats.phase_histograms(*phase)) {
         let name = format!("phase-{phase}");
         if args.rest(2).any(|wanted| wanted.eq_ignore_ascii_case(name.as_bytes())) {
-            let histogram = &cx.core.stats.phases[at];
-            found.push((name, histogram.len(), buckets(histogram)));
+            found.push((name, histogram.len(), buckets(&histogram)));
         }
     }
     cx.out.map(found.len());

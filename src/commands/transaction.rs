@@ -82,7 +82,7 @@ fn exec(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     cx.out.array(transaction.commands.len());
     // The commands run like any other, so they need the client whole: it is put together for them
     // and taken apart again.
-    let placeholder = Session::new(0, 0, cx.session.conn, cx.session.peer.clone(), 0);
+    let placeholder = Session::new(0, cx.session.conn, cx.session.peer.clone(), 0);
     let session = std::mem::replace(cx.session, placeholder);
     let out = std::mem::replace(cx.out, Reply { version: cx.out.version, ..Reply::default() });
     let mut whole = Connection { session, out };

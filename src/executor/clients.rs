@@ -32,7 +32,7 @@ impl<T: Front> Executor<T> {
             return;
         }
         let id = self.core.clients.reserve_id();
-        let mut session = Session::new(id, 0, conn, peer, self.core.now.mono_ns);
+        let mut session = Session::new(id, conn, peer, self.core.now.mono_ns);
         tracing::debug!("Accepted {}", session.address());
         session.authenticated = self.core.settings.requirepass.is_empty();
         session.net.fd = self.transport.descriptor(conn);

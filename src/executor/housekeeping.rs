@@ -101,6 +101,7 @@ impl<T: Front> Executor<T> {
         stats.reads_processed = transport.receives;
         stats.writes_processed = transport.sends;
         stats.sample_rates(now_ns);
+        stats.rdma = self.transport.report_rdma();
         stats.memory_peak = stats.memory_peak.max(self.core.meter.allocated());
         self.check_soft_limits();
         if now_ns >= self.second_at_ns {

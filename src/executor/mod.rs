@@ -147,7 +147,7 @@ impl<T: Front> Executor<T> {
                 self.parse_ready();
             }
         }
-        let mut executed = 0;
+        let mut executed = [0; 2];
         if !self.batch.is_done() {
             worked = true;
             executed = self.execute();
@@ -284,7 +284,8 @@ impl<T: Front> Executor<T> {
         let timed = settings.latency_tracking;
         let begin_ns = if timed { self.core.clock.mono_ns() } else { 0 };
         let mut taken = 0;
-        let mut fresh = 0;
+        let mut fresh = [0; 2];
+        let mut all = [0; 2];
         for &key in &self.ready {
             let parsed_before = self.batch.commands.len();
             if parsed_before >= commands_max {
@@ -299,32 +300,31 @@ impl<T: Front> Executor<T> {
             }
             self.batch.parse_client(session, &mut self.transport, &self.core.keyspace, &bounds);
             let parsed = (self.batch.commands.len() - parsed_before) as u64;
+            all[session.carrier as usize] += parsed;
             if session.arrived_ns == self.arrived_ns {
-                fresh += parsed;
+                fresh[session.carrier as usize] += parsed;
             } else if timed && parsed > 0 {
-                self.core.stats.record_phase(Phase::Arrive, begin_ns.saturating_sub(session.arrived_ns), parsed);
+                self.core.stats.record_phase(Phase::Arrive, session.carrier, begin_ns.saturating_sub(session.arrived_ns), parsed);
             }
         }
         self.ready.drain(..taken);
-        let parsed = self.batch.commands.len() as u64;
-        if timed && parsed > 0 {
+        if timed && !self.batch.commands.is_empty() {
             let stats = &mut self.core.stats;
-            if fresh > 0 {
-                stats.record_phase(Phase::Arrive, begin_ns.saturating_sub(self.arrived_ns), fresh);
-            }
-            stats.record_phase(Phase::Parse, self.core.clock.mono_ns() - begin_ns, parsed);
+            stats.record_phases(Phase::Arrive, begin_ns.saturating_sub(self.arrived_ns), fresh);
+            stats.record_phases(Phase::Parse, self.core.clock.mono_ns() - begin_ns, all);
         }
         if self.batch.keys_len() > 1 {
             self.core.stats.prefetch_batches += 1;
         }
     }
 
-    /// Executes the batch until it is done or its time is up. Returns commands executed.
-    fn execute(&mut self) -> usize {
+    /// Executes the batch until it is done or its time is up. Returns commands executed, by carrier.
+    fn execute(&mut self) -> [u64; 2] {
         let begin_ns = self.core.clock.mono_ns();
         let budget_ns = self.core.settings.batch_us_max as u64 * 1000;
         let width = self.core.settings.prefetch_batch_max_size as usize;
         let mut executed = 0;
+        let mut by_carrier = [0; 2];
         while self.batch.next_run < self.batch.runs.len() {
             let run = &self.batch.runs[self.batch.next_run];
             let (key, client_id) = (run.client, run.client_id);
@@ -342,7 +342,9 @@ impl<T: Front> Executor<T> {
                 connection.out.buf = self.transport.lease();
             }
             self.core.enter(key, connection.out.version);
+            let before = executed;
             let finished = self.execute_run(&mut connection, begin_ns, budget_ns, width, &mut executed);
+            by_carrier[connection.session.carrier as usize] += (executed - before) as u64;
             self.core.leave();
             let has_output = !connection.out.buf.is_empty() || connection.session.closing.is_some();
             let idle_buf = if has_output { None } else { Some(std::mem::take(&mut connection.out.buf)) };
@@ -355,7 +357,7 @@ impl<T: Front> Executor<T> {
                 break;
             }
         }
-        executed
+        by_carrier
     }
 
     /// An unused buffer goes back to the transport's pool.
@@ -491,7 +493,7 @@ impl<T: Front> Executor<T> {
     }
 
     /// Hands everything written in this turn to the transport and rings its bell once.
-    fn flush(&mut self, executed: usize) {
+    fn flush(&mut self, executed: [u64; 2]) {
         let flushing = std::mem::take(&mut self.core.clients.to_flush);
         if !flushing.is_empty() {
             let begin_ns = self.core.clock.mono_ns();
@@ -503,9 +505,9 @@ impl<T: Front> Executor<T> {
                 }
             }
             self.transport.flush();
-            if executed > 0 && self.core.settings.latency_tracking {
+            if self.core.settings.latency_tracking {
                 let now_ns = self.core.clock.mono_ns();
-                self.core.stats.record_phase(Phase::Flush, now_ns - begin_ns, executed as u64);
+                self.core.stats.record_phases(Phase::Flush, now_ns - begin_ns, executed);
             }
             for &key in &flushing {
                 self.after_flush(key);

@@ -143,6 +143,15 @@ settings! {
     loglevel: Choice<LogLevel>, "loglevel", (), "notice", Mutable, "How much is logged.";
     logfile: String, "logfile", (), "", Immutable, "File the log is appended to; empty for standard output.";
     hide_user_data_from_log: bool, "hide-user-data-from-log", (), "yes", Mutable, "Keeps what clients send out of the log.";
+    rdma_port: i64, "rdma-port", 0..=65535, "0", Mutable, "Port for Valkey over RDMA; 0 does not listen for RDMA. May be the TCP port.";
+    rdma_bind: Words, "rdma-bind", 16, "", Mutable, "Addresses of RDMA adapters to listen on; empty for all of IPv4.";
+    rdma_rx_size: i64, "rdma-rx-size", 65_536..=16_777_216, "1048576", Immutable, "Bytes of a receive window; an RDMA connection has two.";
+    rdma_completion_vector: i64, "rdma-completion-vector", -1..=1024, "-1", Immutable, "Completion vector, and so the interrupt, of the adapter; -1 spreads processes over them.";
+    rdma_connections_max: i64, "rdma-connections-max", 0..=1_000_000, "1000", Immutable, "RDMA connections at most; 0 for as many as `maxclients`. Room for their completions is made at the start.";
+    rdma_connections_per_address_max: i64, "rdma-connections-per-address-max", 0..=1_000_000, "0", Immutable, "RDMA connections from one address at most; 0 for as many as `maxclients`.";
+    rdma_pinned_bytes_max: Memory, "rdma-pinned-bytes-max", ANY, "4gb", Immutable, "Memory pinned for RDMA connections at most, all together; further connections are refused.";
+    rdma_handshake_timeout_ms: i64, "rdma-handshake-timeout-ms", 1..=3_600_000, "5000", Immutable, "Milliseconds an RDMA client may take from its request to its window.";
+    rdma_huge_pages: bool, "rdma-huge-pages", (), "no", Immutable, "Pinned memory on huge pages of 2 MiB, as far as the host has set some aside.";
     metrics_port: i64, "metrics-port", 0..=65535, "0", Immutable, "Port that serves metrics as Prometheus text; 0 for none.";
     metrics_bind: String, "metrics-bind", (), "127.0.0.1", Immutable, "Address the metrics port listens on.";
     latency_tracking: bool, "latency-tracking", (), "yes", Mutable, "Keeps a latency histogram for each command and phase.";

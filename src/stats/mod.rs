@@ -4,12 +4,14 @@
 pub mod commandlog;
 pub mod latency;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
 use crate::clock::Now;
 use crate::commands::registry::{self, CommandId};
+use crate::network::RdmaReport;
 use commandlog::CommandLogs;
 use latency::LatencyMonitor;
 
@@ -59,6 +61,18 @@ pub enum Phase {
     Flush,
 }
 
+/// How a command came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// TCP, a unix socket, or the in-memory network of tests.
+    Socket,
+    /// RDMA.
+    Rdma,
+}
+
+/// All carriers, in order.
+pub const CARRIERS: [(Carrier, &str); 2] = [(Carrier::Socket, "socket"), (Carrier::Rdma, "rdma")];
+
 /// All phases, in order.
 pub const PHASES: [(Phase, &str); 4] =
     [(Phase::Arrive, "arrive"), (Phase::Parse, "parse"), (Phase::Execute, "execute"), (Phase::Flush, "flush")];
@@ -96,8 +110,10 @@ pub struct Stats {
     pub started: Now,
     /// Per command.
     pub commands: Vec<CommandStats>,
-    /// Per phase.
-    pub phases: [Box<Histogram<u64>>; 4],
+    /// Per carrier and phase.
+    pub phases: [[Box<Histogram<u64>>; 4]; 2],
+    /// The RDMA side as of some tenths of a second ago, if there is one.
+    pub rdma: Option<RdmaReport>,
     /// Error replies by code.
     pub errors: BTreeMap<String, u64>,
     /// Error replies.
@@ -188,7 +204,8 @@ impl Stats {
         Stats {
             started: now,
             commands: std::iter::repeat_with(CommandStats::default).take(registry::table().len()).collect(),
-            phases: std::array::from_fn(|_| Box::new(histogram())),
+            phases: std::array::from_fn(|_| std::array::from_fn(|_| Box::new(histogram()))),
+            rdma: None,
             errors: BTreeMap::new(),
             error_replies: 0,
             commands_processed: 0,
@@ -235,22 +252,50 @@ impl Stats {
 
     /// Counts one run of a command.
     #[inline]
-    pub fn record_command(&mut self, id: CommandId, took_ns: u64, failed: bool, track: bool) {
+    pub fn record_command(&mut self, id: CommandId, carrier: Carrier, took_ns: u64, failed: bool, track: bool) {
         let stats = &mut self.commands[id.index()];
         stats.calls += 1;
         stats.total_ns += took_ns;
         stats.failed += u64::from(failed);
         if track {
             stats.histogram.get_or_insert_with(|| Box::new(histogram())).saturating_record(took_ns.max(1));
-            self.phases[Phase::Execute as usize].saturating_record(took_ns.max(1));
+            self.phases[carrier as usize][Phase::Execute as usize].saturating_record(took_ns.max(1));
         }
         self.execute_ns += took_ns;
     }
 
     /// Counts `count` commands that spent `took_ns` in a phase.
     #[inline]
-    pub fn record_phase(&mut self, phase: Phase, took_ns: u64, count: u64) {
-        self.phases[phase as usize].saturating_record_n(took_ns.max(1), count);
+    pub fn record_phase(&mut self, phase: Phase, carrier: Carrier, took_ns: u64, count: u64) {
+        self.phases[carrier as usize][phase as usize].saturating_record_n(took_ns.max(1), count);
+    }
+
+    /// As [`Stats::record_phase`], with a count for each carrier.
+    #[inline]
+    pub fn record_phases(&mut self, phase: Phase, took_ns: u64, counts: [u64; 2]) {
+        for ((carrier, _), count) in CARRIERS.into_iter().zip(counts) {
+            if count > 0 {
+                self.record_phase(phase, carrier, took_ns, count);
+            }
+        }
+    }
+
+    /// A phase's histograms: that of all commands, named after the phase, and, once commands came over
+    /// RDMA, those of the carriers apart.
+    #[must_use]
+    pub fn phase_histograms(&self, phase: Phase) -> Vec<(String, Cow<'_, Histogram<u64>>)> {
+        let name = PHASES[phase as usize].1;
+        let of = |carrier: Carrier| &*self.phases[carrier as usize][phase as usize];
+        let rdma = of(Carrier::Rdma);
+        if rdma.is_empty() {
+            return vec![(name.to_owned(), Cow::Borrowed(of(Carrier::Socket)))];
+        }
+        let mut all = rdma.clone();
+        // Both were made with the same bounds, so adding cannot fail.
+        let _ = all.add(of(Carrier::Socket));
+        let mut found = vec![(name.to_owned(), Cow::Owned(all))];
+        found.extend(CARRIERS.into_iter().map(|(carrier, carried)| (format!("{name}-{carried}"), Cow::Borrowed(of(carrier)))));
+        found
     }
 
     /// Counts an error reply by its code, the text's first word.
@@ -285,5 +330,6 @@ impl Stats {
         self.memory_startup = old.memory_startup;
         self.eviction_over_since_ns = old.eviction_over_since_ns;
         self.rates_at_ns = old.rates_at_ns;
+        self.rdma = old.rdma;
     }
 }

@@ -140,6 +140,19 @@ pub struct Stats {
     pub buffer_starvations: u64,
 }
 
+impl std::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Stats) {
+        self.received_bytes += other.received_bytes;
+        self.sent_bytes += other.sent_bytes;
+        self.receives += other.receives;
+        self.sends += other.sends;
+        self.zero_copy_sends += other.zero_copy_sends;
+        self.accepted += other.accepted;
+        self.kernel_entries += other.kernel_entries;
+        self.buffer_starvations += other.buffer_starvations;
+    }
+}
+
 /// Rings a parked transport from another thread.
 pub trait Wake: Send + Sync {
     /// Makes the next (or current) park return and the next poll report [`Event::Wake`].

@@ -391,6 +391,11 @@ impl<D: Device> Endpoint<D> {
         }
     }
 
+    /// An empty buffer that was used before, if there is one.
+    pub fn spare(&mut self) -> Option<TxBuf> {
+        self.pool.pop()
+    }
+
     /// An empty buffer.
     pub fn lease(&mut self) -> TxBuf {
         self.pool.pop().unwrap_or_else(|| TxBuf::with_capacity(LEASE_BYTES))

@@ -128,11 +128,6 @@ impl HcaDevice {
         Ok(device)
     }
 
-    /// Names of the adapters.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        (0..self.devices.len()).map(|device| self.devices.name(device)).collect()
-    }
 }
 
 fn watch(epoll: &Epoll, fd: BorrowedFd<'_>) -> Result<(), VerbsError> {
@@ -140,6 +135,11 @@ fn watch(epoll: &Epoll, fd: BorrowedFd<'_>) -> Result<(), VerbsError> {
 }
 
 impl Device for HcaDevice {
+    fn describe(&self) -> String {
+        let names: Vec<String> = (0..self.devices.len()).map(|device| self.devices.name(device)).collect();
+        names.join(" ")
+    }
+
     fn limits(&self) -> DeviceLimits {
         let cq_depth = self.adapters.iter().flatten().map(|adapter| adapter.cq.depth()).min().unwrap_or(u32::MAX);
         DeviceLimits { cq_depth }

@@ -180,6 +180,10 @@ impl Drop for SoftDevice {
 }
 
 impl Device for SoftDevice {
+    fn describe(&self) -> String {
+        "software".to_owned()
+    }
+
     fn limits(&self) -> DeviceLimits {
         DeviceLimits { cq_depth: self.limits.cq_depth }
     }
