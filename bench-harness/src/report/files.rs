@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::{Report, html, table};
 use crate::histogram::PERCENTILES;
@@ -50,12 +50,17 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// The results as CSV: latencies in microseconds.
+/// The results as CSV: latencies in microseconds, memory in bytes.
 ///
 /// # Errors
 /// Never in practice: it is written to memory.
 pub fn csv(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
+    if report.kind == crate::memory::KIND {
+        // A row's fields are the columns. Without rows nothing would name them.
+        report.memory.iter().try_for_each(|row| writer.serialize(row))?;
+        return Ok(writer.into_inner()?);
+    }
     let mut head: Vec<String> = [
         "label",
         "server",
@@ -108,6 +113,18 @@ pub fn file_name(label: &str) -> String {
 }
 
 impl Outputs {
+    /// Whether everything asked for can come out of a run that records latencies, or of one that does
+    /// not.
+    ///
+    /// # Errors
+    /// A form of report that would hold nothing.
+    pub fn check(&self, latencies: bool) -> anyhow::Result<()> {
+        for (name, path) in [("--hlog", &self.hlog), ("--svg", &self.svg)] {
+            ensure!(latencies || path.is_none(), "{name} has nothing to show here: no latencies are recorded");
+        }
+        Ok(())
+    }
+
     /// Prints the table and writes every file asked for. Returns whether all could be written; what
     /// could not is told, and the results go to a file in the temporary directory.
     #[must_use]
@@ -149,8 +166,9 @@ impl Outputs {
             }
         }
         if let Some(directory) = &self.svg {
-            attempt(std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display())));
-            match html::pictures(report) {
+            let made = std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the directory {}", directory.display()));
+            match made.and_then(|()| html::pictures(report)) {
                 Ok(pictures) => {
                     for picture in pictures {
                         attempt(write(

@@ -1,26 +1,20 @@
 //! Servers as a user names them: an address, or a command line to start one with, pinned, for as
-//! long as it is measured.
+//! long as it is measured ([`start`]). Nothing is started before [`Contender::up`].
+
+pub mod start;
 
 use std::fmt;
-use std::fs::File;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use tempfile::TempDir;
-use tercel_resp::reply::Value;
 
 use crate::admin::Admin;
-use crate::clock::{Clock, TscClock, sleep};
+use crate::run::Session;
 use crate::target::Target;
 use crate::workload::template::split;
-
-/// How long a server may take to answer after its start.
-const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How long it may take to end when asked.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+pub use start::Server;
 
 /// Over what a started server is spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -31,6 +25,103 @@ pub enum Over {
     Tcp,
     /// A unix socket.
     Unix,
+}
+
+impl Over {
+    /// What a command line must name, so that its server can be found over this.
+    #[must_use]
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Over::Tcp => "{port}",
+            Over::Unix => "{socket}",
+        }
+    }
+
+    /// Where a server is that was told this port and this path.
+    #[must_use]
+    pub fn target(self, port: std::net::SocketAddr, socket: &Path) -> Target {
+        match self {
+            Over::Tcp => Target::Tcp(port),
+            Over::Unix => Target::Unix(socket.to_owned()),
+        }
+    }
+}
+
+/// Where and how servers are started.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Servers")]
+pub struct Placement {
+    /// Over what a server given as exec:COMMAND is spoken to
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub over: Over,
+    /// Core a server given as exec:COMMAND is pinned to [default: the first core if there are two]
+    #[arg(long, value_name = "CORE")]
+    pub server_core: Option<usize>,
+    /// Seconds a server given as exec:COMMAND may take to answer PING after its start
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
+    pub start_timeout: f64,
+}
+
+impl Placement {
+    /// The core servers are pinned to.
+    #[must_use]
+    pub fn core(&self) -> Option<usize> {
+        let cores = cores();
+        self.server_core.or(if cores.len() > 1 { cores.first().copied() } else { None })
+    }
+
+    /// How long a server may take to come up.
+    #[must_use]
+    pub fn start_patience(&self) -> Duration {
+        Duration::from_secs_f64(self.start_timeout.clamp(0.0, 1e6))
+    }
+
+    /// Whether these figures, and the servers with them, make sense.
+    ///
+    /// # Errors
+    /// A core that is not there, no time to start in, a command line that says nothing of where its
+    /// server will be.
+    pub fn check(&self, contenders: &[Contender]) -> anyhow::Result<()> {
+        ensure!(self.start_timeout > 0.0 && self.start_timeout <= 1e6, "--start-timeout must be above 0 seconds");
+        if let Some(core) = self.server_core {
+            usable(core).context("--server-core")?;
+        }
+        for contender in contenders {
+            let Endpoint::Start(words) = &contender.endpoint else { continue };
+            let wanted = self.over.placeholder();
+            ensure!(
+                words.iter().any(|word| word.contains(wanted)),
+                "the command line of {} does not name {wanted}, which --over {} needs",
+                contender.name,
+                if self.over == Over::Tcp { "tcp" } else { "unix" }
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The cores this process may use, upwards.
+#[must_use]
+pub fn cores() -> Vec<usize> {
+    let mut cores: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    cores.sort_unstable();
+    cores
+}
+
+/// Whether something can be pinned to a core.
+///
+/// # Errors
+/// It is not there, or not for this process.
+pub fn usable(core: usize) -> anyhow::Result<()> {
+    let cores = cores();
+    // A system that does not tell its cores shows when something is pinned.
+    ensure!(
+        cores.is_empty() || cores.contains(&core),
+        "there is no core {core} for this process; it may use {}",
+        cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    );
+    Ok(())
 }
 
 /// `[NAME=]URL` or `[NAME=]exec:COMMAND`, with `{port}` and `{socket}` to be filled in.
@@ -59,6 +150,14 @@ impl FromStr for Contender {
             |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+ ".contains(c));
         let (name, rest) = match text.split_once('=') {
             Some((name, rest)) if is_name(name) => (Some(name.to_owned()), rest),
+            // An equals sign may also stand in a command line or a path.
+            Some((name, rest))
+                if (rest.starts_with("exec:") || rest.contains("://"))
+                    && !name.starts_with("exec:")
+                    && !name.contains("://") =>
+            {
+                bail!("{name:?} is no name for a server: want ASCII letters, digits, spaces and any of -_.+")
+            }
             _ => (None, text),
         };
         if let Some(command) = rest.strip_prefix("exec:") {
@@ -85,128 +184,47 @@ impl fmt::Display for Contender {
     }
 }
 
-/// A server that answers. One that was started ends with this value.
-pub struct Server {
-    /// Where it is.
-    pub target: Target,
-    child: Option<Child>,
-    /// Its working directory and log; goes with it.
-    directory: Option<TempDir>,
-}
-
 impl Contender {
-    /// Makes sure that it answers, starting it on `core` if it is to be started.
+    /// Makes sure that it answers, starting it if it is to be started.
     ///
     /// # Errors
-    /// It cannot be reached or started, or does not answer in time; with the end of its log.
-    pub fn up(&self, over: Over, core: Option<usize>) -> anyhow::Result<Server> {
+    /// It cannot be reached or started, or does not answer in time (with the end of its log), or the
+    /// user wants to stop.
+    pub fn up(&self, placement: &Placement, session: &Session) -> anyhow::Result<Server> {
         match &self.endpoint {
             Endpoint::Running(target) => {
                 let mut admin = Admin::connect(target, Duration::from_secs(5))?;
                 admin.set_patience(Duration::from_secs(10));
                 admin.call(&["PING"])?;
-                Ok(Server { target: target.clone(), child: None, directory: None })
+                Ok(Server::running(target))
             }
-            Endpoint::Start(words) => start(&self.name, words, over, core),
+            Endpoint::Start(words) => start::start(&self.name, words, placement, session),
         }
     }
 }
 
-fn start(name: &str, words: &[String], over: Over, core: Option<usize>) -> anyhow::Result<Server> {
-    let wanted = if over == Over::Tcp { "{port}" } else { "{socket}" };
-    ensure!(words.iter().any(|word| word.contains(wanted)), "the command line of {name} does not name {wanted}");
-    let directory =
-        tempfile::Builder::new().prefix("tercel-bench-").tempdir().context("cannot make a directory for a server")?;
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("no free port")?;
-    let socket = directory.path().join("socket");
-    let target = if over == Over::Tcp { Target::tcp(free) } else { Target::unix(&socket) };
-    let fill = |word: &String| {
-        word.replace("{port}", &free.port().to_string()).replace("{socket}", &socket.display().to_string())
-    };
-    let log = directory.path().join("log");
-    let out = File::create(&log).context("cannot write a server's log")?;
-    // A path with a slash is meant from here; the server gets a directory of its own, where a
-    // snapshot it writes does no harm.
-    let program = if words[0].contains('/') {
-        std::fs::canonicalize(&words[0]).with_context(|| format!("cannot find {}", words[0]))?
-    } else {
-        words[0].clone().into()
-    };
-    let mut command = Command::new(program);
-    command.args(words[1..].iter().map(fill)).current_dir(directory.path()).stdin(Stdio::null());
-    command.stdout(out.try_clone().context("cannot write a server's log")?).stderr(out);
-    // A child keeps the processors of the thread that makes it.
-    let spawned = std::thread::scope(|scope| {
-        let spawn = scope.spawn(|| {
-            if let Some(id) = core {
-                ensure!(core_affinity::set_for_current(core_affinity::CoreId { id }), "cannot pin {name} to core {id}");
-            }
-            command.spawn().with_context(|| format!("cannot start {:?}", words[0]))
-        });
-        spawn.join().unwrap_or_else(|_| bail!("cannot start {:?}", words[0]))
-    })?;
-    let mut server = Server { target, child: Some(spawned), directory: Some(directory) };
-    let clock = TscClock::new();
-    let begin = clock.now_ns();
-    loop {
-        if let Some(status) = server.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-            bail!("{name} ended at its start with {status}:\n{}", tail(&log));
+/// Makes sure that all of several servers answer, so that a wrong name does not show only after the
+/// first was measured for long.
+///
+/// # Errors
+/// As [`Contender::up`], for the first that does not.
+pub fn all_answer(contenders: &[Contender], placement: &Placement, session: &Session) -> anyhow::Result<()> {
+    if contenders.len() > 1 {
+        for contender in contenders {
+            drop(contender.up(placement, session).with_context(|| format!("{} cannot be measured", contender.name))?);
         }
-        let pong = Admin::connect(&server.target, Duration::from_secs(1)).and_then(|mut admin| {
-            admin.set_patience(Duration::from_secs(2));
-            admin.call(&["PING"])
-        });
-        if matches!(pong, Ok(Value::Simple(_))) {
-            return Ok(server);
-        }
-        if clock.now_ns() - begin > START_PATIENCE.as_nanos() as u64 {
-            bail!("{name} did not answer on {} within {START_PATIENCE:?}:\n{}", server.target, tail(&log));
-        }
-        sleep(Duration::from_millis(20));
     }
-}
-
-fn tail(log: &std::path::Path) -> String {
-    const LINES: usize = 15;
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
-}
-
-impl Server {
-    /// The process, if it was started here.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        if let Some(pid) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
-            // Fails only for a process that is gone, which `try_wait` finds.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let clock = TscClock::new();
-        let begin = clock.now_ns();
-        while clock.now_ns() - begin < STOP_PATIENCE.as_nanos() as u64 {
-            if !matches!(child.try_wait(), Ok(None)) {
-                return;
-            }
-            sleep(Duration::from_millis(10));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-        self.directory.take();
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    fn placement(over: Over) -> Placement {
+        Placement { over, server_core: None, start_timeout: 20.0 }
+    }
 
     #[test]
     fn contenders_parse_or_say_why_not() {
@@ -223,6 +241,9 @@ mod tests {
             ("exec:redis-server", "{port}"),
             ("a=b", "no target"),
             ("exec:a '{port}", "quote"),
+            ("gr\u{f6}\u{df}er=tcp://127.0.0.1:1", "no name for a server"),
+            ("a/b=exec:x {port}", "no name for a server"),
+            ("=tcp://127.0.0.1:1", "no name for a server"),
         ] {
             let error = format!("{:#}", parse(bad).unwrap_err());
             assert!(error.contains(word), "{error}");
@@ -230,13 +251,42 @@ mod tests {
     }
 
     #[test]
+    fn an_equals_sign_is_no_name_everywhere() {
+        let started: Contender = "exec:/a/srv --port={port}".parse().unwrap();
+        assert_eq!(started.name, "srv");
+        assert!("unix:///run/a=b".parse::<Contender>().is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_placed_is_refused() {
+        let contenders = |text: &str| [text.parse::<Contender>().unwrap()];
+        let refused =
+            |placement: Placement, text: &str| format!("{:#}", placement.check(&contenders(text)).unwrap_err());
+        assert!(placement(Over::Tcp).check(&contenders("a=exec:x {port}")).is_ok());
+        assert!(refused(placement(Over::Unix), "a=exec:x {port}").contains("{socket}"));
+        assert!(refused(placement(Over::Tcp), "a=exec:x {socket}").contains("{port}"));
+        let far = Placement { server_core: Some(9999), ..placement(Over::Tcp) };
+        assert!(refused(far, "a=exec:x {port}").contains("no core 9999"));
+        let hasty = Placement { start_timeout: 0.0, ..placement(Over::Tcp) };
+        assert!(refused(hasty, "a=exec:x {port}").contains("--start-timeout"));
+    }
+
+    #[test]
     fn a_server_that_does_not_start_shows_its_log() {
-        let up = |text: &str| format!("{:#}", text.parse::<Contender>().unwrap().up(Over::Tcp, None).err().unwrap());
-        let error = up("x=exec:sh -c 'echo went wrong with {port}; exit 3'");
+        let session = Session::new(false);
+        let up = |text: &str, timeout: f64| {
+            let placement = Placement { start_timeout: timeout, ..placement(Over::Tcp) };
+            format!("{:#}", text.parse::<Contender>().unwrap().up(&placement, &session).err().unwrap())
+        };
+        let error = up("x=exec:sh -c 'echo went wrong with {port}; exit 3'", 20.0);
         assert!(error.contains("went wrong with") && error.contains('3'), "{error}");
-        assert!(up("x=exec:/nonexistent/server {port}").contains("cannot find"));
-        assert!(up("x=exec:no-such-server-anywhere {port}").contains("cannot start"));
-        assert!(up("x=exec:sh {socket}").contains("{port}"));
-        assert!(up("tcp://127.0.0.1:1").contains("cannot connect"));
+        assert!(up("x=exec:/nonexistent/server {port}", 20.0).contains("cannot find"));
+        assert!(up("x=exec:no-such-server-anywhere {port}", 20.0).contains("cannot start"));
+        assert!(up("tcp://127.0.0.1:1", 20.0).contains("cannot connect"));
+        let error = up("x=exec:sleep 60{port}", 0.2);
+        assert!(error.contains("did not answer") && error.contains("--start-timeout"), "{error}");
+        session.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let error = up("x=exec:sleep 60{port}", 20.0);
+        assert!(error.contains("interrupted while x was starting"), "{error}");
     }
 }
