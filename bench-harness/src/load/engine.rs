@@ -372,6 +372,7 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
             if pending.counts {
                 let latency_ns = now.saturating_sub(pending.intended_ns);
                 self.outcome.measured += 1;
+                self.outcome.due_in_time += u64::from(in_time);
                 self.outcome.latency_ns_min = self.outcome.latency_ns_min.min(latency_ns);
                 self.recorder.record(pending.issued.op, latency_ns);
             }

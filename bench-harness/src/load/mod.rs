@@ -88,6 +88,8 @@ pub struct Outcome {
     pub sent: u64,
     /// Replies that came in the measured time.
     pub replies_in_time: u64,
+    /// Those of them that answered requests due in it.
+    pub due_in_time: u64,
     /// Replies whose latency counts.
     pub measured: u64,
     /// Error replies among all.
@@ -136,6 +138,7 @@ impl Outcome {
             due: 0,
             sent: 0,
             replies_in_time: 0,
+            due_in_time: 0,
             measured: 0,
             errors: 0,
             error_first: None,
@@ -163,6 +166,7 @@ impl Outcome {
         self.due += other.due;
         self.sent += other.sent;
         self.replies_in_time += other.replies_in_time;
+        self.due_in_time += other.due_in_time;
         self.measured += other.measured;
         self.errors += other.errors;
         self.error_first = self.error_first.take().or(other.error_first);
@@ -219,8 +223,7 @@ impl Outcome {
         if self.due == 0 || missing <= wanted * TOLERANCE + under_way + chance {
             return None;
         }
-        let in_time = self.replies_in_time.min(self.due);
-        let missing = self.due - in_time;
+        let missing = self.due.saturating_sub(self.due_in_time);
         let late = self.late_past_end.min(missing);
         let held = self.held_past_end.min(missing - late);
         // A count of requests ends when the last was sent; then the time it took over that tells.
@@ -231,7 +234,8 @@ impl Outcome {
             blame,
             rate_asked,
             due: self.due,
-            in_time,
+            in_time: self.due_in_time,
+            earlier: self.replies_in_time.saturating_sub(self.due_in_time),
             seconds,
             unanswered: missing - late - held,
             held,
@@ -261,8 +265,10 @@ pub struct Shortfall {
     pub rate_asked: f64,
     /// Requests due.
     pub due: u64,
-    /// Replies in the measured time.
+    /// Those of them that were answered in the measured time.
     pub in_time: u64,
+    /// Replies in the measured time to requests of the warm-up.
+    pub earlier: u64,
     /// The measured time.
     pub seconds: f64,
     /// Requests that had been sent and were not answered.
@@ -280,10 +286,17 @@ impl fmt::Display for Shortfall {
         let who = if self.blame == Blame::Client { "client" } else { "server" };
         write!(
             f,
-            "{who} could not keep up with {:.0} requests/s: {} of the {} due were answered in {:.2} s; {} more had \
-             been sent and not answered, {} waited for a connection with room (--window), {} were not sent although \
-             there was room",
-            self.rate_asked, self.in_time, self.due, self.seconds, self.unanswered, self.held, self.late
+            "{who} could not keep up with {:.0} requests/s: {} of the {} due were answered in {:.2} s",
+            self.rate_asked, self.in_time, self.due, self.seconds
+        )?;
+        if self.earlier > 0 {
+            write!(f, " (and {} of the warm-up)", self.earlier)?;
+        }
+        write!(
+            f,
+            "; {} more had been sent and not answered, {} waited for a connection with room (--window), {} were not \
+             sent although there was room",
+            self.unanswered, self.held, self.late
         )?;
         if self.blame == Blame::Client {
             let lag = histogram::human_ns(self.lag_p99_ns as f64);

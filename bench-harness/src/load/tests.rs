@@ -228,6 +228,23 @@ fn a_stalled_server_is_not_blamed_on_the_client() {
 }
 
 #[test]
+fn a_backlog_of_the_warm_up_is_not_taken_for_what_was_due() {
+    // The warm-up leaves so much behind that nothing of the measured time gets its turn.
+    let mut free_at = 0;
+    let slow = move |_, now: u64| {
+        free_at = now.max(free_at) + MS;
+        Answer::At(free_at)
+    };
+    let plan =
+        Plan { warmup_ns: SECOND, window: 100_000, drain_ns: 0, ..plan(open(10_000.0, Arrivals::Uniform), SECOND) };
+    let (outcome, _) = drive(1, &plan, slow);
+    let found = outcome.shortfall(10_000.0).unwrap();
+    assert_eq!((found.blame, found.in_time, found.due), (Blame::Server, 0, 10_000), "{found}");
+    assert!(found.earlier.abs_diff(1000) < 10 && found.unanswered.abs_diff(10_000) < 70, "{found}");
+    assert!((outcome.rate_achieved() - 1000.0).abs() < 20.0);
+}
+
+#[test]
 fn a_rate_that_was_reached_is_no_shortfall_whatever_the_dice_gave() {
     // Few requests at random, answered late, without warm-up: some are always under way at the end.
     for seed in 0..200 {

@@ -207,4 +207,32 @@ mod tests {
         assert!(write(Path::new("/nonexistent/x"), b"x").is_err());
         assert_eq!(file_name("a b/c:1"), "a-b-c-1");
     }
+
+    #[test]
+    fn memory_has_its_table_as_csv_and_no_pictures() {
+        let row = crate::memory::MemoryRow {
+            label: "a".into(),
+            keys: 5,
+            key_bytes: 16,
+            value_bytes: "8;9".into(),
+            rss_bytes_per_key: 70.5,
+            used_bytes_per_key: 60.0,
+            rss_bytes: 1000,
+            used_bytes: 900,
+        };
+        let session = crate::run::Session::new(false);
+        let mut report = Report::new(crate::memory::KIND, session.fingerprint, String::new());
+        report.memory.extend([row.clone(), row]);
+        let text = csv(&report).unwrap();
+        let mut reader = csv::Reader::from_reader(text.as_slice());
+        assert_eq!(reader.headers().unwrap().iter().take(3).collect::<Vec<_>>(), ["label", "keys", "key_bytes"]);
+        let records: Vec<_> = reader.records().map(Result::unwrap).collect();
+        assert_eq!((records.len(), &records[1][3], &records[1][4]), (2, "8;9", "70.5"));
+        for outputs in [
+            Outputs { hlog: Some("x".into()), ..Outputs::default() },
+            Outputs { svg: Some("x".into()), ..Outputs::default() },
+        ] {
+            assert!(outputs.check(false).is_err() && outputs.check(true).is_ok());
+        }
+    }
 }

@@ -297,14 +297,12 @@ impl Measured {
         }
         if outcome.unanswered > 0 {
             let silent = outcome.unanswered - outcome.unsent.min(outcome.unanswered);
-            let unsent = match outcome.unsent {
-                0 => String::new(),
-                unsent => format!(", {unsent} that were due were never sent"),
+            let what = match (silent, outcome.unsent) {
+                (_, 0) => format!("{silent} requests got no reply"),
+                (0, unsent) => format!("{unsent} requests that were due were never sent"),
+                (_, unsent) => format!("{silent} requests got no reply and {unsent} that were due were never sent"),
             };
-            found.push((
-                Finding::Overload,
-                format!("{silent} requests got no reply{unsent}; they count with the time they had waited"),
-            ));
+            found.push((Finding::Overload, format!("{what}; they count with the time they had waited")));
         }
         if outcome.errors > 0 {
             let first = outcome.error_first.as_deref().unwrap_or_default();
@@ -321,7 +319,7 @@ impl Measured {
             ));
         }
         if outcome.measured == 0 {
-            found.push((Finding::Broken, "nothing was measured".to_owned()));
+            found.push((Finding::Broken, "no request that counts was answered".to_owned()));
         }
         found
     }
