@@ -27,6 +27,11 @@ use crate::workload::values::parse_count;
 use event::{Prepared, config_get, config_set};
 use file::{Expect, Scenario};
 
+/// So many keys are left however far a scenario is scaled down.
+const KEYS_MIN: u64 = 3000;
+/// So many bytes of memory above what is used: with fewer the buffers of a few connections fill it.
+const HEADROOM_MIN: u64 = 100_000;
+
 /// What an event did to the latency.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScenarioView {
@@ -161,7 +166,7 @@ fn scaled(mut scenario: Scenario, plan: &Plan<'_>) -> anyhow::Result<Scenario> {
         scenario.load.duration = duration;
     }
     let smaller = |count: &mut String| -> anyhow::Result<()> {
-        *count = (parse_count(count)? / plan.scale_down).max(1000).to_string();
+        *count = (parse_count(count)? / plan.scale_down).max(KEYS_MIN).to_string();
         Ok(())
     };
     if plan.scale_down > 1 {
@@ -169,7 +174,7 @@ fn scaled(mut scenario: Scenario, plan: &Plan<'_>) -> anyhow::Result<Scenario> {
         smaller(&mut scenario.workload.keys)?;
         if let Some(more) = &mut scenario.server.maxmemory_above_used {
             // Fewer keys must still run into it.
-            *more = (parse_count(more)? / plan.scale_down).max(1).to_string();
+            *more = (parse_count(more)? / plan.scale_down).max(HEADROOM_MIN).to_string();
         }
         match &mut scenario.event {
             file::Event::Fill { keys, .. } | file::Event::Expire { keys, .. } => smaller(keys)?,
@@ -355,8 +360,10 @@ mod tests {
             count(keys) / count(scenario.server.maxmemory_above_used.as_deref().expect("a headroom"))
         };
         let whole = of(&plan);
-        plan.scale_down = 100;
-        assert!((of(&plan) / whole - 1.0).abs() < 0.01, "keys and headroom shrink differently");
+        for factor in [7, 100, 100_000] {
+            plan.scale_down = factor;
+            assert!((of(&plan) / whole - 1.0).abs() < 0.01, "keys and headroom shrink differently by {factor}");
+        }
         plan.scale_down = 0;
         assert!(plan.scenarios().is_err());
         (plan.scale_down, plan.duration) = (1, Some(0.0));
