@@ -72,7 +72,7 @@ struct LoadArgs {
     /// How often
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     rounds: usize,
-    /// Measure the floor of the same transport first, and show what is above it
+    /// Measure the floor of the same transport afterwards, and show what is above it
     #[arg(long)]
     floor: bool,
     #[command(flatten)]
@@ -311,7 +311,9 @@ fn sensible(
 ) -> anyhow::Result<(Load, Arc<Workload>)> {
     outputs.check(true)?;
     placement.check(contenders)?;
-    let (load, workload) = (load.compile()?, Workload::compile(workload)?);
+    let (mut load, seed) = (load.compile()?, workload.seed);
+    load.plan.seed = seed;
+    let workload = Workload::compile(workload)?;
     workload.check_connections(load.connections as u64)?;
     Ok((load, Arc::new(workload)))
 }

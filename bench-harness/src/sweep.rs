@@ -87,21 +87,19 @@ impl SweepView {
                 (rate(step.rate_asked), step.latency, cells)
             })
             .collect();
-        let knee = self.knee.map_or("below the lowest rate tried".to_owned(), rate);
+        let table = summaries("rate asked", &["due", "achieved", "reached", "hiccup p999"], &rows);
+        let (label, knee) = (&self.label, self.knee.map_or("below the lowest rate tried".to_owned(), rate));
         // What comes after the first rate that the client did not send is not the server's.
-        let first = self.steps.iter().find(|step| bent(step, self.lowest_p99_ns()));
-        let client = match first {
+        let verdict = match self.steps.iter().find(|step| bent(step, self.lowest_p99_ns())) {
+            None => format!("{label} does not bend at any rate tried, up to {knee}"),
             Some(step) if step.blame == Some(Blame::Client) => {
-                "; it was the client that was too slow, and the server may go further"
+                format!("{label} does not bend up to {knee}; beyond it was the client that was too slow")
             }
-            Some(_) => "",
-            None => "; no rate tried was too much",
+            Some(_) => format!("{label} bends after {knee}"),
         };
         format!(
-            "{}\n{}\nverdict: {} bends after {knee} (a rate not reached, or p99 above {KNEE_FACTOR} times that at the lowest rate){client}\n",
-            self.label,
-            summaries("rate asked", &["due", "achieved", "reached", "hiccup p999"], &rows),
-            self.label
+            "{label}\n{table}\nverdict: {verdict} (to bend: a rate not reached, or p99 above {KNEE_FACTOR} times that at \
+             the lowest rate)\n"
         )
     }
 }
@@ -213,10 +211,10 @@ mod tests {
         };
         let client = Step { blame: Some(Blame::Client), ..step(2.0, 100, false) };
         let text = told(vec![step(1.0, 100, true), client.clone()]);
-        assert!(text.contains("NO: client") && text.contains("the server may go further"), "{text}");
+        assert!(text.contains("NO: client") && text.contains("the client that was too slow"), "{text}");
         let text = told(vec![step(1.0, 100, true), step(1.5, 900, true), client]);
-        assert!(!text.contains("the server may go further"), "{text}");
-        assert!(told(vec![step(1.0, 100, true)]).contains("no rate tried was too much"));
+        assert!(text.contains("x bends after 1/s") && !text.contains("too slow"), "{text}");
+        assert!(told(vec![step(1.0, 100, true)]).contains("does not bend at any rate tried, up to 1/s"));
     }
 
     #[test]

@@ -52,10 +52,7 @@ impl Target {
     /// `tcp`, `unix`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
-        match self {
-            Target::Tcp(_) => "tcp",
-            Target::Unix(_) => "unix",
-        }
+        self.over().name()
     }
 }
 

@@ -24,6 +24,17 @@ fn runs(pid: u32) -> bool {
     stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).is_some_and(|state| !"ZX".contains(state))
 }
 
+/// What a test that fails leaves behind is ended.
+struct Remains(u32);
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        if runs(self.0) {
+            signal(self.0, Signal::KILL);
+        }
+    }
+}
+
 #[test]
 fn a_server_dies_with_a_program_that_is_killed() {
     let server = started();
@@ -41,6 +52,7 @@ fn a_server_dies_with_a_program_that_is_killed() {
     assert!(runs(server));
     signal(child.id(), Signal::KILL);
     child.wait().unwrap();
+    let _none_left = Remains(server);
     eventually("the end of the server", || (!runs(server)).then_some(()));
 }
 

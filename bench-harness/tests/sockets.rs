@@ -166,6 +166,18 @@ fn an_interrupt_ends_the_run_with_its_results() {
 }
 
 #[test]
+fn the_seed_decides_the_arrivals_too() {
+    let target = tcp(Behaviour::Answer);
+    let due = |seed: &str| {
+        let (_, report) = json(&load(&target, &["--rate", "2k", "--seed", seed, "--warmup", "0", "-d", "0.5"]));
+        report["results"][0]["due"].as_u64().unwrap()
+    };
+    let first = due("1");
+    assert_eq!(first, due("1"));
+    assert!(["2", "3", "18446744073709551615"].iter().any(|seed| due(seed) != first), "the seed changes nothing");
+}
+
+#[test]
 fn a_server_that_falls_silent_is_not_blamed_on_the_client() {
     let target = tcp(Behaviour::HangAfter(200));
     let (code, report) =

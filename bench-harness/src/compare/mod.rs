@@ -316,7 +316,7 @@ pub fn run(session: &Session, plan: &Plan<'_>) -> anyhow::Result<Report> {
             let label = format!("{} #{}", names[at], round + 1);
             // Each round has arrivals of its own, the same for every server.
             let mut load = plan.load.clone();
-            load.plan.seed += 1000 * round as u64;
+            load.plan.seed = load.plan.seed.wrapping_add(1000 * round as u64);
             let measured = one(session, contender, &label, &workload, plan.placement, &load, &mut loaded[at]);
             match measured {
                 Ok((measured, _server)) => {

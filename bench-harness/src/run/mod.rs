@@ -433,7 +433,7 @@ fn drive(
         for (index, mut ready) in threads.into_iter().enumerate() {
             let (mut recorder, tap) = recorder(workload.names().len(), load.plan.interval_ns);
             taps.push(tap);
-            let plan = Plan { seed: load.plan.seed + index as u64, ..load.plan.clone() };
+            let plan = Plan { seed: load.plan.seed.wrapping_add(index as u64), ..load.plan.clone() };
             let (clock, barrier, stop) = (&session.clock, &barrier, &*session.stop);
             let core = load.client_cores.get(index).copied();
             let body = move || {

@@ -244,7 +244,8 @@ fn disturbed(
     restore: &mut Vec<(String, String)>,
 ) -> anyhow::Result<()> {
     let workload = Arc::new(Workload::compile(&scenario.workload)?);
-    let load = scenario.load.spec(plan.client_core.clone(), plan.wait).compile()?;
+    let mut load = scenario.load.spec(plan.client_core.clone(), plan.wait).compile()?;
+    load.plan.seed = scenario.workload.seed;
     for (name, value) in &scenario.server.config {
         restore.push((name.clone(), config_get(admin, name)?));
         config_set(admin, name, value)?;

@@ -28,6 +28,15 @@ pub enum Over {
 }
 
 impl Over {
+    /// `tcp`, `unix`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Over::Tcp => "tcp",
+            Over::Unix => "unix",
+        }
+    }
+
     /// What a command line must name, so that its server can be found over this.
     #[must_use]
     pub fn placeholder(self) -> &'static str {
@@ -93,7 +102,7 @@ impl Placement {
                 words.iter().any(|word| word.contains(wanted)),
                 "the command line of {} does not name {wanted}, which --over {} needs",
                 contender.name,
-                if self.over == Over::Tcp { "tcp" } else { "unix" }
+                self.over.name()
             );
         }
         Ok(())
