@@ -7,27 +7,34 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::compare::{self, FailIf, Placement};
+use crate::compare::{self, Comparison, FailIf};
 use crate::load::Wait;
+use crate::load::schedule::Arrivals;
 use crate::report::Report;
 use crate::report::files::Outputs;
-use crate::run::{LoadSpec, Session, measure, parse_rate, preload};
-use crate::server::{Contender, Over};
+use crate::run::{Load, LoadSpec, Session, measure, parse_rate, preload};
+use crate::server::{Contender, Over, Placement, all_answer, start};
 use crate::target::Target;
 use crate::workload::{Workload, WorkloadSpec};
 use crate::{floor, memory, null_server, scenario, sweep};
 
-/// Something went wrong, or a result cannot be trusted.
+/// Something went wrong, or a result cannot be trusted: there is a line that begins with `!`.
 const EXIT_FAILED: u8 = 1;
-/// The command line makes no sense.
+/// The command line, or a file it names, makes no sense. Nothing was measured. As clap has it.
 const EXIT_USAGE: u8 = 2;
-/// A condition of --fail-if was met.
+/// A condition of --fail-if was met, whatever else is wrong.
 const EXIT_CONDITION: u8 = 3;
+/// A condition of --fail-if could not be decided, and none was met.
+const EXIT_UNDECIDED: u8 = 4;
 
 /// Measures the tail latency of any RESP server, and says whether A is better than B.
 ///
 /// A TARGET is [NAME=]tcp://HOST:PORT, [NAME=]unix:///PATH, or [NAME=]exec:COMMAND, which is started
 /// and pinned with {port} and {socket} filled in and ends afterwards.
+///
+/// Exit status, the first that applies: 2 the command line makes no sense, 3 a condition of --fail-if
+/// was met, 4 one could not be decided, 1 something is wrong (a line that begins with "!", an
+/// interrupt, a report that could not be written), 0.
 #[derive(Parser)]
 #[command(name = "tercel-bench", version, max_term_width = 100)]
 struct Cli {
@@ -65,7 +72,7 @@ struct LoadArgs {
     /// How often
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     rounds: usize,
-    /// Measure the floor of the same transport first, and show what is above it
+    /// Measure the floor of the same transport afterwards, and show what is above it
     #[arg(long)]
     floor: bool,
     #[command(flatten)]
@@ -89,7 +96,8 @@ struct CompareArgs {
     /// Confidence of the intervals
     #[arg(long, default_value_t = 0.95, value_name = "SHARE")]
     confidence: f64,
-    /// Exit with status 3 if this is found and no accident, as in 'p999 > 1.2x'; may be repeated
+    /// Exit with status 3 if this is found and no accident, as in 'p999 > 1.2x'; may be repeated;
+    /// wants at least 5 rounds
     #[arg(long, value_name = "CONDITION")]
     fail_if: Vec<FailIf>,
     #[command(flatten)]
@@ -131,8 +139,8 @@ struct ScenarioArgs {
     /// Seconds instead of those of the files
     #[arg(long, value_name = "SECONDS")]
     duration: Option<f64>,
-    /// Divide the numbers of keys by this
-    #[arg(long, default_value_t = 1, value_name = "FACTOR")]
+    /// Divide the numbers of keys, and the memory they may take, by this
+    #[arg(long, default_value_t = 1, value_name = "FACTOR", value_parser = clap::value_parser!(u64).range(1..))]
     scale_down: u64,
     /// Core of the load thread, or `none`
     #[arg(long, value_name = "CORE")]
@@ -161,17 +169,56 @@ struct MemoryArgs {
 
 #[derive(clap::Args)]
 struct FloorArgs {
+    /// The transport: tcp or unix, over loopback
+    #[arg(long, value_enum, default_value = "tcp")]
+    over: Over,
     /// How the echo waits
     #[arg(long, value_enum, default_value = "spin")]
     echo_wait: Wait,
-    #[command(flatten)]
-    load: LoadSpec,
-    #[command(flatten)]
-    workload: WorkloadSpec,
-    #[command(flatten)]
-    placement: Placement,
+    /// Core of the echo [default: the first core if there are two]
+    #[arg(long, value_name = "CORE")]
+    server_core: Option<usize>,
+    /// Seconds before anything counts
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
+    warmup: f64,
+    /// Seconds that count
+    #[arg(short, long, default_value_t = 10.0, value_name = "SECONDS")]
+    duration: f64,
+    /// End after so many requests that count, if that is before the duration is over
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    requests: Option<String>,
+    /// What the client does while there is nothing to do
+    #[arg(long, value_enum, default_value = "spin")]
+    wait: Wait,
+    /// Core of the client, or `none` [default: the last core]
+    #[arg(long, value_name = "CORE")]
+    client_core: Option<String>,
+    /// Bytes of a value in the requests, which are those of a mix of GET and SET; as in load
+    #[arg(long, default_value = "64", value_name = "SIZES")]
+    value_size: String,
     #[command(flatten)]
     outputs: Outputs,
+}
+
+impl FloorArgs {
+    fn load(&self) -> LoadSpec {
+        LoadSpec {
+            connections: 1,
+            pipeline: 1,
+            rate: None,
+            arrivals: Arrivals::Poisson,
+            warmup: self.warmup,
+            duration: self.duration,
+            requests: self.requests.clone(),
+            threads: 1,
+            wait: self.wait,
+            client_core: self.client_core.clone(),
+            window: 1,
+            drain: 2.0,
+            interval: 250,
+            connect_timeout: 5.0,
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -189,6 +236,12 @@ struct NullServerArgs {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == start::BECOME) {
+        let Err(error) = start::become_server(&words.collect::<Vec<_>>()) else { return ExitCode::SUCCESS };
+        eprintln!("tercel-bench: {error:#}");
+        return ExitCode::from(EXIT_FAILED);
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => ExitCode::from(code),
@@ -214,7 +267,8 @@ fn usage<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
 }
 
 fn session(quiet: bool) -> anyhow::Result<Session> {
-    let session = Session::new(!quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let mut session = Session::new(!quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    session.starts_itself = true;
     // Many connections need many descriptors; what the system allows is taken.
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -228,29 +282,47 @@ fn session(quiet: bool) -> anyhow::Result<Session> {
     Ok(session)
 }
 
-fn deliver(outputs: &Outputs, report: &Report) -> u8 {
-    let delivered = outputs.deliver(report);
-    if report.failed() || !delivered {
-        EXIT_FAILED
-    } else if report.comparison.as_ref().is_some_and(|comparison| !comparison.failed.is_empty()) {
+fn deliver(session: &Session, outputs: &Outputs, mut report: Report) -> u8 {
+    if session.stopped() && report.failure.is_none() {
+        report.failure = Some("interrupted; this is what was measured until then".to_owned());
+    }
+    let delivered = outputs.deliver(&report);
+    let asked = |of: fn(&Comparison) -> &Vec<String>| {
+        report.comparison.as_ref().is_some_and(|comparison| !of(comparison).is_empty())
+    };
+    if asked(|comparison| &comparison.failed) {
         EXIT_CONDITION
+    } else if asked(|comparison| &comparison.undecided) {
+        EXIT_UNDECIDED
+    } else if !report.problems().is_empty() || !delivered {
+        EXIT_FAILED
     } else {
         0
     }
+}
+
+/// What every command that measures wants of its command line.
+fn sensible(
+    contenders: &[Contender],
+    load: &LoadSpec,
+    workload: &WorkloadSpec,
+    placement: &Placement,
+    outputs: &Outputs,
+) -> anyhow::Result<(Load, Arc<Workload>)> {
+    outputs.check(true)?;
+    placement.check(contenders)?;
+    let (mut load, seed) = (load.compile()?, workload.seed);
+    load.plan.seed = seed;
+    let workload = Workload::compile(workload)?;
+    workload.check_connections(load.connections as u64)?;
+    Ok((load, Arc::new(workload)))
 }
 
 fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Load(args) => load(cli.quiet, &args),
         Command::Compare(args) => {
-            let load = usage(args.load.compile())?;
-            usage(Workload::compile(&args.workload))?;
-            usage(if (0.5..1.0).contains(&args.confidence) {
-                Ok(())
-            } else {
-                Err(anyhow::anyhow!("--confidence must be from 0.5 to below 1"))
-            })?;
-            let session = session(cli.quiet)?;
+            let (load, _) = usage(sensible(&args.targets, &args.load, &args.workload, &args.placement, &args.outputs))?;
             let plan = compare::Plan {
                 contenders: &args.targets,
                 workload: &args.workload,
@@ -260,21 +332,19 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
                 fail_if: &args.fail_if,
                 placement: args.placement,
             };
+            usage(plan.check())?;
+            let session = session(cli.quiet)?;
             let report = compare::run(&session, &plan)?;
-            Ok(deliver(&args.outputs, &report))
+            Ok(deliver(&session, &args.outputs, report))
         }
         Command::Sweep(args) => {
-            let load = usage(args.load.compile())?;
-            usage(Workload::compile(&args.workload))?;
-            let rates =
-                args.rates.as_deref().map(|text| text.split(',').map(parse_rate).collect::<anyhow::Result<Vec<f64>>>());
-            let rates = usage(rates.transpose().context("--rates"))?.unwrap_or_default();
+            let (load, _) = usage(sensible(&args.targets, &args.load, &args.workload, &args.placement, &args.outputs))?;
+            usage(args.rates())?;
             let session = session(cli.quiet)?;
-            let report = sweep::run(&session, &args.targets, &args.workload, &load, &rates, args.placement)?;
-            Ok(deliver(&args.outputs, &report))
+            let report = sweep::run(&session, &args.targets, &args.workload, &load, &args.rates()?, args.placement)?;
+            Ok(deliver(&session, &args.outputs, report))
         }
         Command::Scenario(args) => {
-            let session = session(cli.quiet)?;
             let plan = scenario::Plan {
                 files: &args.files,
                 contenders: &args.targets,
@@ -284,24 +354,31 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
                 duration: args.duration,
                 scale_down: args.scale_down,
             };
-            let report = scenario::run(&session, &plan)?;
-            Ok(deliver(&args.outputs, &report))
+            usage(args.outputs.check(true).and_then(|()| args.placement.check(&args.targets)))?;
+            let scenarios = usage(plan.scenarios())?;
+            let session = session(cli.quiet)?;
+            let report = scenario::run(&session, &plan, &scenarios)?;
+            Ok(deliver(&session, &args.outputs, report))
         }
         Command::Memory(args) => {
+            usage(args.outputs.check(false).and_then(|()| args.placement.check(&args.targets)))?;
+            let combinations = usage(args.memory.compile())?;
             let session = session(cli.quiet)?;
-            let report = memory::run(&session, &args.targets, &args.memory, args.placement)?;
-            Ok(deliver(&args.outputs, &report))
+            let report = memory::run(&session, &args.targets, &combinations, args.placement)?;
+            Ok(deliver(&session, &args.outputs, report))
         }
         Command::Floor(args) => {
-            let load = usage(args.load.compile())?;
+            let placement =
+                Placement { over: args.over, server_core: args.server_core, start_timeout: f64::from(u8::MAX) };
+            let workload = WorkloadSpec { value_size: args.value_size.clone(), ..WorkloadSpec::default() };
+            let (load, _) = usage(sensible(&[], &args.load(), &workload, &placement, &args.outputs))?;
             let session = session(cli.quiet)?;
-            let placement = &args.placement;
             let (floor, measured) =
-                floor::run(&session, placement.over, &load, &args.workload, args.echo_wait, placement.core())?;
-            let mut report = Report::new("floor", session.fingerprint.clone(), args.workload.describe());
+                floor::run(&session, args.over, &load, &workload, args.echo_wait, placement.core())?;
+            let mut report = Report::new("floor", session.fingerprint.clone(), workload.describe());
             report.add(&measured.label, &measured);
             report.floors.push(floor);
-            Ok(deliver(&args.outputs, &report))
+            Ok(deliver(&session, &args.outputs, report))
         }
         Command::NullServer(args) => {
             null_server::run(&args.listen, args.core, args.value_len, args.spin)?;
@@ -310,52 +387,65 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
     }
 }
 
+impl SweepArgs {
+    /// The rates to try; none if they are to be found out.
+    fn rates(&self) -> anyhow::Result<Vec<f64>> {
+        ensure!(self.load.rate.is_none(), "sweep takes its rates from --rates, not from --rate");
+        ensure!(self.load.pipeline == 1, "--pipeline belongs to the closed loop; sweep is an open one");
+        let rates = self.rates.as_deref().unwrap_or_default();
+        rates.split(',').filter(|_| !rates.is_empty()).map(parse_rate).collect::<anyhow::Result<_>>().context("--rates")
+    }
+}
+
 fn load(quiet: bool, args: &LoadArgs) -> anyhow::Result<u8> {
-    let load = usage(args.load.compile())?;
-    let workload = Arc::new(usage(Workload::compile(&args.workload))?);
+    let (load, workload) = usage(sensible(&args.targets, &args.load, &args.workload, &args.placement, &args.outputs))?;
     usage(if (1..=1000).contains(&args.rounds) {
         Ok(())
     } else {
         Err(anyhow::anyhow!("--rounds must be from 1 to 1000"))
     })?;
     let session = session(quiet)?;
+    all_answer(&args.targets, &args.placement, &session)?;
     let mut report = Report::new("load", session.fingerprint.clone(), args.workload.describe());
     for contender in &args.targets {
         let result = load_one(&session, args, contender, &workload, &load, &mut report);
         match result {
             Err(error) if report.results.is_empty() => return Err(error),
-            Err(error) => {
-                report.failure = Some(format!("{}: {error:#}", contender.name));
-                break;
-            }
+            Err(error) => report.failure = Some(format!("{}: {error:#}", contender.name)),
             Ok(()) => {}
         }
+        if report.failure.is_some() || session.stopped() {
+            break;
+        }
     }
-    Ok(deliver(&args.outputs, &report))
+    Ok(deliver(&session, &args.outputs, report))
 }
 
+/// What it measured is in the report also when it fails.
 fn load_one(
     session: &Session,
     args: &LoadArgs,
     contender: &Contender,
     workload: &Arc<Workload>,
-    load: &crate::run::Load,
+    load: &Load,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let server = contender.up(args.placement.over, args.placement.core())?;
+    let server = contender.up(&args.placement, session)?;
     preload(session, &server.target, workload, load.connect_timeout)?;
-    ensure!(!session.stopped(), "interrupted");
     for round in 1..=args.rounds {
+        if session.stopped() {
+            return Ok(());
+        }
         let label = if args.rounds == 1 { contender.name.clone() } else { format!("{} #{round}", contender.name) };
         let measured = measure(session, &label, &server.target, workload, load, None)?;
         report.add(&label, &measured);
         if let Some(failure) = &measured.outcome.failure {
-            anyhow::bail!("{failure}");
+            report.failure = Some(format!("{label}: {failure}"));
+            return Ok(());
         }
-        ensure!(!session.stopped(), "interrupted");
     }
-    if args.floor {
-        let over = if server.target.scheme() == "unix" { Over::Unix } else { Over::Tcp };
+    if args.floor && !session.stopped() {
+        let over = server.target.over();
         // The echo takes the server's place; a server that spins must be out of the way first.
         drop(server);
         let (floor, _) = floor::run(session, over, load, &args.workload, Wait::Spin, args.placement.core())?;

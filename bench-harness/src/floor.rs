@@ -97,7 +97,7 @@ impl Echo {
             Over::Tcp => {
                 let listener = TcpListener::bind("127.0.0.1:0").context("the echo cannot listen")?;
                 listener.set_nonblocking(true)?;
-                let target = Target::tcp(listener.local_addr()?);
+                let target = Target::Tcp(listener.local_addr()?);
                 (Listener::Tcp(listener), target, None)
             }
             Over::Unix => {
@@ -105,7 +105,7 @@ impl Echo {
                 let path = directory.path().join("echo");
                 let listener = UnixListener::bind(&path).context("the echo cannot listen")?;
                 listener.set_nonblocking(true)?;
-                (Listener::Unix(listener), Target::unix(path), Some(directory))
+                (Listener::Unix(listener), Target::Unix(path), Some(directory))
             }
         };
         let stop = Arc::new(AtomicBool::new(false));

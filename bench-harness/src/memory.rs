@@ -8,14 +8,15 @@ use serde::Serialize;
 
 use crate::admin::Admin;
 use crate::clock::sleep;
-use crate::compare::Placement;
 use crate::report::Report;
 use crate::report::table::markdown;
 use crate::run::{Session, preload};
-use crate::server::{Contender, Server};
+use crate::server::{Contender, Placement, Server, all_answer};
 use crate::workload::values::parse_count;
 use crate::workload::{Workload, WorkloadSpec, template};
 
+/// What reports of it are called.
+pub const KIND: &str = "memory";
 /// How long a server may settle before its memory is read.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -93,6 +94,43 @@ fn resident_bytes(pid: u32) -> Option<u64> {
     Some(statm.split_whitespace().nth(1)?.parse::<u64>().ok()? * rustix::param::page_size() as u64)
 }
 
+/// One combination of what is measured.
+pub struct Combination {
+    keys: u64,
+    key_bytes: usize,
+    value_bytes: String,
+    workload: Workload,
+}
+
+impl MemorySpec {
+    /// Every combination, checked.
+    ///
+    /// # Errors
+    /// One of them makes no sense.
+    pub fn compile(&self) -> anyhow::Result<Vec<Combination>> {
+        let counts = |text: &str| text.split(',').map(parse_count).collect::<anyhow::Result<Vec<u64>>>();
+        let (keys, lengths) = (counts(&self.keys).context("--keys")?, counts(&self.key_size).context("--key-size")?);
+        let mut all = Vec::new();
+        for &keys in &keys {
+            for &length in &lengths {
+                for size in self.value_size.split(';').map(str::trim) {
+                    let least = template::DIGITS as u64;
+                    ensure!((least..=512).contains(&length), "--key-size must be from {least} to 512, not {length}");
+                    let workload = Workload::compile(&WorkloadSpec {
+                        keys: keys.to_string(),
+                        key_prefix: "k".repeat(length as usize - template::DIGITS),
+                        value_size: size.to_owned(),
+                        ttl: self.ttl.clone(),
+                        ..WorkloadSpec::default()
+                    })?;
+                    all.push(Combination { keys, key_bytes: length as usize, value_bytes: size.to_owned(), workload });
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
 /// Measures every combination on every server. A server that was started is started anew each time;
 /// one that runs must be empty and is left filled.
 ///
@@ -101,26 +139,14 @@ fn resident_bytes(pid: u32) -> Option<u64> {
 pub fn run(
     session: &Session,
     contenders: &[Contender],
-    spec: &MemorySpec,
+    combinations: &[Combination],
     placement: Placement,
 ) -> anyhow::Result<Report> {
-    let counts: Vec<u64> = spec.keys.split(',').map(parse_count).collect::<anyhow::Result<_>>().context("--keys")?;
-    let lengths: Vec<u64> =
-        spec.key_size.split(',').map(parse_count).collect::<anyhow::Result<_>>().context("--key-size")?;
-    let combinations: Vec<(u64, u64, &str)> = counts
-        .iter()
-        .flat_map(|count| lengths.iter().map(move |length| (*count, *length)))
-        .flat_map(|(count, length)| spec.value_size.split(';').map(move |size| (count, length, size.trim())))
-        .collect();
-    let mut report =
-        Report::new("memory", session.fingerprint.clone(), "keys written once, then memory read".to_owned());
-    for (keys, length, size) in combinations {
+    all_answer(contenders, &placement, session)?;
+    let mut report = Report::new(KIND, session.fingerprint.clone(), "keys written once, then memory read".to_owned());
+    for combination in combinations {
         for contender in contenders {
-            if session.stopped() {
-                report.failure = Some("interrupted".to_owned());
-                return Ok(report);
-            }
-            match one(session, contender, keys, length, size, spec.ttl.clone(), placement) {
+            match one(session, contender, combination, placement) {
                 Ok(row) => report.memory.push(row),
                 Err(error) if report.memory.is_empty() => return Err(error),
                 Err(error) => {
@@ -136,21 +162,12 @@ pub fn run(
 fn one(
     session: &Session,
     contender: &Contender,
-    keys: u64,
-    length: u64,
-    size: &str,
-    ttl: Option<String>,
+    combination: &Combination,
     placement: Placement,
 ) -> anyhow::Result<MemoryRow> {
-    ensure!((template::DIGITS as u64..=512).contains(&length), "--key-size must be from {} to 512", template::DIGITS);
-    let workload = Workload::compile(&WorkloadSpec {
-        keys: keys.to_string(),
-        key_prefix: "k".repeat(length as usize - template::DIGITS),
-        value_size: size.to_owned(),
-        ttl,
-        ..WorkloadSpec::default()
-    })?;
-    let server = contender.up(placement.over, placement.core())?;
+    ensure!(!session.stopped(), "interrupted");
+    let (keys, workload) = (combination.keys, &combination.workload);
+    let server = contender.up(&placement, session)?;
     let mut admin = Admin::connect(&server.target, Duration::from_secs(5))?;
     let held = admin.call(&["DBSIZE"])?;
     ensure!(
@@ -159,17 +176,42 @@ fn one(
         contender.name
     );
     let before = read(&server)?;
-    preload(session, &server.target, &workload, Duration::from_secs(5))?;
+    preload(session, &server.target, workload, Duration::from_secs(5))?;
     let after = read(&server)?;
     let per_key = |after: u64, before: u64| after.saturating_sub(before) as f64 / keys as f64;
     Ok(MemoryRow {
         label: contender.name.clone(),
         keys,
-        key_bytes: length as usize,
-        value_bytes: size.to_owned(),
+        key_bytes: combination.key_bytes,
+        value_bytes: combination.value_bytes.clone(),
         rss_bytes_per_key: per_key(after.0, before.0),
         used_bytes_per_key: per_key(after.1, before.1),
         rss_bytes: after.0,
         used_bytes: after.1,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn spec() -> MemorySpec {
+        MemorySpec { keys: "1k,2k".into(), key_size: "12,16".into(), value_size: "8; 64;1..9".into(), ttl: None }
+    }
+
+    #[test]
+    fn every_combination_is_made_or_refused() {
+        assert_eq!(spec().compile().unwrap().len(), 12);
+        let refused = |change: &dyn Fn(&mut MemorySpec)| {
+            let mut spec = spec();
+            change(&mut spec);
+            format!("{:#}", spec.compile().err().unwrap())
+        };
+        assert!(refused(&|spec| spec.keys = "0".into()).contains("--keys"));
+        assert!(refused(&|spec| spec.keys = "1k,".into()).contains("--keys"));
+        assert!(refused(&|spec| spec.key_size = "5".into()).contains("--key-size"));
+        assert!(refused(&|spec| spec.value_size = ";".into()).contains("--value-size"));
+        assert!(refused(&|spec| spec.ttl = Some("0".into())).contains("--ttl"));
+    }
 }

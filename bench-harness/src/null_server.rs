@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use anyhow::Context;
 use tercel_resp::reply::Scanner;
 use tercel_transport::{Close, ConnId, Event, Transport};
-use tercel_transport_tcp::{Backend, ClientAddr, ListenAddr, TcpOptions, TcpTransport};
+use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 
 use crate::target::Target;
 
@@ -19,9 +19,9 @@ pub fn run(listen: &Target, core: Option<usize>, value_len: usize, spin: bool) -
         anyhow::ensure!(core_affinity::set_for_current(core_affinity::CoreId { id }), "cannot pin to core {id}");
     }
     let mut transport = TcpTransport::new(TcpOptions { backend: Backend::Epoll, ..TcpOptions::default() })?;
-    let addr = match listen.addr() {
-        ClientAddr::Tcp(addr) => ListenAddr::Tcp(*addr),
-        ClientAddr::Unix(path) => ListenAddr::Unix { path: path.clone(), mode: None },
+    let addr = match listen {
+        Target::Tcp(addr) => ListenAddr::Tcp(*addr),
+        Target::Unix(path) => ListenAddr::Unix { path: path.clone(), mode: None },
     };
     transport.listen(&addr, 511).context("the null server cannot listen")?;
     transport.set_spinning(spin);

@@ -95,6 +95,13 @@ impl Recorder {
         }
     }
 
+    /// Records the same latency of a command several times.
+    pub fn record_n(&mut self, op: u8, latency_ns: u64, count: u64) {
+        if let Some(histogram) = self.current.ops.get_mut(usize::from(op)) {
+            histogram.saturating_record_n(latency_ns.max(1), count);
+        }
+    }
+
     /// Counts a reply.
     #[inline]
     pub fn count(&mut self, error: bool) {

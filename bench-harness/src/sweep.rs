@@ -5,13 +5,12 @@ use std::sync::Arc;
 use anyhow::ensure;
 use serde::Serialize;
 
-use crate::compare::Placement;
 use crate::histogram::{Summary, human_ns};
-use crate::load::Pacing;
+use crate::load::{Blame, Pacing};
+use crate::report::Report;
 use crate::report::table::{rate, summaries};
-use crate::report::{Report, ResultView};
-use crate::run::{Load, Session, measure, preload};
-use crate::server::Contender;
+use crate::run::{Finding, Load, Session, measure, preload};
+use crate::server::{Contender, Placement, all_answer};
 use crate::workload::{Workload, WorkloadSpec};
 
 /// Rates tried when none are given, as shares of what a closed loop reaches.
@@ -30,8 +29,12 @@ pub struct Step {
     pub latency: Summary,
     /// What a sleeping thread saw meanwhile.
     pub hiccups: Summary,
+    /// Requests a second that were due, which at random is not quite what was asked for.
+    pub rate_due: f64,
     /// Whether the rate was reached.
     pub reached: bool,
+    /// Who was too slow where it was not.
+    pub blame: Option<Blame>,
 }
 
 /// All rates of one server.
@@ -49,13 +52,20 @@ pub struct SweepView {
 /// the lowest rate.
 #[must_use]
 pub fn knee(steps: &[Step]) -> Option<f64> {
-    let lowest = steps.first()?.latency.p99_ns as f64;
-    let bent = |step: &Step| !step.reached || step.latency.p99_ns as f64 > lowest * KNEE_FACTOR;
-    let before = steps.iter().take_while(|step| !bent(step)).last()?;
+    let lowest = steps.first()?.latency.p99_ns;
+    let before = steps.iter().take_while(|step| !bent(step, lowest)).last()?;
     Some(before.rate_asked)
 }
 
+fn bent(step: &Step, lowest_p99_ns: u64) -> bool {
+    !step.reached || step.latency.p99_ns as f64 > lowest_p99_ns as f64 * KNEE_FACTOR
+}
+
 impl SweepView {
+    fn lowest_p99_ns(&self) -> u64 {
+        self.steps.first().map_or(0, |step| step.latency.p99_ns)
+    }
+
     /// The table.
     #[must_use]
     pub fn table(&self) -> String {
@@ -63,17 +73,33 @@ impl SweepView {
             .steps
             .iter()
             .map(|step| {
-                let reached = if step.reached { "yes" } else { "NO" };
-                let cells = vec![rate(step.rate_achieved), reached.to_owned(), human_ns(step.hiccups.p999_ns as f64)];
+                let reached = match step.blame {
+                    None => "yes",
+                    Some(Blame::Server) => "NO",
+                    Some(Blame::Client) => "NO: client",
+                };
+                let cells = vec![
+                    rate(step.rate_due),
+                    rate(step.rate_achieved),
+                    reached.to_owned(),
+                    human_ns(step.hiccups.p999_ns as f64),
+                ];
                 (rate(step.rate_asked), step.latency, cells)
             })
             .collect();
-        let knee = self.knee.map_or("below the lowest rate tried".to_owned(), rate);
+        let table = summaries("rate asked", &["due", "achieved", "reached", "hiccup p999"], &rows);
+        let (label, knee) = (&self.label, self.knee.map_or("below the lowest rate tried".to_owned(), rate));
+        // What comes after the first rate that the client did not send is not the server's.
+        let verdict = match self.steps.iter().find(|step| bent(step, self.lowest_p99_ns())) {
+            None => format!("{label} does not bend at any rate tried, up to {knee}"),
+            Some(step) if step.blame == Some(Blame::Client) => {
+                format!("{label} does not bend up to {knee}; beyond it was the client that was too slow")
+            }
+            Some(_) => format!("{label} bends after {knee}"),
+        };
         format!(
-            "{}\n{}\nverdict: {} bends after {knee} (a rate not reached, or p99 above {KNEE_FACTOR} times that at the lowest rate)\n",
-            self.label,
-            summaries("rate asked", &["achieved", "reached", "hiccup p999"], &rows),
-            self.label
+            "{label}\n{table}\nverdict: {verdict} (to bend: a rate not reached, or p99 above {KNEE_FACTOR} times that at \
+             the lowest rate)\n"
         )
     }
 }
@@ -92,6 +118,7 @@ pub fn run(
 ) -> anyhow::Result<Report> {
     ensure!(!contenders.is_empty(), "a sweep needs a target");
     let workload = Arc::new(Workload::compile(spec)?);
+    all_answer(contenders, &placement, session)?;
     let mut report = Report::new("sweep", session.fingerprint.clone(), spec.describe());
     for contender in contenders {
         let mut view = SweepView { label: contender.name.clone(), steps: Vec::new(), knee: None };
@@ -106,10 +133,7 @@ pub fn run(
                 report.failure = Some(format!("{}: {error:#}", contender.name));
                 break;
             }
-            Ok(()) if session.stopped() => {
-                report.failure = Some("interrupted".to_owned());
-                break;
-            }
+            Ok(()) if session.stopped() || report.failure.is_some() => break,
             Ok(()) => {}
         }
     }
@@ -127,7 +151,7 @@ fn one(
     report: &mut Report,
     view: &mut SweepView,
 ) -> anyhow::Result<()> {
-    let server = contender.up(placement.over, placement.core())?;
+    let server = contender.up(&placement, session)?;
     preload(session, &server.target, workload, load.connect_timeout)?;
     let mut rates = rates.to_vec();
     if rates.is_empty() {
@@ -147,21 +171,22 @@ fn one(
         }
         let label = format!("{} at {}", contender.name, rate(asked));
         let measured = measure(session, &label, &server.target, workload, &load.at_rate(asked), None)?;
-        report.add(&label, &measured);
-        let reached = measured.outcome.shortfall(asked).is_none();
-        let Some(result) = report.results.last_mut() else { continue };
-        // A rate that is not reached is what a sweep is looking for, no failure of the run.
-        result.failed = measured.outcome.failure.is_some() || measured.outcome.mismatches > 0;
-        let result: &ResultView = result;
+        // A rate that is not reached is what a sweep is looking for, no problem of the run.
+        report.add_expecting(&label, &measured, &[Finding::Overload]);
+        let blame = measured.outcome.shortfall(asked).map(|shortfall| shortfall.blame);
+        let Some(result) = report.results.last() else { continue };
         view.steps.push(Step {
             rate_asked: asked,
             rate_achieved: result.rate_achieved,
             latency: result.latency,
             hiccups: result.hiccups,
-            reached,
+            rate_due: measured.outcome.rate_due(),
+            reached: blame.is_none(),
+            blame,
         });
         if let Some(failure) = measured.outcome.failure {
-            anyhow::bail!("{failure}");
+            report.failure = Some(format!("{label}: {failure}"));
+            break;
         }
     }
     Ok(())
@@ -173,7 +198,23 @@ mod tests {
 
     fn step(rate: f64, p99_ns: u64, reached: bool) -> Step {
         let latency = Summary { p99_ns, ..Summary::default() };
-        Step { rate_asked: rate, rate_achieved: rate, latency, hiccups: Summary::default(), reached }
+        let blame = (!reached).then_some(Blame::Server);
+        let hiccups = Summary::default();
+        Step { rate_asked: rate, rate_achieved: rate, latency, hiccups, rate_due: rate, reached, blame }
+    }
+
+    #[test]
+    fn a_client_that_was_too_slow_is_no_knee_of_the_server() {
+        let told = |steps: Vec<Step>| {
+            let knee = knee(&steps);
+            SweepView { label: "x".into(), steps, knee }.table()
+        };
+        let client = Step { blame: Some(Blame::Client), ..step(2.0, 100, false) };
+        let text = told(vec![step(1.0, 100, true), client.clone()]);
+        assert!(text.contains("NO: client") && text.contains("the client that was too slow"), "{text}");
+        let text = told(vec![step(1.0, 100, true), step(1.5, 900, true), client]);
+        assert!(text.contains("x bends after 1/s") && !text.contains("too slow"), "{text}");
+        assert!(told(vec![step(1.0, 100, true)]).contains("does not bend at any rate tried, up to 1/s"));
     }
 
     #[test]

@@ -1,60 +1,67 @@
 //! Where a server is, as a user writes it: `tcp://host:port`, `unix:///path`.
+//!
+//! This is the seam to the networks: a scheme is a variant of [`Target`] here, whose
+//! [`Target::client`] returns a [`Client`], and one of [`crate::server::Over`] for servers the
+//! program starts. Nobody else tells networks apart but the echo of [`crate::floor`].
 
 use std::fmt;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use tercel_transport::client::Client;
 use tercel_transport_tcp::{ClientAddr, SocketClient};
 
+use crate::server::Over;
+
 /// A client of any kind.
 pub type AnyClient = Box<dyn Client + Send>;
 
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target(ClientAddr);
+pub enum Target {
+    /// `tcp://`
+    Tcp(SocketAddr),
+    /// `unix://`
+    Unix(PathBuf),
+}
 
 impl Target {
-    /// A TCP target.
-    #[must_use]
-    pub fn tcp(addr: std::net::SocketAddr) -> Self {
-        Target(ClientAddr::Tcp(addr))
-    }
-
-    /// A unix-socket target.
-    #[must_use]
-    pub fn unix(path: impl Into<std::path::PathBuf>) -> Self {
-        Target(ClientAddr::Unix(path.into()))
-    }
-
     /// A client for it, without connections yet.
     ///
     /// # Errors
     /// The operating system refuses a descriptor.
     pub fn client(&self) -> anyhow::Result<AnyClient> {
-        Ok(Box::new(SocketClient::new(self.0.clone()).with_context(|| format!("cannot prepare a client for {self}"))?))
+        let context = || format!("cannot prepare a client for {self}");
+        Ok(match self {
+            Target::Tcp(addr) => Box::new(SocketClient::new(ClientAddr::Tcp(*addr)).with_context(context)?),
+            Target::Unix(path) => Box::new(SocketClient::new(ClientAddr::Unix(path.clone())).with_context(context)?),
+        })
     }
 
-    /// The socket address.
+    /// Over what it is spoken to.
     #[must_use]
-    pub fn addr(&self) -> &ClientAddr {
-        &self.0
+    pub fn over(&self) -> Over {
+        match self {
+            Target::Tcp(_) => Over::Tcp,
+            Target::Unix(_) => Over::Unix,
+        }
     }
 
     /// `tcp`, `unix`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
-        match self.0 {
-            ClientAddr::Tcp(_) => "tcp",
-            ClientAddr::Unix(_) => "unix",
-        }
+        self.over().name()
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self {
+            Target::Tcp(addr) => write!(f, "tcp://{addr}"),
+            Target::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
     }
 }
 
@@ -71,11 +78,11 @@ impl FromStr for Target {
                 }
                 let mut found = addr.to_socket_addrs().with_context(|| format!("cannot resolve {addr:?}"))?;
                 match found.next() {
-                    Some(addr) => Ok(Target(ClientAddr::Tcp(addr))),
+                    Some(addr) => Ok(Target::Tcp(addr)),
                     None => bail!("{addr:?} has no address"),
                 }
             }
-            "unix" if rest.starts_with('/') => Ok(Target(ClientAddr::Unix(rest.into()))),
+            "unix" if rest.starts_with('/') => Ok(Target::Unix(rest.into())),
             "unix" => bail!("{text:?} is no target: a unix socket is written unix:///absolute/path"),
             "rdma" => bail!("rdma:// has no client in this build; it speaks tcp:// and unix://"),
             other => bail!("unknown scheme {other:?} in {text:?}: want tcp://HOST:PORT or unix:///PATH"),

@@ -7,7 +7,9 @@ mod common;
 use std::fs::File;
 use std::time::Duration;
 
-use common::{Behaviour, bench, fake_server, finish, json, ran, real_server};
+use std::sync::atomic::Ordering;
+
+use common::{Behaviour, bench, counting_server, eventually, fake_server, finish, json, ran, real_server};
 
 /// A client that leaves the machine to others.
 const GENTLE: [&str; 5] = ["--wait", "block", "--client-core", "none", "--no-preload"];
@@ -58,6 +60,9 @@ fn a_server_that_closes_or_babbles_fails_the_run_and_keeps_what_was_measured() {
         let result = &report["results"][0];
         assert!(result["problems"][0].as_str().unwrap().contains(text), "{result}");
         assert!(result["latency"]["count"].as_u64().unwrap() > 1000, "{result}");
+        // On the terminal each problem has one line.
+        let ran = ran(&load(&tcp(behaviour), &["-c", "2", "--warmup", "0", "-d", "30"]));
+        assert_eq!(ran.out.matches(text).count(), 1, "{}", ran.out);
     }
 }
 
@@ -122,10 +127,11 @@ fn a_rate_beyond_reach_is_said_and_everything_due_is_accounted_for() {
 #[test]
 fn a_report_that_cannot_be_written_fails_the_run_and_the_results_are_kept() {
     let target = tcp(Behaviour::Answer);
-    for option in ["--json", "--html", "--csv", "--hlog"] {
+    for option in ["--json", "--html", "--csv", "--hlog", "--svg"] {
         let ran = ran(&load(&target, &["--warmup", "0", "-n", "100", option, "/dev/full"]));
         assert_eq!(ran.code, 1, "{option}: {}", ran.err);
-        assert!(ran.err.contains("cannot write /dev/full"), "{}", ran.err);
+        let told = if option == "--svg" { "cannot make the directory /dev/full" } else { "cannot write /dev/full" };
+        assert!(ran.err.contains(told), "{}", ran.err);
         assert!(ran.out.contains("p999"), "{}", ran.out);
         let kept = ran.err.split("kept in ").nth(1).unwrap().trim();
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
@@ -141,17 +147,48 @@ fn a_report_that_cannot_be_written_fails_the_run_and_the_results_are_kept() {
 
 #[test]
 fn an_interrupt_ends_the_run_with_its_results() {
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let (addr, seen) = counting_server(Behaviour::Answer);
+        let target = format!("tcp://{addr}");
+        let mut command = bench(&load(&target, &["--warmup", "0", "-d", "600", "--json", "-"]));
+        let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        // Some intervals must have passed, so that the load is well under way.
+        eventually("a load", || (seen.load(Ordering::Relaxed) > 1000).then_some(()));
+        let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        let ran = finish(child.wait_with_output().unwrap());
+        let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(ran.code, 1);
+        assert!(report["failure"].as_str().unwrap().contains("interrupted"));
+        assert!(report["results"][0]["latency"]["count"].as_u64().unwrap() > 0);
+        assert_eq!(report["results"][0]["problems"], serde_json::json!([]), "an interrupt is no fault of the server");
+    }
+}
+
+#[test]
+fn the_seed_decides_the_arrivals_too() {
     let target = tcp(Behaviour::Answer);
-    let mut command = bench(&load(&target, &["--warmup", "0", "-d", "60", "--json", "-"]));
-    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
-    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let ran = finish(child.wait_with_output().unwrap());
-    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(ran.code, 1);
-    assert!(report["failure"].as_str().unwrap().contains("interrupted"));
-    assert!(report["results"][0]["latency"]["count"].as_u64().unwrap() > 0);
+    let due = |seed: &str| {
+        let (_, report) = json(&load(&target, &["--rate", "2k", "--seed", seed, "--warmup", "0", "-d", "0.5"]));
+        report["results"][0]["due"].as_u64().unwrap()
+    };
+    let first = due("1");
+    assert_eq!(first, due("1"));
+    assert!(["2", "3", "18446744073709551615"].iter().any(|seed| due(seed) != first), "the seed changes nothing");
+}
+
+#[test]
+fn a_server_that_falls_silent_is_not_blamed_on_the_client() {
+    let target = tcp(Behaviour::HangAfter(200));
+    let (code, report) =
+        json(&load(&target, &["--rate", "400", "-c", "2", "--warmup", "0", "-d", "2", "--drain", "0.2"]));
+    let result = &report["results"][0];
+    assert_eq!(code, 1);
+    let problems = result["problems"].to_string();
+    assert!(problems.contains("server could not keep up with 400 requests/s"), "{problems}");
+    assert!(!problems.contains("client"), "{problems}");
+    assert!(result["rate_achieved"].as_f64().unwrap() < 400.0, "{result}");
+    assert_eq!(result["latency"]["count"], result["due"]);
 }
 
 #[test]

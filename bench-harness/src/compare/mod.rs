@@ -12,30 +12,9 @@ use crate::histogram::{PERCENTILES, human_ns};
 use crate::report::table::{markdown, rate};
 use crate::report::{Report, ResultView};
 use crate::run::{Load, Session, measure, preload};
-use crate::server::{Contender, Over, Server};
+use crate::server::{Contender, Placement, Server, all_answer};
 use crate::workload::{Workload, WorkloadSpec};
 use stats::{Estimate, ROUNDS_MIN, estimate, median};
-
-/// Where and how servers are started.
-#[derive(Clone, Copy, Debug, clap::Args)]
-#[command(next_help_heading = "Servers")]
-pub struct Placement {
-    /// Over what a server given as exec:COMMAND is spoken to
-    #[arg(long, value_enum, default_value = "tcp")]
-    pub over: Over,
-    /// Core a server given as exec:COMMAND is pinned to [default: core 0 if there are two]
-    #[arg(long, value_name = "CORE")]
-    pub server_core: Option<usize>,
-}
-
-impl Placement {
-    /// The core servers are pinned to.
-    #[must_use]
-    pub fn core(&self) -> Option<usize> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.server_core.or((cores > 1).then_some(0))
-    }
-}
 
 /// A condition that makes the exit status 3: `p999 > 1.2x`.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +28,8 @@ pub struct FailIf {
 const RATIO_MIN: f64 = 0.01;
 const THROUGHPUT: &str = "throughput";
 const SERVER_CPU: &str = "server-cpu";
+/// The verdict where a bootstrap knows nothing.
+const TOO_FEW: &str = "too few rounds to say";
 
 fn metrics() -> impl Iterator<Item = &'static str> {
     PERCENTILES.iter().map(|(name, _)| *name).chain(["max", THROUGHPUT, SERVER_CPU])
@@ -130,6 +111,8 @@ pub struct Comparison {
     pub versus: Vec<Versus>,
     /// Conditions that were met.
     pub failed: Vec<String>,
+    /// Conditions of which nothing can be said, and why.
+    pub undecided: Vec<String>,
 }
 
 fn value_of(result: &ResultView, metric: &str) -> f64 {
@@ -149,14 +132,25 @@ impl Comparison {
     #[must_use]
     pub fn of(names: &[String], rounds: &[Vec<ResultView>], confidence: f64, fail_if: &[FailIf]) -> Self {
         let whole: Vec<&Vec<ResultView>> = rounds.iter().filter(|round| round.len() == names.len()).collect();
-        let mut failed = Vec::new();
+        let (mut failed, mut undecided) = (Vec::new(), Vec::new());
         let mut versus = Vec::new();
         for (at, label) in names.iter().enumerate().skip(1) {
             let rows: Vec<MetricRow> = metrics().map(|metric| compare(&whole, at, metric, confidence)).collect();
-            for row in &rows {
-                let Some(estimate) = &row.estimate else { continue };
-                for condition in fail_if.iter().filter(|condition| condition.hit(&row.metric, estimate)) {
-                    failed.push(format!("{label}: {condition}, found {:.3}x", estimate.ratio));
+            for condition in fail_if {
+                let Some(row) = rows.iter().find(|row| row.metric == condition.metric) else { continue };
+                match &row.estimate {
+                    Some(estimate) if !estimate.decides() => undecided.push(format!(
+                        "fail-if {condition} could not be decided for {label}: {} of at least {ROUNDS_MIN} rounds",
+                        estimate.rounds
+                    )),
+                    Some(estimate) if condition.hit(&row.metric, estimate) => {
+                        failed.push(format!("{label}: {condition}, found {:.3}x", estimate.ratio));
+                    }
+                    Some(_) => {}
+                    None => undecided.push(format!(
+                        "fail-if {condition} could not be decided for {label}: {} was not measured in every round",
+                        row.metric
+                    )),
                 }
             }
             let verdict = verdict(&names[0], label, &rows);
@@ -167,7 +161,7 @@ impl Comparison {
             versus.push(Versus { label: label.clone(), metrics: rows, hiccup_p999_ns, verdict });
         }
         let load = whole.first().and_then(|round| round.first()).map_or(String::new(), |result| result.load.clone());
-        Comparison { baseline: names[0].clone(), rounds: whole.len(), confidence, load, versus, failed }
+        Comparison { baseline: names[0].clone(), rounds: whole.len(), confidence, load, versus, failed, undecided }
     }
 
     /// The tables.
@@ -175,7 +169,9 @@ impl Comparison {
     pub fn table(&self) -> String {
         let mut out = format!("{}\n{} interleaved rounds, each a ratio to {}", self.load, self.rounds, self.baseline);
         out.push_str(&if self.rounds < ROUNDS_MIN {
-            format!("; with fewer than {ROUNDS_MIN} rounds the interval is the range of what was seen\n")
+            format!(
+                "; {TOO_FEW} who is better: with fewer than {ROUNDS_MIN} the interval is the range of what was seen\n"
+            )
         } else {
             format!("; {:.0} % interval by bootstrap over the rounds\n", self.confidence * 100.0)
         });
@@ -217,6 +213,7 @@ fn compare(rounds: &[&Vec<ResultView>], at: usize, metric: &str, confidence: f64
     let more_is_better = metric == THROUGHPUT;
     let verdict = match estimate {
         None => "not measured",
+        Some(estimate) if !estimate.decides() => TOO_FEW,
         Some(estimate) if !estimate.differs() || (estimate.ratio - 1.0).abs() < RATIO_MIN => "no difference seen",
         Some(estimate) if (estimate.ratio > 1.0) == more_is_better => "better",
         Some(_) => "worse",
@@ -238,6 +235,9 @@ fn verdict(baseline: &str, label: &str, rows: &[MetricRow]) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
+    if let Some(few) = rows.iter().filter_map(|row| row.estimate).find(|estimate| !estimate.decides()) {
+        return format!("{TOO_FEW} whether {label} is better than {baseline}: {}, at least {ROUNDS_MIN}", few.rounds);
+    }
     let (better, worse) = (named("better"), named("worse"));
     match (better.is_empty(), worse.is_empty()) {
         (true, true) => format!("no difference seen between {baseline} and {label}"),
@@ -265,13 +265,29 @@ pub struct Plan<'a> {
     pub placement: Placement,
 }
 
+impl Plan<'_> {
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    /// Figures out of range; conditions that so few rounds cannot decide.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!((1..=1000).contains(&self.rounds), "--rounds must be from 1 to 1000");
+        ensure!((0.5..1.0).contains(&self.confidence), "--confidence must be from 0.5 to below 1");
+        ensure!(
+            self.fail_if.is_empty() || self.rounds >= ROUNDS_MIN,
+            "--fail-if needs --rounds of at least {ROUNDS_MIN}: with {} there is no telling a difference from an accident",
+            self.rounds
+        );
+        Ok(())
+    }
+}
+
 /// Runs the rounds. What was measured before a failure or an interrupt is compared.
 ///
 /// # Errors
 /// The very first measurement could not begin.
 pub fn run(session: &Session, plan: &Plan<'_>) -> anyhow::Result<Report> {
     ensure!(plan.contenders.len() >= 2, "a comparison needs at least two targets");
-    ensure!((1..=1000).contains(&plan.rounds), "--rounds must be from 1 to 1000");
     let mut names: Vec<String> = plan.contenders.iter().map(|contender| contender.name.clone()).collect();
     for at in 1..names.len() {
         let same = names[..at].iter().filter(|name| **name == names[at]).count();
@@ -280,6 +296,7 @@ pub fn run(session: &Session, plan: &Plan<'_>) -> anyhow::Result<Report> {
         }
     }
     let workload = Arc::new(Workload::compile(plan.workload)?);
+    all_answer(plan.contenders, &plan.placement, session)?;
     let mut report = Report::new("compare", session.fingerprint.clone(), plan.workload.describe());
     let mut loaded = vec![false; names.len()];
     let mut rounds: Vec<Vec<ResultView>> = Vec::new();
@@ -299,7 +316,7 @@ pub fn run(session: &Session, plan: &Plan<'_>) -> anyhow::Result<Report> {
             let label = format!("{} #{}", names[at], round + 1);
             // Each round has arrivals of its own, the same for every server.
             let mut load = plan.load.clone();
-            load.plan.seed += 1000 * round as u64;
+            load.plan.seed = load.plan.seed.wrapping_add(1000 * round as u64);
             let measured = one(session, contender, &label, &workload, plan.placement, &load, &mut loaded[at]);
             match measured {
                 Ok((measured, _server)) => {
@@ -334,7 +351,7 @@ fn one(
     load: &Load,
     loaded: &mut bool,
 ) -> anyhow::Result<(crate::run::Measured, Server)> {
-    let server = contender.up(placement.over, placement.core())?;
+    let server = contender.up(&placement, session)?;
     // A server that was started is empty; one that runs on keeps its keys.
     if server.pid().is_some() || !*loaded {
         preload(session, &server.target, workload, load.connect_timeout)?;
@@ -352,10 +369,12 @@ mod tests {
     #[test]
     fn conditions_parse_and_hit_only_what_is_real() {
         let condition: FailIf = "p999 > 1.2x".parse().unwrap();
-        let estimate = |ratio, low, high| Estimate { ratio, low, high };
+        let estimate = |ratio, low, high| Estimate { ratio, low, high, rounds: ROUNDS_MIN };
         assert!(condition.hit("p999", &estimate(1.3, 1.1, 1.5)));
         assert!(!condition.hit("p999", &estimate(1.1, 1.05, 1.15)), "within the factor");
         assert!(!condition.hit("p999", &estimate(1.3, 0.9, 1.9)), "may be an accident");
+        let few = Estimate { rounds: ROUNDS_MIN - 1, ..estimate(1.3, 1.1, 1.5) };
+        assert!(!condition.hit("p999", &few), "a range of few rounds decides");
         assert!(!condition.hit("p50", &estimate(1.3, 1.1, 1.5)), "another metric");
         assert!("throughput<0.9x".parse::<FailIf>().unwrap().hit("throughput", &estimate(0.8, 0.7, 0.9)));
         assert_eq!(condition.to_string(), "p999 > 1.2x");

@@ -21,13 +21,21 @@ pub struct Estimate {
     pub low: f64,
     /// Upper end of the interval.
     pub high: f64,
+    /// How many rounds it is made from; with fewer than [`ROUNDS_MIN`] the interval is a range.
+    pub rounds: usize,
 }
 
 impl Estimate {
-    /// Whether the interval leaves out 1.
+    /// Whether there are rounds enough to say anything.
+    #[must_use]
+    pub fn decides(&self) -> bool {
+        self.rounds >= ROUNDS_MIN
+    }
+
+    /// Whether it decides, and the interval leaves out 1.
     #[must_use]
     pub fn differs(&self) -> bool {
-        self.low > 1.0 || self.high < 1.0
+        self.decides() && (self.low > 1.0 || self.high < 1.0)
     }
 }
 
@@ -54,7 +62,7 @@ pub fn estimate(ratios: &[f64], confidence: f64, seed: u64) -> Option<Estimate> 
         let at = |quantile: f64| means[((quantile * means.len() as f64) as usize).min(means.len() - 1)];
         (at(tail), at(1.0 - tail))
     };
-    Some(Estimate { ratio: mean.exp(), low: low.min(mean).exp(), high: high.max(mean).exp() })
+    Some(Estimate { ratio: mean.exp(), low: low.min(mean).exp(), high: high.max(mean).exp(), rounds: count })
 }
 
 /// The share of resamples outside of each end of the interval.
@@ -108,6 +116,12 @@ mod tests {
         let found = estimate(&[1.1, 0.9, 1.3], 0.95, 1).unwrap();
         assert!((found.low - 0.9).abs() < 1e-9 && (found.high - 1.3).abs() < 1e-9, "{found:?}");
         assert!(!found.differs());
+        // All on one side of 1, and still only a range.
+        for rounds in 1..ROUNDS_MIN {
+            let found = estimate(&vec![3.0; rounds], 0.95, 1).unwrap();
+            assert!(!found.decides() && !found.differs(), "{found:?}");
+        }
+        assert!(estimate(&[3.0; ROUNDS_MIN], 0.95, 1).unwrap().differs());
     }
 
     #[test]

@@ -19,6 +19,13 @@ const RECEIVE_LEN: usize = 256 * 1024;
 const SEND_LEN: usize = 16 * 1024;
 /// Requests issued in one turn at most, so that replies are not left lying.
 const ISSUE_MAX: usize = 64;
+/// How long replies to what is under way are still taken after an interrupt.
+const STOP_DRAIN_NS_MAX: u64 = 500_000_000;
+/// Requests that were due and never sent are drawn one by one up to so many; more are spread evenly,
+/// so that no rate makes the end of a load take long.
+const UNSENT_DRAWN_MAX: u64 = 1 << 20;
+/// Into so many steps.
+const UNSENT_STEPS: u64 = 1 << 16;
 /// Longest sleep of a blocking client.
 const SLEEP_NS_MAX: u64 = 10_000_000;
 
@@ -60,6 +67,8 @@ struct Engine<'a, C, K> {
     left: u64,
     under_way: usize,
     verify: bool,
+    /// When every connection's window was last seen full; what was due by then waited for the server.
+    full_ns: Option<u64>,
 }
 
 /// Runs a load over the first `conns` connections of `client`, all of them open, until its plan is
@@ -107,6 +116,7 @@ pub fn run<C: Client, K: Clock>(
         left: plan.requests.unwrap_or(u64::MAX),
         under_way: 0,
         verify,
+        full_ns: None,
     };
     if let Err(failure) = engine.drive(start_ns, stop) {
         engine.outcome.failure = Some(failure);
@@ -129,6 +139,7 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
         }
         let mut last_ns = start_ns;
         let mut stopped = false;
+        let mut drain_ns = self.plan.drain_ns;
         let result = loop {
             let now = self.clock.now_ns();
             if self.plan.wait == Wait::Spin && now - last_ns >= GAP_NS_MIN {
@@ -139,6 +150,7 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 stopped = true;
                 self.end_ns = self.end_ns.min(now);
                 self.left = 0;
+                drain_ns = drain_ns.min(STOP_DRAIN_NS_MAX);
             }
             if let Some(schedule) = &mut schedule {
                 self.issue_due(schedule, now, &mut next_conn);
@@ -150,7 +162,7 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
             if all_sent && self.under_way == 0 && (self.left == 0 || now >= self.end_ns) {
                 break Ok(());
             }
-            if stopped || now >= self.end_ns.saturating_add(self.plan.drain_ns) {
+            if now >= self.end_ns.saturating_add(drain_ns) {
                 break Ok(());
             }
             ready.clear();
@@ -192,16 +204,30 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 .map(|step| (*next_conn + step) % count)
                 .find(|&conn| self.conns[conn].pending.len() < self.plan.window);
             let Some(conn) = free else {
-                self.outcome.held_back += 1;
+                self.full_ns = Some(now);
                 return;
             };
             *next_conn = if conn + 1 == count { 0 } else { conn + 1 };
             schedule.advance();
             let counts = intended >= self.measured_from_ns;
             if counts {
-                self.outcome.lag.saturating_record((now - intended).max(1));
+                let late_ns = (now - intended).max(1);
+                // Whoever was due while no connection was free waited for the server.
+                if self.full_ns.is_some_and(|full| intended <= full) {
+                    self.outcome.held.saturating_record(late_ns);
+                    self.outcome.held_past_end += u64::from(now >= self.end_ns);
+                } else {
+                    self.outcome.lag.saturating_record(late_ns);
+                    self.outcome.late_past_end += u64::from(now >= self.end_ns);
+                }
             }
             self.issue(conn, intended, counts);
+            if self.left == 0 {
+                // The last of a count: what is answered from now on was not answered at the rate asked
+                // for, and later than intended is no longer the time it was due in.
+                self.end_ns = self.end_ns.min(now + 1);
+                self.outcome.due_to_ns = intended;
+            }
         }
     }
 
@@ -344,8 +370,11 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 continue;
             }
             if pending.counts {
+                let latency_ns = now.saturating_sub(pending.intended_ns);
                 self.outcome.measured += 1;
-                self.recorder.record(pending.issued.op, now.saturating_sub(pending.intended_ns));
+                self.outcome.due_in_time += u64::from(in_time);
+                self.outcome.latency_ns_min = self.outcome.latency_ns_min.min(latency_ns);
+                self.recorder.record(pending.issued.op, latency_ns);
             }
             if self.verify {
                 match self.generator.check(pending.issued, reply) {
@@ -364,9 +393,12 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
     fn conclude(&mut self, schedule: Option<Schedule>, to_the_end: bool) {
         let now = self.clock.now_ns();
         self.outcome.measured_from_ns = self.measured_from_ns.min(now);
-        let by_count = self.plan.requests.is_some() && self.left == 0;
+        let by_count = self.plan.requests.is_some() && self.left == 0 && schedule.is_none();
         self.outcome.measured_to_ns =
             if by_count { now } else { now.min(self.end_ns) }.max(self.outcome.measured_from_ns);
+        if self.outcome.due_to_ns == 0 {
+            self.outcome.due_to_ns = self.outcome.measured_to_ns;
+        }
         for conn in &self.conns {
             for pending in conn.pending.iter().filter(|pending| pending.counts) {
                 self.outcome.unanswered += 1;
@@ -376,17 +408,78 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
         if by_count {
             self.outcome.replies_in_time = self.outcome.due - self.outcome.unanswered;
         }
-        let Some(mut schedule) = schedule.filter(|_| to_the_end) else { return };
-        while schedule.next_ns() < self.end_ns && self.left > 0 {
+        if let Some(schedule) = schedule.filter(|_| to_the_end) {
+            self.unsent(schedule, now);
+        }
+    }
+
+    /// Accounts for what was due and never sent, by the command it would have been.
+    fn unsent(&mut self, mut schedule: Schedule, now: u64) {
+        let full = self.conns.iter().all(|conn| conn.pending.len() >= self.plan.window);
+        let count = if schedule.count_until(self.end_ns) <= UNSENT_DRAWN_MAX {
+            self.unsent_drawn(&mut schedule, now, full)
+        } else {
+            self.unsent_spread(&mut schedule, now, full)
+        };
+        self.left -= count;
+        self.outcome.due += count;
+        self.outcome.unsent += count;
+        self.outcome.unanswered += count;
+        let past_end = if full { &mut self.outcome.held_past_end } else { &mut self.outcome.late_past_end };
+        *past_end += count;
+    }
+
+    fn unsent_drawn(&mut self, schedule: &mut Schedule, now: u64, full: bool) -> u64 {
+        let mut count = 0;
+        while schedule.next_ns() < self.end_ns && count < self.left {
             let intended = schedule.next_ns();
             schedule.advance();
             if intended >= self.measured_from_ns {
-                self.left -= 1;
-                self.outcome.due += 1;
-                self.outcome.unanswered += 1;
-                // Which command it would have been was not drawn; the first stands for all.
-                self.recorder.record(0, now.saturating_sub(intended));
+                let op = self.generator.next_op();
+                self.unsent_waited(op, now.saturating_sub(intended), 1, full);
+                count += 1;
             }
+        }
+        count
+    }
+
+    /// So many that nobody could tell the single one: in even steps, each command by its share.
+    fn unsent_spread(&mut self, schedule: &mut Schedule, now: u64, full: bool) -> u64 {
+        schedule.skip_until(self.measured_from_ns);
+        let from = schedule.next_ns();
+        let whole = schedule.count_until(self.end_ns);
+        let count = whole.min(self.left);
+        // A count of requests may end the load before its time does.
+        let span_ns = self.end_ns.saturating_sub(from) as f64 * (count as f64 / whole.max(1) as f64);
+        let shares = self.generator.op_shares();
+        let mut given = vec![0u64; shares.len()];
+        let mut before = 0;
+        for step in 1..=UNSENT_STEPS {
+            let so_far = (u128::from(count) * u128::from(step) / u128::from(UNSENT_STEPS)) as u64;
+            let waited_ns = now.saturating_sub(from + (span_ns * (step as f64 - 0.5) / UNSENT_STEPS as f64) as u64);
+            let mut left = so_far - before;
+            before = so_far;
+            for (op, share) in shares.iter().enumerate() {
+                let more = ((so_far as f64 * share) as u64).saturating_sub(given[op]).min(left);
+                self.unsent_waited(op as u8, waited_ns, more, full);
+                given[op] += more;
+                left -= more;
+            }
+            // What rounding left goes to whoever has most to get.
+            let owed = |op: usize| so_far as f64 * shares[op] - given[op] as f64;
+            if let Some(op) = (0..shares.len()).max_by(|&a, &b| owed(a).total_cmp(&owed(b))) {
+                self.unsent_waited(op as u8, waited_ns, left, full);
+                given[op] += left;
+            }
+        }
+        count
+    }
+
+    fn unsent_waited(&mut self, op: u8, waited_ns: u64, count: u64, full: bool) {
+        if count > 0 {
+            let late = if full { &mut self.outcome.held } else { &mut self.outcome.lag };
+            late.saturating_record_n(waited_ns.max(1), count);
+            self.recorder.record_n(op, waited_ns, count);
         }
     }
 }

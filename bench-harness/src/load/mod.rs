@@ -13,6 +13,8 @@ mod tests;
 
 pub use engine::run;
 
+use std::fmt;
+
 use hdrhistogram::Histogram;
 
 use crate::histogram;
@@ -86,6 +88,8 @@ pub struct Outcome {
     pub sent: u64,
     /// Replies that came in the measured time.
     pub replies_in_time: u64,
+    /// Those of them that answered requests due in it.
+    pub due_in_time: u64,
     /// Replies whose latency counts.
     pub measured: u64,
     /// Error replies among all.
@@ -100,10 +104,23 @@ pub struct Outcome {
     pub verified: u64,
     /// Requests that counted and got no reply; their latency counts as the time they waited.
     pub unanswered: u64,
-    /// Requests held back because every connection's window was full.
-    pub held_back: u64,
-    /// How much later than intended requests were written.
+    /// Requests that counted and were never sent; among the unanswered.
+    pub unsent: u64,
+    /// Until when requests were due: [`Outcome::measured_to_ns`], or before it when their number ended
+    /// the load.
+    pub due_to_ns: u64,
+    /// Requests due in the measured time and not sent in it, because no connection had room.
+    pub held_past_end: u64,
+    /// Requests due in the measured time and not sent in it although a connection had room.
+    pub late_past_end: u64,
+    /// Smallest latency that counts; `u64::MAX` without any.
+    pub latency_ns_min: u64,
+    /// How much later than intended requests were written although a connection had room: the
+    /// client's doing.
     pub lag: Histogram<u64>,
+    /// How much later than intended requests were written that had to wait for a connection with
+    /// room: the server's doing.
+    pub held: Histogram<u64>,
     /// Gaps between two turns of the loop from [`GAP_NS_MIN`] on.
     pub gaps: Histogram<u64>,
     /// Why the load ended early.
@@ -121,6 +138,7 @@ impl Outcome {
             due: 0,
             sent: 0,
             replies_in_time: 0,
+            due_in_time: 0,
             measured: 0,
             errors: 0,
             error_first: None,
@@ -128,8 +146,13 @@ impl Outcome {
             mismatch_first: None,
             verified: 0,
             unanswered: 0,
-            held_back: 0,
+            unsent: 0,
+            due_to_ns: 0,
+            held_past_end: 0,
+            late_past_end: 0,
+            latency_ns_min: u64::MAX,
             lag: histogram::new(),
+            held: histogram::new(),
             gaps: histogram::new(),
             failure: None,
         }
@@ -143,6 +166,7 @@ impl Outcome {
         self.due += other.due;
         self.sent += other.sent;
         self.replies_in_time += other.replies_in_time;
+        self.due_in_time += other.due_in_time;
         self.measured += other.measured;
         self.errors += other.errors;
         self.error_first = self.error_first.take().or(other.error_first);
@@ -150,8 +174,13 @@ impl Outcome {
         self.mismatch_first = self.mismatch_first.take().or(other.mismatch_first);
         self.verified += other.verified;
         self.unanswered += other.unanswered;
-        self.held_back += other.held_back;
+        self.unsent += other.unsent;
+        self.due_to_ns = self.due_to_ns.max(other.due_to_ns);
+        self.held_past_end += other.held_past_end;
+        self.late_past_end += other.late_past_end;
+        self.latency_ns_min = self.latency_ns_min.min(other.latency_ns_min);
         histogram::merge(&mut self.lag, &other.lag);
+        histogram::merge(&mut self.held, &other.held);
         histogram::merge(&mut self.gaps, &other.gaps);
         self.failure = self.failure.take().or(other.failure);
     }
@@ -169,31 +198,110 @@ impl Outcome {
         if seconds > 0.0 { self.replies_in_time as f64 / seconds } else { 0.0 }
     }
 
-    /// Requests a second the schedule wanted over the measured time. With random arrivals this is
-    /// what the dice gave, not the rate asked for.
+    /// Requests a second the schedule wanted. With random arrivals this is what the dice gave, not the
+    /// rate asked for.
     #[must_use]
     pub fn rate_due(&self) -> f64 {
-        let seconds = self.measured_s();
-        if seconds > 0.0 { self.due as f64 / seconds } else { 0.0 }
+        let seconds = self.due_to_ns.saturating_sub(self.measured_from_ns) as f64 / 1e9;
+        if seconds > 0.0 { self.due as f64 / seconds } else { f64::INFINITY }
     }
 
-    /// In the open loop: whether fewer replies came than were due, and who is to blame.
+    /// In the open loop: whether the rate was not reached, and who is to blame. `None`: it was.
     #[must_use]
-    pub fn shortfall(&self, rate_asked: f64) -> Option<String> {
-        /// Replies still under way at the end of the measured time are no shortfall.
-        const TOLERANCE: f64 = 0.99;
-        let (due, achieved) = (self.rate_due(), self.rate_achieved());
-        if self.due == 0 || achieved >= due * TOLERANCE {
+    pub fn shortfall(&self, rate_asked: f64) -> Option<Shortfall> {
+        /// A smaller share is none.
+        const TOLERANCE: f64 = 0.01;
+        let seconds = self.measured_s();
+        // More than was asked for nobody must reach, even where the dice wanted more.
+        let wanted = rate_asked.min(self.rate_due()) * seconds;
+        let missing = wanted - self.replies_in_time as f64;
+        // What is under way at the end of the measured time is no shortfall, and how much that is at
+        // one moment is left to chance.
+        let latency_s = if self.latency_ns_min == u64::MAX { 0.0 } else { self.latency_ns_min as f64 / 1e9 };
+        let under_way = rate_asked * latency_s;
+        let chance = 3.0 * (under_way + 1.0).sqrt();
+        if self.due == 0 || missing <= wanted * TOLERANCE + under_way + chance {
             return None;
         }
-        let lag = histogram::human_ns(self.lag.value_at_quantile(0.99) as f64);
-        let figures = format!("{achieved:.0} of {rate_asked:.0} requests/s were answered, p99 of sending late {lag}");
-        Some(if self.held_back > 0 {
-            format!("server could not keep up: {figures}; every connection's window was full {} times", self.held_back)
-        } else {
-            format!(
-                "client could not keep up: {figures}; use more --threads, fewer or larger requests, or a lower rate"
-            )
+        let missing = self.due.saturating_sub(self.due_in_time);
+        let late = self.late_past_end.min(missing);
+        let held = self.held_past_end.min(missing - late);
+        // A count of requests ends when the last was sent; then the time it took over that tells.
+        let overrun_ns = self.measured_to_ns.saturating_sub(self.due_to_ns) as f64;
+        let sent_late = overrun_ns > seconds * 1e9 * TOLERANCE && self.lag.max() as f64 > overrun_ns / 2.0;
+        let blame = if late > missing / 2 || sent_late { Blame::Client } else { Blame::Server };
+        Some(Shortfall {
+            blame,
+            rate_asked,
+            due: self.due,
+            in_time: self.due_in_time,
+            earlier: self.replies_in_time.saturating_sub(self.due_in_time),
+            seconds,
+            unanswered: missing - late - held,
+            held,
+            late,
+            lag_p99_ns: self.lag.value_at_quantile(0.99),
         })
+    }
+}
+
+/// Who was too slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blame {
+    /// Requests were not sent in time although a connection had room for them.
+    Client,
+    /// Requests were sent and not answered in time, or had to wait until others were.
+    Server,
+}
+
+/// A rate that was not reached: of the requests due in the measured time, which were not answered in
+/// it, and why.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shortfall {
+    /// Who was too slow.
+    pub blame: Blame,
+    /// Requests a second asked for.
+    pub rate_asked: f64,
+    /// Requests due.
+    pub due: u64,
+    /// Those of them that were answered in the measured time.
+    pub in_time: u64,
+    /// Replies in the measured time to requests of the warm-up.
+    pub earlier: u64,
+    /// The measured time.
+    pub seconds: f64,
+    /// Requests that had been sent and were not answered.
+    pub unanswered: u64,
+    /// Requests that waited for a connection with room.
+    pub held: u64,
+    /// Requests that were not sent although there was room.
+    pub late: u64,
+    /// p99 of how late the client sent by its own doing, in nanoseconds.
+    pub lag_p99_ns: u64,
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = if self.blame == Blame::Client { "client" } else { "server" };
+        write!(
+            f,
+            "{who} could not keep up with {:.0} requests/s: {} of the {} due were answered in {:.2} s",
+            self.rate_asked, self.in_time, self.due, self.seconds
+        )?;
+        if self.earlier > 0 {
+            write!(f, " (and {} of the warm-up)", self.earlier)?;
+        }
+        write!(
+            f,
+            "; {} more had been sent and not answered, {} waited for a connection with room (--window), {} were not \
+             sent although there was room",
+            self.unanswered, self.held, self.late
+        )?;
+        if self.blame == Blame::Client {
+            let lag = histogram::human_ns(self.lag_p99_ns as f64);
+            write!(f, " (p99 of sending late {lag}); use more --threads, larger requests, or a lower rate")?;
+        }
+        Ok(())
     }
 }

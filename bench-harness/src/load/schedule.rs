@@ -49,6 +49,36 @@ impl Schedule {
         self.at_ns as u64
     }
 
+    /// How many are intended before `end_ns` from the next on: exactly when they are spaced evenly,
+    /// the mean of what the dice would give when they are not.
+    #[must_use]
+    pub fn count_until(&self, end_ns: u64) -> u64 {
+        match self.arrivals {
+            Arrivals::Uniform => {
+                (((end_ns as f64 - self.origin_ns) / self.gap_ns).ceil() as u64).saturating_sub(self.count)
+            }
+            Arrivals::Poisson => ((end_ns as f64 - self.at_ns) / self.gap_ns).ceil() as u64,
+        }
+    }
+
+    /// Goes on to the first that is intended at `from_ns` or later, without looking at those before.
+    pub fn skip_until(&mut self, from_ns: u64) {
+        if self.next_ns() >= from_ns {
+            return;
+        }
+        match self.arrivals {
+            Arrivals::Uniform => {
+                self.count = self.count.max(((from_ns as f64 - self.origin_ns) / self.gap_ns).ceil() as u64);
+                self.at_ns = self.origin_ns + self.count as f64 * self.gap_ns;
+            }
+            // Exponential gaps have no memory: from any moment on the next is as far as from any other.
+            Arrivals::Poisson => {
+                self.at_ns = from_ns as f64;
+                self.advance();
+            }
+        }
+    }
+
     /// Goes on to the one after.
     #[inline]
     pub fn advance(&mut self) {
@@ -94,5 +124,32 @@ mod tests {
             let longer = gaps.iter().filter(|gap| **gap > times * mean).count() as f64 / gaps.len() as f64;
             assert!((longer - (-times).exp()).abs() < 0.005, "{longer}");
         }
+    }
+
+    #[test]
+    fn counting_and_skipping_agree_with_going_one_by_one() {
+        for rate in [3e5, 7.0, 1e9] {
+            let (from, end) = (1000 + (2e9 / rate) as u64 + 17, 1000 + (9.5e9 / rate) as u64);
+            let mut slow = Schedule::new(1000, rate, Arrivals::Uniform, 3);
+            let mut quick = slow.clone();
+            while slow.next_ns() < from {
+                slow.advance();
+            }
+            quick.skip_until(from);
+            assert_eq!(quick.next_ns(), slow.next_ns(), "{rate}");
+            let count = quick.count_until(end);
+            let mut counted = 0;
+            while slow.next_ns() < end {
+                slow.advance();
+                counted += 1;
+            }
+            assert_eq!(count, counted, "{rate}");
+        }
+        // Ten million of Poisson's are within a thousandth of their mean.
+        let mut dice = Schedule::new(0, 1e7, Arrivals::Poisson, 3);
+        let counted = dice.count_until(1_000_000_000);
+        assert!(counted.abs_diff(10_000_000) < 10, "{counted}");
+        dice.skip_until(500_000_000);
+        assert!((500_000_000..500_010_000).contains(&dice.next_ns()), "{}", dice.next_ns());
     }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::{Report, html, table};
 use crate::histogram::PERCENTILES;
@@ -50,12 +50,17 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// The results as CSV: latencies in microseconds.
+/// The results as CSV: latencies in microseconds, memory in bytes.
 ///
 /// # Errors
 /// Never in practice: it is written to memory.
 pub fn csv(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
+    if report.kind == crate::memory::KIND {
+        // A row's fields are the columns. Without rows nothing would name them.
+        report.memory.iter().try_for_each(|row| writer.serialize(row))?;
+        return Ok(writer.into_inner()?);
+    }
     let mut head: Vec<String> = [
         "label",
         "server",
@@ -108,6 +113,18 @@ pub fn file_name(label: &str) -> String {
 }
 
 impl Outputs {
+    /// Whether everything asked for can come out of a run that records latencies, or of one that does
+    /// not.
+    ///
+    /// # Errors
+    /// A form of report that would hold nothing.
+    pub fn check(&self, latencies: bool) -> anyhow::Result<()> {
+        for (name, path) in [("--hlog", &self.hlog), ("--svg", &self.svg)] {
+            ensure!(latencies || path.is_none(), "{name} has nothing to show here: no latencies are recorded");
+        }
+        Ok(())
+    }
+
     /// Prints the table and writes every file asked for. Returns whether all could be written; what
     /// could not is told, and the results go to a file in the temporary directory.
     #[must_use]
@@ -149,8 +166,9 @@ impl Outputs {
             }
         }
         if let Some(directory) = &self.svg {
-            attempt(std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display())));
-            match html::pictures(report) {
+            let made = std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the directory {}", directory.display()));
+            match made.and_then(|()| html::pictures(report)) {
                 Ok(pictures) => {
                     for picture in pictures {
                         attempt(write(
@@ -188,5 +206,33 @@ mod tests {
         assert!(error.contains("/dev/full") && error.contains("space"), "{error}");
         assert!(write(Path::new("/nonexistent/x"), b"x").is_err());
         assert_eq!(file_name("a b/c:1"), "a-b-c-1");
+    }
+
+    #[test]
+    fn memory_has_its_table_as_csv_and_no_pictures() {
+        let row = crate::memory::MemoryRow {
+            label: "a".into(),
+            keys: 5,
+            key_bytes: 16,
+            value_bytes: "8;9".into(),
+            rss_bytes_per_key: 70.5,
+            used_bytes_per_key: 60.0,
+            rss_bytes: 1000,
+            used_bytes: 900,
+        };
+        let session = crate::run::Session::new(false);
+        let mut report = Report::new(crate::memory::KIND, session.fingerprint, String::new());
+        report.memory.extend([row.clone(), row]);
+        let text = csv(&report).unwrap();
+        let mut reader = csv::Reader::from_reader(text.as_slice());
+        assert_eq!(reader.headers().unwrap().iter().take(3).collect::<Vec<_>>(), ["label", "keys", "key_bytes"]);
+        let records: Vec<_> = reader.records().map(Result::unwrap).collect();
+        assert_eq!((records.len(), &records[1][3], &records[1][4]), (2, "8;9", "70.5"));
+        for outputs in [
+            Outputs { hlog: Some("x".into()), ..Outputs::default() },
+            Outputs { svg: Some("x".into()), ..Outputs::default() },
+        ] {
+            assert!(outputs.check(false).is_err() && outputs.check(true).is_ok());
+        }
     }
 }

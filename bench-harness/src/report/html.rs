@@ -224,7 +224,8 @@ fn disturbances(report: &Report) -> Vec<Picture> {
             let Some(result) = report.results.iter().find(|result| result.label == view.label) else { continue };
             let mut line = |text: String, faint, of: fn(&crate::histogram::Summary) -> u64| {
                 let at = |interval: &crate::recorder::IntervalStat| (interval.start_s + interval.end_s) / 2.0;
-                let points = result.intervals.iter().map(|interval| (at(interval), of(&interval.latency) as f64)).collect();
+                let points =
+                    result.intervals.iter().map(|interval| (at(interval), of(&interval.latency) as f64)).collect();
                 lines.push(Line { name: text, points, colour, faint, dots: false });
             };
             let server = view.label.strip_suffix(name).unwrap_or(&view.label).trim();

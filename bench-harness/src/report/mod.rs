@@ -14,8 +14,8 @@ use crate::floor::Floor;
 use crate::histogram::{CurvePoint, Summary, curve};
 use crate::memory::MemoryRow;
 use crate::recorder::IntervalStat;
-use crate::run::Measured;
 use crate::run::phases::Phase;
+use crate::run::{Finding, Measured};
 use crate::scenario::ScenarioView;
 use crate::sweep::SweepView;
 
@@ -74,14 +74,41 @@ impl Report {
 
     /// Adds a measurement, called `label`.
     pub fn add(&mut self, label: &str, measured: &Measured) {
-        self.logs.push((label.to_owned(), measured.recording.log.text().to_vec()));
-        self.results.push(ResultView::of(label, measured));
+        self.add_expecting(label, measured, &[]);
     }
 
-    /// Whether anything in it makes the exit status non-zero.
+    /// Adds a measurement in which `expected` is a result and no problem.
+    pub fn add_expecting(&mut self, label: &str, measured: &Measured, expected: &[Finding]) {
+        self.logs.push((label.to_owned(), measured.recording.log.text().to_vec()));
+        self.results.push(ResultView::of(label, measured, expected));
+    }
+
+    /// Everything that makes the exit status non-zero, each once.
     #[must_use]
-    pub fn failed(&self) -> bool {
-        self.failure.is_some() || self.results.iter().any(|result| result.failed)
+    pub fn problems(&self) -> Vec<String> {
+        let results = self
+            .results
+            .iter()
+            .flat_map(|result| result.problems.iter().map(move |problem| format!("{}: {problem}", result.label)));
+        let events = self
+            .scenarios
+            .iter()
+            .filter_map(|scenario| scenario.error.as_ref().map(|error| format!("{}: {error}", scenario.label)));
+        let undecided = self.comparison.iter().flat_map(|comparison| comparison.undecided.iter().cloned());
+        let mut all: Vec<String> = Vec::new();
+        for problem in results.chain(events).chain(undecided).chain(self.failure.clone()) {
+            if !all.contains(&problem) {
+                all.push(problem);
+            }
+        }
+        all
+    }
+
+    /// What is worth a line and no problem.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let note = |result: &ResultView, note: &String| format!("{}: {note}", result.label);
+        self.results.iter().flat_map(|result| result.notes.iter().map(move |text| note(result, text))).collect()
     }
 }
 
@@ -110,8 +137,10 @@ pub struct ResultView {
     pub hiccups: Summary,
     /// Gaps in the client's loop.
     pub client_gaps: Summary,
-    /// How late the client sent.
+    /// How late the client sent by its own doing.
     pub send_lag: Summary,
+    /// How late it sent because no connection had room.
+    pub held_back: Summary,
     /// Requests due in the measured time.
     pub due: u64,
     /// Error replies.
@@ -122,16 +151,18 @@ pub struct ResultView {
     pub mismatches: u64,
     /// Requests without a reply.
     pub unanswered: u64,
+    /// Those of them that were never sent.
+    pub unsent: u64,
     /// CPU of the client a request, in nanoseconds.
     pub client_cpu_ns_per_request: f64,
     /// CPU of the server a request, in nanoseconds, if it tells.
     pub server_cpu_ns_per_request: Option<f64>,
     /// The floor of the same transport, if it was measured.
     pub floor: Option<Summary>,
-    /// What is wrong with the result.
+    /// What is wrong with the result; any of it makes the exit status non-zero.
     pub problems: Vec<String>,
-    /// Whether that makes the run fail.
-    pub failed: bool,
+    /// What else is to be known of it.
+    pub notes: Vec<String>,
     /// The percentile curve.
     pub curve: Vec<CurvePoint>,
     /// That of the hiccup meter.
@@ -145,7 +176,10 @@ pub struct ResultView {
 impl ResultView {
     /// Reads a measurement.
     #[must_use]
-    pub fn of(label: &str, measured: &Measured) -> Self {
+    pub fn of(label: &str, measured: &Measured, expected: &[Finding]) -> Self {
+        let (notes, problems): (Vec<_>, Vec<_>) =
+            measured.findings().into_iter().partition(|(finding, _)| expected.contains(finding));
+        let texts = |found: Vec<(Finding, String)>| found.into_iter().map(|(_, text)| text).collect();
         let outcome = &measured.outcome;
         let total = measured.recording.total();
         let sent = outcome.sent.max(1) as f64;
@@ -162,16 +196,18 @@ impl ResultView {
             hiccups: Summary::of(&measured.hiccups),
             client_gaps: Summary::of(&outcome.gaps),
             send_lag: Summary::of(&outcome.lag),
+            held_back: Summary::of(&outcome.held),
             due: outcome.due,
             errors: outcome.errors,
             verified: outcome.verified,
             mismatches: outcome.mismatches,
             unanswered: outcome.unanswered,
+            unsent: outcome.unsent,
             client_cpu_ns_per_request: measured.client_cpu_s * 1e9 / sent,
             server_cpu_ns_per_request: measured.server_cpu_s.map(|cpu| cpu * 1e9 / sent),
             floor: None,
-            problems: measured.problems(),
-            failed: measured.failed(),
+            problems: texts(problems),
+            notes: texts(notes),
             curve: curve(&total),
             hiccup_curve: curve(&measured.hiccups),
             intervals: measured.recording.intervals.clone(),

@@ -107,6 +107,9 @@ fn beside(result: &ResultView) -> String {
     if result.send_lag.count > 0 {
         add("client: sent late by", &result.send_lag);
     }
+    if result.held_back.count > 0 {
+        add("server: no room to send for", &result.held_back);
+    }
     rows.extend(above);
     markdown(&rows)
 }
@@ -175,13 +178,11 @@ pub fn render(report: &Report) -> String {
     if let Some(comparison) = &report.comparison {
         let _ = writeln!(out, "{}", comparison.table());
     }
-    for (result, problem) in
-        report.results.iter().flat_map(|result| result.problems.iter().map(move |problem| (result, problem)))
-    {
-        let _ = writeln!(out, "! {}: {problem}", result.label);
+    for note in report.notes() {
+        let _ = writeln!(out, "note: {note}");
     }
-    if let Some(failure) = &report.failure {
-        let _ = writeln!(out, "! {failure}");
+    for problem in report.problems() {
+        let _ = writeln!(out, "! {problem}");
     }
     out
 }

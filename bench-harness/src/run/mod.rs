@@ -19,6 +19,7 @@ use crate::histogram::{self, IntervalLog, human_ns};
 use crate::load::schedule::Arrivals;
 use crate::load::{self, Outcome, Pacing, Plan, Wait};
 use crate::recorder::{Collector, PartOf, Recording, recorder};
+use crate::server::{cores, usable};
 use crate::target::{AnyClient, Target};
 use crate::workload::values::parse_count;
 use crate::workload::{Generator, Workload};
@@ -98,21 +99,33 @@ impl LoadSpec {
         );
         let requests = self.requests.as_deref().map(parse_count).transpose().context("--requests")?;
         ensure!(requests != Some(0), "--requests must be at least 1");
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let client_core = match self.client_core.as_deref() {
-            Some("none") => None,
-            Some(core) => Some(core.parse().with_context(|| format!("--client-core {core:?} is no core"))?),
+        let client_cores = match self.client_core.as_deref() {
+            Some("none") => Vec::new(),
+            Some(core) => {
+                let first: usize = core.parse().with_context(|| format!("--client-core {core:?} is no core"))?;
+                let wanted: Vec<usize> = (0..self.threads).map(|thread| first.saturating_add(thread)).collect();
+                wanted.iter().try_for_each(|core| usable(*core)).context("--client-core")?;
+                wanted
+            }
             // With one core the client and everything else share it anyway.
-            None if cores > self.threads => Some(cores - self.threads),
-            None => None,
+            None => {
+                let cores = cores();
+                cores
+                    .len()
+                    .checked_sub(self.threads)
+                    .filter(|first| *first > 0)
+                    .map_or(Vec::new(), |first| cores[first..].to_vec())
+            }
         };
+        let connect_timeout_ns = seconds("--connect-timeout", self.connect_timeout, 3600.0)?;
+        ensure!(connect_timeout_ns > 0, "--connect-timeout must be above 0");
         Ok(Load {
             connections: self.connections,
             threads: self.threads,
             rate,
             arrivals: self.arrivals,
-            client_core,
-            connect_timeout: Duration::from_nanos(seconds("--connect-timeout", self.connect_timeout, 3600.0)?),
+            client_cores,
+            connect_timeout: Duration::from_nanos(connect_timeout_ns),
             plan: Plan {
                 pacing: match rate {
                     Some(rate) => Pacing::Open { rate: rate / self.threads as f64, arrivals: self.arrivals },
@@ -155,8 +168,8 @@ pub struct Load {
     pub rate: Option<f64>,
     /// Their spacing.
     pub arrivals: Arrivals,
-    /// Core of the first thread.
-    pub client_core: Option<usize>,
+    /// Core of each thread; none leaves it to the kernel.
+    pub client_cores: Vec<usize>,
     /// How long a connect may take.
     pub connect_timeout: Duration,
     /// The plan of one thread.
@@ -201,6 +214,9 @@ pub struct Session {
     pub progress: bool,
     /// The machine.
     pub fingerprint: Fingerprint,
+    /// Whether the running program is `tercel-bench` itself, which can start itself once more to
+    /// become a server (see [`crate::server::start`]).
+    pub starts_itself: bool,
 }
 
 impl Session {
@@ -209,7 +225,7 @@ impl Session {
     pub fn new(progress: bool) -> Self {
         let clock = TscClock::new();
         let fingerprint = Fingerprint::take(clock.check(Duration::from_millis(100)));
-        Session { clock, stop: Arc::new(AtomicBool::new(false)), progress, fingerprint }
+        Session { clock, stop: Arc::new(AtomicBool::new(false)), progress, fingerprint, starts_itself: false }
     }
 
     /// Whether the user wants to stop.
@@ -272,45 +288,53 @@ pub struct Measured {
 impl Measured {
     /// Whatever makes this result less than it should be.
     #[must_use]
-    pub fn problems(&self) -> Vec<String> {
+    pub fn findings(&self) -> Vec<(Finding, String)> {
         let outcome = &self.outcome;
-        let mut problems: Vec<String> = outcome.failure.iter().cloned().collect();
-        if let Some(rate) = self.rate_asked {
-            problems.extend(outcome.shortfall(rate));
+        let mut found: Vec<(Finding, String)> =
+            outcome.failure.iter().map(|failure| (Finding::Broken, failure.clone())).collect();
+        if let Some(shortfall) = self.rate_asked.and_then(|rate| outcome.shortfall(rate)) {
+            found.push((Finding::Overload, shortfall.to_string()));
         }
         if outcome.unanswered > 0 {
-            problems.push(format!(
-                "{} requests got no reply; they count with the time they had waited",
-                outcome.unanswered
-            ));
+            let silent = outcome.unanswered - outcome.unsent.min(outcome.unanswered);
+            let what = match (silent, outcome.unsent) {
+                (_, 0) => format!("{silent} requests got no reply"),
+                (0, unsent) => format!("{unsent} requests that were due were never sent"),
+                (_, unsent) => format!("{silent} requests got no reply and {unsent} that were due were never sent"),
+            };
+            found.push((Finding::Overload, format!("{what}; they count with the time they had waited")));
         }
         if outcome.errors > 0 {
             let first = outcome.error_first.as_deref().unwrap_or_default();
-            problems
-                .push(format!("{} error replies, the first {first}; they are not in the latencies", outcome.errors));
+            found.push((
+                Finding::Errors,
+                format!("{} error replies, the first {first}; they are not in the latencies", outcome.errors),
+            ));
         }
         if outcome.mismatches > 0 {
             let first = outcome.mismatch_first.as_deref().unwrap_or_default();
-            problems.push(format!("{} replies were not what had been written, the first: {first}", outcome.mismatches));
+            found.push((
+                Finding::Broken,
+                format!("{} replies were not what had been written, the first: {first}", outcome.mismatches),
+            ));
         }
         if outcome.measured == 0 {
-            problems.push("nothing was measured".to_owned());
+            found.push((Finding::Broken, "no request that counts was answered".to_owned()));
         }
-        problems
+        found
     }
+}
 
-    /// Whether the run as a whole must count as failed. A shortfall of rate or an error reply is a
-    /// finding; a broken connection or a wrong reply is not.
-    #[must_use]
-    pub fn failed(&self) -> bool {
-        let outcome = &self.outcome;
-        outcome.failure.is_some()
-            || outcome.unanswered > 0
-            || outcome.mismatches > 0
-            || outcome.measured == 0
-            || outcome.errors > 0
-            || self.rate_asked.is_some_and(|rate| outcome.shortfall(rate).is_some())
-    }
+/// What can be wrong with a result. Whether it is depends on what was looked for: a sweep wants to
+/// know which rate is not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A connection broke, a reply was wrong, nothing was measured.
+    Broken,
+    /// Error replies.
+    Errors,
+    /// A rate was not reached, or requests were not answered.
+    Overload,
 }
 
 /// Writes all keys of a workload, if it wants that.
@@ -328,6 +352,7 @@ pub fn preload(session: &Session, target: &Target, workload: &Workload, timeout:
         !session.stopped()
     });
     bar.finish_and_clear();
+    ensure!(!session.stopped(), "interrupted while the keys were written");
     done.context("cannot preload the keys")
 }
 
@@ -408,9 +433,9 @@ fn drive(
         for (index, mut ready) in threads.into_iter().enumerate() {
             let (mut recorder, tap) = recorder(workload.names().len(), load.plan.interval_ns);
             taps.push(tap);
-            let plan = Plan { seed: load.plan.seed + index as u64, ..load.plan.clone() };
+            let plan = Plan { seed: load.plan.seed.wrapping_add(index as u64), ..load.plan.clone() };
             let (clock, barrier, stop) = (&session.clock, &barrier, &*session.stop);
-            let core = load.client_core.map(|first| first + index);
+            let core = load.client_cores.get(index).copied();
             let body = move || {
                 let pinned = core.is_none_or(|id| core_affinity::set_for_current(core_affinity::CoreId { id }));
                 barrier.wait();

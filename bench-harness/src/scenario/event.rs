@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use tercel_resp::encode;
 use tercel_resp::reply::Value;
-use tercel_transport::client::Client;
+use tercel_transport::client::{Client, Received};
 
 use super::file::Event;
 use crate::admin::Admin;
 use crate::clock::{Clock, TscClock, sleep, unix_ms};
-use crate::target::Target;
+use crate::target::{AnyClient, Target};
 use crate::workload::excerpt;
 use crate::workload::template::split;
 use crate::workload::values::{SizeDistribution, ValueSource, parse_count};
@@ -210,9 +210,10 @@ impl Prepared {
                         .connect(Duration::from_secs(10))
                         .with_context(|| format!("client {} of the storm", number + 1))?;
                     client.send(conn, &ping)?;
+                    client.flush();
                 }
                 stay_for(&self.clock, stay, go_on);
-                Ok(())
+                refused(&mut client, count)
             }
             Event::SlowReader { readers, requests, stay, .. } => {
                 let mut client = self.target.client()?;
@@ -221,11 +222,33 @@ impl Prepared {
                 for _ in 0..readers {
                     let conn = client.connect(Duration::from_secs(10))?;
                     client.send(conn, &asks)?;
+                    client.flush();
                 }
                 stay_for(&self.clock, stay, go_on);
                 Ok(())
             }
         }
+    }
+}
+
+/// A server that is full may accept a client and send it away.
+fn refused(client: &mut AnyClient, count: u32) -> anyhow::Result<()> {
+    let (mut without, mut first, mut reply) = (0, None, [0; 256]);
+    for conn in 0..count as usize {
+        match client.receive(conn, &mut reply) {
+            Ok(Received::Bytes(len)) if reply[..len].starts_with(b"+") => continue,
+            Ok(Received::Bytes(len)) => first = first.or(Some(excerpt(reply[..len].trim_ascii_end()))),
+            Ok(Received::Nothing) => first = first.or(Some("nothing".to_owned())),
+            Ok(Received::Eof) => first = first.or(Some("the end of the connection".to_owned())),
+            // Those that were never opened because the load ended are not the server's doing.
+            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => continue,
+            Err(error) => first = first.or(Some(error.to_string())),
+        }
+        without += 1;
+    }
+    match first {
+        Some(first) => bail!("{without} of the storm's {count} clients got no answer to PING, the first {first}"),
+        None => Ok(()),
     }
 }
 

@@ -30,6 +30,18 @@ pub struct Scenario {
     pub server: ServerSettings,
     /// What happens.
     pub event: Event,
+    /// What shows that it did.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// What a server must show after an event, so that a quiet time line is not that of an event which
+/// never took place.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Expect {
+    /// Fields of INFO, and by how much each must have risen at least since before the load.
+    pub rises: BTreeMap<String, u64>,
 }
 
 /// The load of a scenario.
@@ -213,6 +225,7 @@ mod tests {
     fn what_makes_no_sense_is_named() {
         let event = "[event]\nkind='commands'\ncommands=['PING']\n";
         let refused = |text: &str| format!("{:#}", Scenario::parse(text).unwrap_err());
+        assert!(refused(&format!("name='x'\nabout='y'\n{event}[expect]\nfalls={{a=1}}\n")).contains("falls"));
         assert!(Scenario::parse(&format!("name='x'\nabout='y'\n{event}")).is_ok());
         assert!(refused("name='x'").contains("missing field"));
         assert!(refused(&format!("name='x'\nabout='y'\nfrob=1\n{event}")).contains("frob"));

@@ -2,112 +2,26 @@
 //! verification mode, what must come back.
 //!
 //! [`WorkloadSpec`] is what a user writes, [`Workload`] what it compiles to, [`Generator`] what one
-//! load thread draws requests from without allocating.
+//! load thread draws requests from without allocating; `verify` knows what their replies must be.
 
+mod generator;
 pub mod keys;
 pub mod replay;
+mod spec;
 pub mod template;
 pub mod values;
-
-use std::path::PathBuf;
-use std::sync::Arc;
+mod verify;
 
 use anyhow::{Context, bail, ensure};
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{Rng, SeedableRng};
-use serde::{Deserialize, Serialize};
 use tercel_resp::encode;
 
-use keys::{KeyDistribution, KeySource, below};
+pub use generator::{Generator, Issued};
+use keys::{KeyDistribution, KeySource};
 use replay::Replay;
-use template::{Part, Piece, Placeholder, Template, write_digits};
+pub use spec::{MIX, WorkloadSpec};
+use template::Template;
 use values::{SizeDistribution, ValueSource, parse_count};
-
-/// A workload in the words of the command line and of scenario files.
-#[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[command(next_help_heading = "Workload")]
-pub struct WorkloadSpec {
-    /// Built-in commands with weights: get, set, setnx, incr, del, exists, ping, mget, mset, append,
-    /// getset, expire, ttl
-    #[arg(long, default_value = "get:80,set:20", value_name = "NAME:WEIGHT,…")]
-    pub mix: String,
-    /// A command of your own instead of --mix, with placeholders __key__ __value__ __int__ __seq__
-    /// __ttl__; may be given several times
-    #[arg(long = "command", value_name = "[WEIGHT:]TEMPLATE")]
-    pub commands: Vec<String>,
-    /// Number of keys (10k, 1m, …)
-    #[arg(long, default_value = "100k", value_name = "COUNT")]
-    pub keys: String,
-    /// What stands before a key's twelve digits
-    #[arg(long, default_value = "key:", value_name = "TEXT")]
-    pub key_prefix: String,
-    /// uniform, zipfian[:THETA], hotset:KEYS,REQUESTS (shares), sequential
-    #[arg(long, default_value = "uniform", value_name = "KIND")]
-    pub key_distribution: String,
-    /// SIZE, LOW..HIGH, SIZE:WEIGHT,… or lognormal:MEDIAN,SIGMA, in bytes
-    #[arg(long, default_value = "64", value_name = "SIZES")]
-    pub value_size: String,
-    /// Time to live of what is set, in seconds: N or LOW..HIGH
-    #[arg(long, value_name = "SECONDS")]
-    pub ttl: Option<String>,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Send the commands of this file (one a line, or MONITOR's output) in turn, instead of a mix
-    #[arg(long, value_name = "FILE")]
-    pub replay: Option<PathBuf>,
-    /// Check every reply of GET against what was written; each key then belongs to one connection
-    #[arg(long)]
-    pub verify: bool,
-    /// Do not write all keys before measuring
-    #[arg(long)]
-    pub no_preload: bool,
-}
-
-impl Default for WorkloadSpec {
-    fn default() -> Self {
-        WorkloadSpec {
-            mix: "get:80,set:20".to_owned(),
-            commands: Vec::new(),
-            keys: "100k".to_owned(),
-            key_prefix: "key:".to_owned(),
-            key_distribution: "uniform".to_owned(),
-            value_size: "64".to_owned(),
-            ttl: None,
-            seed: 1,
-            replay: None,
-            verify: false,
-            no_preload: false,
-        }
-    }
-}
-
-impl WorkloadSpec {
-    /// One line for reports.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        if let Some(path) = &self.replay {
-            return format!("replay of {}", path.display());
-        }
-        let commands = if self.commands.is_empty() { self.mix.clone() } else { self.commands.join(" | ") };
-        let ttl = self.ttl.as_ref().map_or(String::new(), |ttl| format!(", TTL {ttl} s"));
-        let verify = if self.verify { ", replies verified" } else { "" };
-        format!(
-            "{commands}; {} keys {}, values of {} bytes{ttl}, seed {}{verify}",
-            self.keys, self.key_distribution, self.value_size, self.seed
-        )
-    }
-}
-
-/// What a command does to its key, for verification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
-    Read,
-    Write,
-    Delete,
-    Other,
-}
+use verify::Effect;
 
 #[derive(Debug)]
 struct Op {
@@ -129,6 +43,8 @@ pub struct Workload {
     ttl: (u64, u64),
     seed: u64,
     prefix: String,
+    /// Whether keys may go by themselves.
+    expires: bool,
     /// Whether replies are checked.
     pub verify: bool,
     /// Whether keys are written before measuring.
@@ -149,6 +65,19 @@ impl Workload {
         let ttl = spec.ttl.as_deref().map(parse_range).transpose().context("--ttl")?;
         ensure!(!spec.key_prefix.contains(['\r', '\n']), "--key-prefix must be one line");
 
+        // What stands beside something it excludes would be passed over without a word.
+        ensure!(
+            spec.replay.is_none() || spec.commands.is_empty(),
+            "a replay and commands of your own exclude each other"
+        );
+        ensure!(
+            spec.mix == MIX || (spec.replay.is_none() && spec.commands.is_empty()),
+            "a mix does not go with a replay or with commands of your own"
+        );
+        ensure!(
+            spec.replay.is_none() || !spec.verify,
+            "--verify does not go with --replay: what a recorded command answers is not known"
+        );
         let replay = spec.replay.as_deref().map(Replay::read).transpose()?;
         let mut weighted = Vec::new();
         if replay.is_none() {
@@ -170,15 +99,15 @@ impl Workload {
         ensure!(weighted.len() <= 64, "a mix has at most 64 commands");
         let total: f64 = weighted.iter().map(|(_, weight)| weight).sum();
         let (mut ops, mut shares, mut sum) = (Vec::new(), Vec::new(), 0.0);
+        let mut expires = ttl.is_some();
         for (text, weight) in &weighted {
             let template = Template::parse(text, &spec.key_prefix).with_context(|| format!("the command {text:?}"))?;
             ensure!(!template.has_ttl || ttl.is_some(), "the command {text:?} uses __ttl__, which needs --ttl");
-            let effect = match template.name.as_str() {
-                "get" => Effect::Read,
-                "set" if template.has_value => Effect::Write,
-                "del" | "unlink" => Effect::Delete,
-                _ => Effect::Other,
-            };
+            let effect = Effect::of(&template);
+            if spec.verify {
+                expires |= verify::follow(&template, &effect, &spec.key_prefix)
+                    .with_context(|| format!("the command {text:?}"))?;
+            }
             sum += weight;
             shares.push((sum / total * u64::MAX as f64) as u64);
             ops.push(Op { template, effect });
@@ -197,21 +126,6 @@ impl Workload {
             }
         }
         if spec.verify {
-            ensure!(
-                replay.is_none(),
-                "--verify does not go with --replay: what a recorded command answers is not known"
-            );
-            for op in &ops {
-                let template = &op.template;
-                ensure!(
-                    op.effect != Effect::Other || !template.has_value,
-                    "--verify knows GET, SET, DEL and UNLINK; {} writes in a way it cannot follow",
-                    template.name
-                );
-                let keys =
-                    template.pieces.iter().filter(|piece| matches!(piece, Piece::Digits(Placeholder::Key))).count();
-                ensure!(op.effect == Effect::Other || keys == 1, "--verify wants exactly one key in {}", template.name);
-            }
             ensure!(keys <= 1 << 28, "--verify remembers each key and takes at most 2^28 of them");
         }
         let preload = !spec.no_preload && replay.is_none() && ops.iter().any(|op| op.template.has_key);
@@ -226,6 +140,7 @@ impl Workload {
             ttl: ttl.unwrap_or((0, 0)),
             seed: spec.seed,
             prefix: spec.key_prefix.clone(),
+            expires,
             verify: spec.verify,
             preload,
         })
@@ -241,6 +156,18 @@ impl Workload {
     #[must_use]
     pub fn keys(&self) -> u64 {
         self.keys
+    }
+
+    /// Whether a load with so many connections can send it.
+    ///
+    /// # Errors
+    /// Verification with more connections than keys.
+    pub fn check_connections(&self, connections: u64) -> anyhow::Result<()> {
+        ensure!(
+            !self.verify || self.keys >= connections,
+            "--verify wants at least as many --keys as --connections: each key belongs to one"
+        );
+        Ok(())
     }
 
     /// Appends the SET that preloads a key.
@@ -292,239 +219,6 @@ fn parse_range(text: &str) -> anyhow::Result<(u64, u64)> {
     Ok((low, high))
 }
 
-/// A request that was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Issued {
-    /// Which command, an index into [`Workload::names`].
-    pub op: u8,
-    /// The (last) key's number.
-    pub key: u64,
-    /// In verification mode the version the key has after this command.
-    pub version: u32,
-}
-
-/// The key's content is not known: it was there before, or came from elsewhere.
-const VERSION_UNKNOWN: u32 = u32::MAX;
-/// The key was deleted.
-const VERSION_DELETED: u32 = u32::MAX - 1;
-
-/// Draws requests; one a load thread.
-pub struct Generator {
-    workload: Arc<Workload>,
-    draw: Draw,
-}
-
-/// What changes from request to request.
-struct Draw {
-    rng: Xoshiro256PlusPlus,
-    source: KeySource,
-    sequence: u64,
-    next_replayed: usize,
-    /// Connections of all threads, and which of them is this thread's first: the owners of keys.
-    conns: (u64, u64),
-    versions: Vec<u32>,
-    argument: Vec<u8>,
-}
-
-impl Generator {
-    /// The generator of thread `thread`, which owns the connections from `conn_first` on of
-    /// `conns`.
-    ///
-    /// # Errors
-    /// Verification with more connections than keys.
-    pub fn new(workload: Arc<Workload>, thread: u64, conn_first: u64, conns: u64) -> anyhow::Result<Self> {
-        let mut versions = Vec::new();
-        if workload.verify {
-            ensure!(workload.keys >= conns, "--verify wants at least as many keys as connections");
-            versions = vec![if workload.preload { 0 } else { VERSION_UNKNOWN }; workload.keys as usize];
-        }
-        let offset = workload.keys / conns.max(1) * conn_first;
-        let next_replayed =
-            workload.replay.as_ref().map_or(0, |replay| (replay.len() as u64 * conn_first / conns.max(1)) as usize);
-        let draw = Draw {
-            rng: Xoshiro256PlusPlus::seed_from_u64(
-                workload.seed.wrapping_add(thread.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-            ),
-            source: KeySource::new(workload.distribution, workload.keys, offset)?,
-            sequence: 0,
-            next_replayed,
-            conns: (conns, conn_first),
-            versions,
-            argument: Vec::with_capacity(workload.values.len_max() + 64),
-        };
-        Ok(Generator { workload, draw })
-    }
-
-    /// The workload it draws from.
-    #[must_use]
-    pub fn workload(&self) -> &Workload {
-        &self.workload
-    }
-
-    /// Appends the next request for this thread's connection `conn`.
-    #[inline]
-    pub fn next(&mut self, out: &mut Vec<u8>, conn: usize) -> Issued {
-        self.draw.next(&self.workload, out, conn)
-    }
-
-    /// Whether a whole reply is what this command must get: `Err` says what is wrong. `Ok(false)`:
-    /// nothing is known to compare it with.
-    ///
-    /// # Errors
-    /// The reply differs from what was written.
-    pub fn check(&self, issued: Issued, reply: &[u8]) -> Result<bool, String> {
-        let Some(op) = self.workload.ops.get(usize::from(issued.op)) else { return Ok(false) };
-        match op.effect {
-            Effect::Write if reply == b"+OK\r\n" => Ok(true),
-            Effect::Write => Err(format!("SET of key {} answered {}", issued.key, excerpt(reply))),
-            Effect::Delete if matches!(reply, b":0\r\n" | b":1\r\n") => Ok(true),
-            Effect::Delete => Err(format!("DEL of key {} answered {}", issued.key, excerpt(reply))),
-            Effect::Read if issued.version == VERSION_UNKNOWN => Ok(false),
-            Effect::Read => {
-                let absent = matches!(reply, b"$-1\r\n" | b"_\r\n");
-                if issued.version == VERSION_DELETED {
-                    return if absent {
-                        Ok(true)
-                    } else {
-                        Err(format!("key {} was deleted, yet GET answered {}", issued.key, excerpt(reply)))
-                    };
-                }
-                if absent && self.workload.ttl.1 > 0 {
-                    return Ok(false);
-                }
-                let want = self.workload.values.of(issued.key, issued.version);
-                let header = reply.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-                let body = reply.get(header..reply.len().saturating_sub(2)).unwrap_or_default();
-                if reply.starts_with(b"$") && body == want {
-                    return Ok(true);
-                }
-                Err(format!(
-                    "key {} at version {}: GET answered {}, written was {}",
-                    issued.key,
-                    issued.version,
-                    excerpt(reply),
-                    excerpt(want)
-                ))
-            }
-            Effect::Other => Ok(false),
-        }
-    }
-}
-
-impl Draw {
-    #[inline]
-    fn next(&mut self, workload: &Workload, out: &mut Vec<u8>, conn: usize) -> Issued {
-        if let Some(replay) = &workload.replay {
-            let (bytes, op) = replay.command(self.next_replayed);
-            out.extend_from_slice(bytes);
-            self.next_replayed = if self.next_replayed + 1 == replay.len() { 0 } else { self.next_replayed + 1 };
-            return Issued { op, key: 0, version: 0 };
-        }
-        let op = match *workload.shares {
-            [_] => 0,
-            _ => {
-                let at = self.rng.next_u64();
-                workload.shares.iter().position(|&end| at <= end).unwrap_or(0)
-            }
-        };
-        let mut issued = Issued { op: op as u8, key: 0, version: 0 };
-        let Op { template, effect } = &workload.ops[op];
-        if workload.verify && template.has_key {
-            issued.key = self.own_key(workload.keys, conn);
-            let version = &mut self.versions[issued.key as usize];
-            match effect {
-                Effect::Write => {
-                    *version = if *version >= VERSION_DELETED { 1 } else { (*version + 1) % VERSION_DELETED }
-                }
-                Effect::Delete => *version = VERSION_DELETED,
-                Effect::Read | Effect::Other => {}
-            }
-            issued.version = *version;
-        }
-        for piece in &template.pieces {
-            match piece {
-                Piece::Literal(bytes) => out.extend_from_slice(bytes),
-                Piece::Digits(what) => {
-                    let number = self.number(workload, *what, &mut issued);
-                    write_digits(out, number);
-                }
-                Piece::Variable(parts) => self.variable(workload, out, parts, &mut issued),
-            }
-        }
-        issued
-    }
-
-    fn variable(&mut self, workload: &Workload, out: &mut Vec<u8>, parts: &[Part], issued: &mut Issued) {
-        if let [Part::Fill(Placeholder::Value)] = parts {
-            let value = if workload.verify {
-                workload.values.of(issued.key, issued.version)
-            } else {
-                workload.values.any(&mut self.rng)
-            };
-            encode::bulk(out, value);
-            return;
-        }
-        let mut argument = std::mem::take(&mut self.argument);
-        argument.clear();
-        for part in parts {
-            match part {
-                Part::Text(text) => argument.extend_from_slice(text),
-                Part::Fill(Placeholder::Value) => argument.extend_from_slice(workload.values.any(&mut self.rng)),
-                Part::Fill(Placeholder::Ttl) => {
-                    let (low, high) = workload.ttl;
-                    // Without leading zeros, which servers refuse.
-                    push_decimal(&mut argument, low + below(&mut self.rng, high - low + 1));
-                }
-                Part::Fill(what) => {
-                    let number = self.number(workload, *what, issued);
-                    write_digits(&mut argument, number);
-                }
-            }
-        }
-        encode::bulk(out, &argument);
-        self.argument = argument;
-    }
-
-    #[inline]
-    fn number(&mut self, workload: &Workload, what: Placeholder, issued: &mut Issued) -> u64 {
-        match what {
-            Placeholder::Int => below(&mut self.rng, workload.keys),
-            Placeholder::Seq => {
-                self.sequence += 1;
-                self.sequence - 1
-            }
-            _ if workload.verify => issued.key,
-            _ => {
-                issued.key = self.source.next(&mut self.rng);
-                issued.key
-            }
-        }
-    }
-
-    /// A key that belongs to a connection: only that one touches it, so its order is known.
-    fn own_key(&mut self, keys: u64, conn: usize) -> u64 {
-        let (conns, first) = self.conns;
-        let own = first + conn as u64;
-        let key = self.source.next(&mut self.rng);
-        let key = key - key % conns + own % conns;
-        if key < keys { key } else { key - conns }
-    }
-}
-
-fn push_decimal(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0u8; 20];
-    let (mut at, mut rest) = (digits.len(), number);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
 /// The start of some bytes, printable.
 #[must_use]
 pub fn excerpt(bytes: &[u8]) -> String {
@@ -536,6 +230,8 @@ pub fn excerpt(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use super::*;
 
     fn generator(change: impl FnOnce(&mut WorkloadSpec)) -> Generator {
@@ -589,13 +285,14 @@ mod tests {
             spec.mix = "get".into();
         });
         let mut good = Vec::new();
-        encode::bulk(&mut good, reader.workload.values.of(9, 3));
+        encode::bulk(&mut good, reader.workload().values.of(9, 3));
         let read = Issued { op: 0, key: 9, version: 3 };
         assert_eq!(reader.check(read, &good), Ok(true));
         assert!(reader.check(Issued { version: 2, ..read }, &good).is_err(), "an older value passes");
         assert!(reader.check(read, b"$-1\r\n").is_err(), "a lost key passes");
-        assert!(reader.check(Issued { version: VERSION_DELETED, ..read }, &good).is_err(), "a deleted key passes");
-        assert_eq!(reader.check(Issued { version: VERSION_UNKNOWN, ..read }, &good), Ok(false));
+        let deleted = Issued { version: verify::VERSION_DELETED, ..read };
+        assert!(reader.check(deleted, &good).is_err(), "a deleted key passes");
+        assert_eq!(reader.check(Issued { version: verify::VERSION_UNKNOWN, ..read }, &good), Ok(false));
     }
 
     #[test]
@@ -612,5 +309,26 @@ mod tests {
         assert!(refused(&|spec| spec.commands = vec!["2:SET __key__ \"".into()]).contains("quote"));
         assert!(refused(&|spec| spec.commands = vec!["SET __key__ a EX __ttl__".into()]).contains("--ttl"));
         assert!(refused(&|spec| (spec.verify, spec.mix) = (true, "mset".into())).contains("--verify"));
+        let both = |spec: &mut WorkloadSpec| (spec.mix, spec.commands) = ("get".into(), vec!["PING".into()]);
+        assert!(refused(&both).contains("does not go with"));
+    }
+
+    #[test]
+    fn commands_drawn_and_their_shares_are_those_sent() {
+        for change in [(|spec| spec.mix = "get:5,set:3,del:2".into()) as fn(&mut WorkloadSpec), |spec| {
+            spec.replay = Some(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/recorded").into())
+        }] {
+            let (mut sent, mut drawn) = (generator(change), generator(change));
+            let shares = sent.op_shares();
+            assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
+            let mut counts = vec![0.0; shares.len()];
+            for _ in 0..10_000 {
+                counts[usize::from(sent.next(&mut Vec::new(), 0).op)] += 1e-4;
+                drawn.next_op();
+            }
+            for (share, count) in shares.iter().zip(&counts) {
+                assert!((share - count).abs() < 0.02, "{shares:?} {counts:?}");
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Recorded commands: a file with one command a line, as typed into redis-cli or as MONITOR prints
 //! them.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use super::template::split;
 
 /// Longest file read in bytes.
 const FILE_LEN_MAX: u64 = 1 << 30;
+/// Most bytes read from what does not tell its length: a pipe, a device.
+const STREAM_LEN_MAX: u64 = 1 << 26;
 
 /// Commands ready to be sent.
 #[derive(Clone, Debug)]
@@ -29,9 +33,17 @@ impl Replay {
     /// The file cannot be read, holds no command, or a line does not parse (its number is named).
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let context = || format!("cannot read the commands of {}", path.display());
-        let len = std::fs::metadata(path).with_context(context)?.len();
-        ensure!(len <= FILE_LEN_MAX, "{} is larger than {FILE_LEN_MAX} bytes", path.display());
-        let text = std::fs::read(path).with_context(context)?;
+        let file = File::open(path).with_context(context)?;
+        let metadata = file.metadata().with_context(context)?;
+        let limit = if metadata.is_file() { FILE_LEN_MAX } else { STREAM_LEN_MAX };
+        ensure!(metadata.len() <= limit, "{} is larger than {limit} bytes", path.display());
+        let mut text = Vec::new();
+        file.take(limit + 1).read_to_end(&mut text).with_context(context)?;
+        ensure!(
+            text.len() as u64 <= limit,
+            "{} holds more than {limit} bytes, which is too much to replay",
+            path.display()
+        );
         Self::parse(&text).with_context(context)
     }
 
@@ -40,6 +52,11 @@ impl Replay {
     /// # Errors
     /// As there.
     pub fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        ensure!(
+            !encoded(text),
+            "it is RESP, as an append-only file or a capture of a connection holds it; want one command a line, as \
+             typed into redis-cli or as MONITOR prints it"
+        );
         let (mut bytes, mut ends, mut names) = (Vec::new(), Vec::new(), Vec::<String>::new());
         for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
             let line = monitored(line.trim_ascii());
@@ -80,6 +97,14 @@ impl Replay {
         self.ends.is_empty()
     }
 
+    /// Which share of the commands each name has.
+    #[must_use]
+    pub fn shares(&self) -> Vec<f64> {
+        let mut counts = vec![0u64; self.names.len()];
+        self.ends.iter().for_each(|(_, name)| counts[usize::from(*name)] += 1);
+        counts.iter().map(|count| *count as f64 / self.len() as f64).collect()
+    }
+
     /// The command at `at` and the index of its name.
     #[inline]
     #[must_use]
@@ -88,6 +113,17 @@ impl Replay {
         let begin = if at == 0 { 0 } else { self.ends[at - 1].0 };
         (&self.bytes[begin..end], name)
     }
+}
+
+/// Whether it begins as an encoded command does: `*3`, `$3`.
+fn encoded(text: &[u8]) -> bool {
+    let mut lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let mut counted = |mark| {
+        lines.next().is_some_and(|line| {
+            line.strip_prefix(mark).is_some_and(|rest| !rest.is_empty() && rest.iter().all(u8::is_ascii_digit))
+        })
+    };
+    counted(b"*") && counted(b"$")
 }
 
 /// The command of a line of MONITOR (`1700000000.123456 [0 127.0.0.1:5] "get" "a"`), or the line.
@@ -120,5 +156,14 @@ mod tests {
         assert!(error.contains("line 2"), "{error}");
         assert!(Replay::parse(b"\n#\n").is_err());
         assert!(Replay::read(Path::new("/nonexistent")).is_err());
+        let error = format!("{:#}", Replay::parse(b"*2\r\n$3\r\nget\r\n$1\r\na\r\n").unwrap_err());
+        assert!(error.contains("RESP") && error.contains("one command a line"), "{error}");
+        assert!(Replay::parse(b"*2 is no command of mine\n").is_ok());
+    }
+
+    #[test]
+    fn what_never_ends_is_not_read_for_ever() {
+        let error = format!("{:#}", Replay::read(Path::new("/dev/zero")).unwrap_err());
+        assert!(error.contains("more than") && error.contains("/dev/zero"), "{error}");
     }
 }

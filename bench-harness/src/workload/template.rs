@@ -47,6 +47,8 @@ pub enum Part {
 pub struct Template {
     /// The command's name in lower case.
     pub name: String,
+    /// The command and its arguments, as they were written.
+    pub args: Vec<Vec<Part>>,
     /// The request.
     pub pieces: Vec<Piece>,
     /// Whether `__key__` is in it.
@@ -73,6 +75,7 @@ impl Template {
         let has = |wanted| args.iter().flatten().any(|part| *part == Part::Fill(wanted));
         let mut template = Template {
             name: String::from_utf8_lossy(name).to_lowercase(),
+            args: args.clone(),
             pieces: Vec::new(),
             has_key: has(Placeholder::Key),
             has_value: has(Placeholder::Value),

@@ -28,21 +28,32 @@ pub enum Behaviour {
     WrongValue,
     /// An error for everything.
     Refuse,
+    /// Nothing at all after so many requests, with the connections open.
+    HangAfter(u64),
 }
 
 /// Starts the server; it lives as long as the test's process.
 pub fn fake_server(behaviour: Behaviour) -> SocketAddr {
+    counting_server(behaviour).0
+}
+
+/// The same, and how many requests it has seen.
+pub fn counting_server(behaviour: Behaviour) -> (SocketAddr, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (begin, seen) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let counter = seen.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let seen = seen.clone();
             std::thread::spawn(move || serve(stream, behaviour, begin, &seen));
         }
     });
-    addr
+    (addr, counter)
 }
+
+/// What it answers to INFO.
+const INFO: &str = "evicted_keys:7\r\n";
 
 fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &AtomicU64) {
     stream.set_nodelay(true).unwrap();
@@ -55,7 +66,8 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &Ato
             used += scanned.len;
             let name = request.split(|byte| *byte == b'\n').nth(2).unwrap_or_default().trim_ascii();
             if name == b"INFO" || name == b"LATENCY" {
-                out.extend_from_slice(if name == b"INFO" { b"$0\r\n\r\n" } else { b"*0\r\n" });
+                let info = format!("${}\r\n{INFO}\r\n", INFO.len());
+                out.extend_from_slice(if name == b"INFO" { info.as_bytes() } else { b"*0\r\n" });
                 continue;
             }
             let number = seen.fetch_add(1, Ordering::Relaxed);
@@ -71,6 +83,7 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &Ato
                     out.extend_from_slice(b"this is no reply\r\n");
                     continue;
                 }
+                Behaviour::HangAfter(count) if number >= count => continue,
                 Behaviour::WrongValue if name == b"GET" => {
                     out.extend_from_slice(b"$5\r\nwrong\r\n");
                     continue;
@@ -102,6 +115,23 @@ pub struct Ran {
     pub code: i32,
     pub out: String,
     pub err: String,
+}
+
+/// The processes a process has started.
+pub fn children(pid: u32) -> Vec<u32> {
+    let read = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    read.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Waits for what must come about; how long does not matter as long as it does.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..6000 {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what} did not come about");
 }
 
 /// Runs the program.
