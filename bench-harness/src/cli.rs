@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::compare::{self, Comparison, FailIf};
+use crate::floor::Place;
 use crate::load::Wait;
 use crate::load::schedule::Arrivals;
 use crate::report::Report;
@@ -169,7 +171,7 @@ struct MemoryArgs {
 
 #[derive(clap::Args)]
 struct FloorArgs {
-    /// The transport: tcp or unix, over loopback
+    /// The transport: tcp or unix over loopback, or rdma: bare work requests through an adapter
     #[arg(long, value_enum, default_value = "tcp")]
     over: Over,
     /// How the echo waits
@@ -178,6 +180,9 @@ struct FloorArgs {
     /// Core of the echo [default: the first core if there are two]
     #[arg(long, value_name = "CORE")]
     server_core: Option<usize>,
+    /// Address of an RDMA adapter of this host, for --over rdma
+    #[arg(long, value_name = "ADDRESS")]
+    rdma_addr: Option<IpAddr>,
     /// Seconds before anything counts
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
     warmup: f64,
@@ -369,12 +374,12 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Floor(args) => {
             let placement =
-                Placement { over: args.over, server_core: args.server_core, start_timeout: f64::from(u8::MAX) };
+                Placement { over: args.over, server_core: args.server_core, rdma_addr: args.rdma_addr, start_timeout: f64::from(u8::MAX) };
             let workload = WorkloadSpec { value_size: args.value_size.clone(), ..WorkloadSpec::default() };
             let (load, _) = usage(sensible(&[], &args.load(), &workload, &placement, &args.outputs))?;
             let session = session(cli.quiet)?;
             let (floor, measured) =
-                floor::run(&session, args.over, &load, &workload, args.echo_wait, placement.core())?;
+                floor::run(&session, Place { over: args.over, rdma_addr: args.rdma_addr }, &load, &workload, args.echo_wait, placement.core())?;
             let mut report = Report::new("floor", session.fingerprint.clone(), workload.describe());
             report.add(&measured.label, &measured);
             report.floors.push(floor);
@@ -445,10 +450,10 @@ fn load_one(
         }
     }
     if args.floor && !session.stopped() {
-        let over = server.target.over();
+        let place = Place::beside(&server.target);
         // The echo takes the server's place; a server that spins must be out of the way first.
         drop(server);
-        let (floor, _) = floor::run(session, over, load, &args.workload, Wait::Spin, args.placement.core())?;
+        let (floor, _) = floor::run(session, place, load, &args.workload, Wait::Spin, args.placement.core())?;
         for result in
             report.results.iter_mut().filter(|result| result.label.split(" #").next() == Some(&contender.name))
         {

@@ -2,7 +2,7 @@
 //! to do but send back. What a server's latency has above it is the server's.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,9 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use tempfile::TempDir;
+use tercel_rdma::endpoint::Options;
+use tercel_rdma::hca::HcaDevice;
+use tercel_rdma::raw::RawEcho;
 
 use crate::clock::sleep;
 use crate::histogram::{CurvePoint, Summary, curve};
@@ -19,7 +22,7 @@ use crate::load::{Pacing, Wait};
 use crate::report::table::summaries;
 use crate::run::{Load, Session, measure};
 use crate::server::Over;
-use crate::target::Target;
+use crate::target::{Target, adapters};
 use crate::workload::{Workload, WorkloadSpec};
 
 /// A connection that was silent for so many turns is looked at only now and then.
@@ -58,6 +61,7 @@ impl<S: Read + Write + Send> Stream for S {}
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Rdma(Box<RawEcho<HcaDevice>>),
 }
 
 impl Listener {
@@ -74,7 +78,29 @@ impl Listener {
                 stream.set_nonblocking(nonblocking)?;
                 Ok(Box::new(stream))
             }
+            Listener::Rdma(_) => Err(ErrorKind::Unsupported.into()),
         }
+    }
+}
+
+/// Where an echo is to listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The transport.
+    pub over: Over,
+    /// An address of an RDMA adapter of this host, for RDMA.
+    pub rdma_addr: Option<IpAddr>,
+}
+
+impl Place {
+    /// Over the same transport as a target, which for RDMA must be on this host.
+    #[must_use]
+    pub fn beside(target: &Target) -> Place {
+        let rdma_addr = match target {
+            Target::Rdma(addr) | Target::RawRdma(addr) => Some(addr.ip()),
+            Target::Tcp(_) | Target::Unix(_) => None,
+        };
+        Place { over: target.over(), rdma_addr }
     }
 }
 
@@ -92,8 +118,14 @@ impl Echo {
     ///
     /// # Errors
     /// It cannot listen, or gets no thread.
-    pub fn start(over: Over, wait: Wait, core: Option<usize>) -> anyhow::Result<Self> {
-        let (listener, target, directory) = match over {
+    pub fn start(place: Place, wait: Wait, core: Option<usize>) -> anyhow::Result<Self> {
+        let (listener, target, directory) = match place.over {
+            Over::Rdma => {
+                let addr = place.rdma_addr.context("an echo over RDMA needs the address of an adapter (--rdma-addr)")?;
+                let echo = RawEcho::new(adapters()?, Options::default(), SocketAddr::new(addr, 0)).context("the echo cannot listen")?;
+                let target = Target::RawRdma(echo.addr());
+                (Listener::Rdma(Box::new(echo)), target, None)
+            }
             Over::Tcp => {
                 let listener = TcpListener::bind("127.0.0.1:0").context("the echo cannot listen")?;
                 listener.set_nonblocking(true)?;
@@ -114,9 +146,10 @@ impl Echo {
             if let Some(id) = core {
                 core_affinity::set_for_current(core_affinity::CoreId { id });
             }
-            match wait {
-                Wait::Spin => spin(&listener, &seen),
-                Wait::Block => block(&listener, &seen),
+            match (listener, wait) {
+                (Listener::Rdma(echo), _) => serve_rdma(*echo, wait, &seen),
+                (listener, Wait::Spin) => spin(&listener, &seen),
+                (listener, Wait::Block) => block(&listener, &seen),
             }
         };
         let thread =
@@ -130,6 +163,14 @@ impl Drop for Echo {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+fn serve_rdma(mut echo: RawEcho<HcaDevice>, wait: Wait, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if !echo.turn() && wait == Wait::Block {
+            echo.park(std::time::Duration::from_millis(100));
         }
     }
 }
@@ -202,13 +243,13 @@ fn block(listener: &Listener, stop: &Arc<AtomicBool>) {
 /// The echo or the measurement could not begin.
 pub fn run(
     session: &Session,
-    over: Over,
+    place: Place,
     load: &Load,
     spec: &WorkloadSpec,
     echo_wait: Wait,
     core: Option<usize>,
 ) -> anyhow::Result<(Floor, crate::run::Measured)> {
-    let echo = Echo::start(over, echo_wait, core)?;
+    let echo = Echo::start(place, echo_wait, core)?;
     let mut load = load.clone();
     load.connections = 1;
     load.threads = 1;

@@ -22,6 +22,7 @@ pub fn run(listen: &Target, core: Option<usize>, value_len: usize, spin: bool) -
     let addr = match listen {
         Target::Tcp(addr) => ListenAddr::Tcp(*addr),
         Target::Unix(path) => ListenAddr::Unix { path: path.clone(), mode: None },
+        Target::Rdma(_) | Target::RawRdma(_) => anyhow::bail!("the null server speaks tcp and unix"),
     };
     transport.listen(&addr, 511).context("the null server cannot listen")?;
     transport.set_spinning(spin);

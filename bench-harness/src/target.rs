@@ -1,4 +1,4 @@
-//! Where a server is, as a user writes it: `tcp://host:port`, `unix:///path`.
+//! Where a server is, as a user writes it: `tcp://host:port`, `rdma://host:port`, `unix:///path`.
 //!
 //! This is the seam to the networks: a scheme is a variant of [`Target`] here, whose
 //! [`Target::client`] returns a [`Client`], and one of [`crate::server::Over`] for servers the
@@ -10,6 +10,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+use tercel_rdma::RdmaClient;
+use tercel_rdma::endpoint::Options;
+use tercel_rdma::hca::{HcaDevice, HcaOptions};
+use tercel_rdma::raw::RawClient;
 use tercel_transport::client::Client;
 use tercel_transport_tcp::{ClientAddr, SocketClient};
 
@@ -25,6 +29,10 @@ pub enum Target {
     Tcp(SocketAddr),
     /// `unix://`
     Unix(PathBuf),
+    /// `rdma://`
+    Rdma(SocketAddr),
+    /// The echo of a floor over RDMA: bare work requests, not the protocol
+    RawRdma(SocketAddr),
 }
 
 impl Target {
@@ -37,6 +45,8 @@ impl Target {
         Ok(match self {
             Target::Tcp(addr) => Box::new(SocketClient::new(ClientAddr::Tcp(*addr)).with_context(context)?),
             Target::Unix(path) => Box::new(SocketClient::new(ClientAddr::Unix(path.clone())).with_context(context)?),
+            Target::Rdma(addr) => Box::new(RdmaClient::new(adapters().with_context(context)?, Options::default(), *addr).with_context(context)?),
+            Target::RawRdma(addr) => Box::new(RawClient::new(adapters().with_context(context)?, Options::default(), *addr)),
         })
     }
 
@@ -46,14 +56,20 @@ impl Target {
         match self {
             Target::Tcp(_) => Over::Tcp,
             Target::Unix(_) => Over::Unix,
+            Target::Rdma(_) | Target::RawRdma(_) => Over::Rdma,
         }
     }
 
-    /// `tcp`, `unix`.
+    /// `tcp`, `unix`, `rdma`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         self.over().name()
     }
+}
+
+/// This host's RDMA adapters, loaded when they are first asked for.
+pub(crate) fn adapters() -> anyhow::Result<HcaDevice> {
+    HcaDevice::open(HcaOptions::default()).context("RDMA is not available")
 }
 
 impl fmt::Display for Target {
@@ -61,6 +77,8 @@ impl fmt::Display for Target {
         match self {
             Target::Tcp(addr) => write!(f, "tcp://{addr}"),
             Target::Unix(path) => write!(f, "unix://{}", path.display()),
+            Target::Rdma(addr) => write!(f, "rdma://{addr}"),
+            Target::RawRdma(addr) => write!(f, "raw work requests to {addr}"),
         }
     }
 }
@@ -71,21 +89,21 @@ impl FromStr for Target {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         match scheme {
-            "tcp" | "redis" | "valkey" => {
+            "tcp" | "redis" | "valkey" | "rdma" => {
                 let addr = rest.trim_end_matches('/');
                 if addr.contains('/') || !addr.contains(':') {
-                    bail!("{text:?} is no target: want tcp://HOST:PORT or unix:///PATH");
+                    bail!("{text:?} is no target: want tcp://HOST:PORT, rdma://HOST:PORT or unix:///PATH");
                 }
                 let mut found = addr.to_socket_addrs().with_context(|| format!("cannot resolve {addr:?}"))?;
                 match found.next() {
+                    Some(addr) if scheme == "rdma" => Ok(Target::Rdma(addr)),
                     Some(addr) => Ok(Target::Tcp(addr)),
                     None => bail!("{addr:?} has no address"),
                 }
             }
             "unix" if rest.starts_with('/') => Ok(Target::Unix(rest.into())),
             "unix" => bail!("{text:?} is no target: a unix socket is written unix:///absolute/path"),
-            "rdma" => bail!("rdma:// has no client in this build; it speaks tcp:// and unix://"),
-            other => bail!("unknown scheme {other:?} in {text:?}: want tcp://HOST:PORT or unix:///PATH"),
+            other => bail!("unknown scheme {other:?} in {text:?}: want tcp://HOST:PORT, rdma://HOST:PORT or unix:///PATH"),
         }
     }
 }
@@ -102,13 +120,14 @@ mod tests {
             ("127.0.0.1:1", "tcp://127.0.0.1:1"),
             ("redis://[::1]:6379/", "tcp://[::1]:6379"),
             ("unix:///run/x.sock", "unix:///run/x.sock"),
+            ("rdma://10.0.0.1:6379", "rdma://10.0.0.1:6379"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
         }
         for (text, word) in [
             ("tcp://localhost", "no target"),
             ("unix://x", "absolute"),
-            ("rdma://h:1", "rdma"),
+            ("rdma://10.0.0.1", "no target"),
             ("http://x:1", "scheme"),
             ("", "no target"),
         ] {

@@ -4,10 +4,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use tercel_rdma::endpoint::{Endpoint, Options};
@@ -39,12 +39,11 @@ impl Pair {
     /// Both sides share a clock that moves ten milliseconds whenever it is read.
     fn new(seed: u64, options: &Options) -> Pair {
         let fabric = Fabric::new(seed, Faults::default());
-        let time = Rc::new(Cell::new(0u64));
+        let time = Arc::new(AtomicU64::new(0));
         let side = || {
             let time = time.clone();
             let clock = Box::new(move || {
-                time.set(time.get() + 10_000_000);
-                time.get()
+                time.fetch_add(10_000_000, Ordering::Relaxed) + 10_000_000
             });
             Side::with_clock(fabric.device(SoftLimits::default()).unwrap(), options.clone(), clock).unwrap()
         };

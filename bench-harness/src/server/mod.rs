@@ -4,6 +4,7 @@
 pub mod start;
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -25,15 +26,18 @@ pub enum Over {
     Tcp,
     /// A unix socket.
     Unix,
+    /// RDMA, on the adapter of --rdma-addr
+    Rdma,
 }
 
 impl Over {
-    /// `tcp`, `unix`.
+    /// `tcp`, `unix`, `rdma`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Over::Tcp => "tcp",
             Over::Unix => "unix",
+            Over::Rdma => "rdma",
         }
     }
 
@@ -41,17 +45,18 @@ impl Over {
     #[must_use]
     pub fn placeholder(self) -> &'static str {
         match self {
-            Over::Tcp => "{port}",
+            Over::Tcp | Over::Rdma => "{port}",
             Over::Unix => "{socket}",
         }
     }
 
-    /// Where a server is that was told this port and this path.
+    /// Where a server is that was told this port and this path, with RDMA on the adapter of an address.
     #[must_use]
-    pub fn target(self, port: std::net::SocketAddr, socket: &Path) -> Target {
+    pub fn target(self, port: SocketAddr, socket: &Path, rdma_addr: Option<IpAddr>) -> Target {
         match self {
             Over::Tcp => Target::Tcp(port),
             Over::Unix => Target::Unix(socket.to_owned()),
+            Over::Rdma => Target::Rdma(SocketAddr::new(rdma_addr.unwrap_or(port.ip()), port.port())),
         }
     }
 }
@@ -66,6 +71,9 @@ pub struct Placement {
     /// Core a server given as exec:COMMAND is pinned to [default: the first core if there are two]
     #[arg(long, value_name = "CORE")]
     pub server_core: Option<usize>,
+    /// Address of an RDMA adapter of this host, for --over rdma
+    #[arg(long, value_name = "ADDRESS")]
+    pub rdma_addr: Option<IpAddr>,
     /// Seconds a server given as exec:COMMAND may take to answer PING after its start
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     pub start_timeout: f64,
@@ -95,6 +103,7 @@ impl Placement {
         if let Some(core) = self.server_core {
             usable(core).context("--server-core")?;
         }
+        ensure!(self.over != Over::Rdma || self.rdma_addr.is_some(), "--over rdma needs --rdma-addr, an address of an RDMA adapter of this host");
         for contender in contenders {
             let Endpoint::Start(words) = &contender.endpoint else { continue };
             let wanted = self.over.placeholder();
@@ -232,7 +241,7 @@ mod tests {
     use super::*;
 
     fn placement(over: Over) -> Placement {
-        Placement { over, server_core: None, start_timeout: 20.0 }
+        Placement { over, server_core: None, rdma_addr: None, start_timeout: 20.0 }
     }
 
     #[test]

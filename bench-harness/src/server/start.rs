@@ -89,7 +89,7 @@ pub(super) fn start(name: &str, words: &[String], placement: &Placement, session
     // An interrupt from the terminal is meant for this program, which then ends its servers in order.
     command.process_group(0);
     let spawned = command.spawn().with_context(|| format!("cannot start {:?}", words[0]))?;
-    let target = placement.over.target(free, &socket);
+    let target = placement.over.target(free, &socket, placement.rdma_addr);
     let mut server = Server { target, child: Some(spawned), directory: Some(directory) };
     let patience = placement.start_patience();
     let clock = TscClock::new();

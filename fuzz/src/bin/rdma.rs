@@ -3,8 +3,8 @@
 //! nothing is held.
 #![no_main]
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use libfuzzer_sys::fuzz_target;
 use tercel_rdma::endpoint::{Endpoint, Options};
@@ -56,12 +56,11 @@ fuzz_target!(|data: &[u8]| {
         ..Faults::default()
     };
     let fabric = Fabric::new(u64::from(rough), faults);
-    let time = Rc::new(Cell::new(0u64));
+    let time = Arc::new(AtomicU64::new(0));
     let clock = {
         let time = time.clone();
         Box::new(move || {
-            time.set(time.get() + 10_000_000);
-            time.get()
+            time.fetch_add(10_000_000, Ordering::Relaxed) + 10_000_000
         })
     };
     let options =

@@ -52,7 +52,7 @@ impl Wake for Bell {
 }
 
 /// Nanoseconds since some moment; never goes back.
-pub type Clock = Box<dyn FnMut() -> u64>;
+pub type Clock = Box<dyn FnMut() -> u64 + Send>;
 
 /// Connections over one device.
 pub struct Endpoint<D: Device> {
