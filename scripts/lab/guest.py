@@ -111,7 +111,7 @@ def _command_file(run):
 def _arguments(cache, folder, run, accel, pipe):
     vmlinux, initrd = image.build(cache)
     loglevel = 7 if run.verbose else 5
-    line = f"console=ttyS0 loglevel={loglevel} nokaslr mitigations=off tsc=reliable panic=-1 oops=panic"
+    line = f"console=ttyS0 loglevel={loglevel} nokaslr mitigations=off cryptomgr.notests tsc=reliable panic=-1 oops=panic"
     cpu = "host" if accel == "kvm" else "Nehalem"
     words = [qemu_binary(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-name", "softroce"]
     words += ["-M", "q35", "-accel", "kvm" if accel == "kvm" else "tcg,thread=multi", "-cpu", cpu]

@@ -110,16 +110,21 @@ def build(cache):
         part = image / "vmlinux.part"
         part.write_bytes(unpack_vmlinux(bzimage.read_bytes()))
         os.replace(part, vmlinux)
-    sources = [HERE / "init", HERE / "modules", HERE / "image.py"]
+    sources = [HERE / "init", HERE / "modules", HERE / "image.py", cache / "packages"]
     if initrd.exists() and all(initrd.stat().st_mtime > source.stat().st_mtime for source in sources):
         return vmlinux, initrd
-    wanted = [word for line in (HERE / "modules").read_text().splitlines() for word in line.split("#")[0].split()]
-    modules = Modules(cache / "kernel/usr/lib/modules").in_order(wanted)
+    groups = (HERE / "modules").read_text().split("\n--\n")
+    wanted = [[word for line in group.splitlines() for word in line.split("#")[0].split()] for group in groups]
+    modules = Modules(cache / "kernel/usr/lib/modules")
+    first = [name for name, _ in modules.in_order(wanted[0])]
+    ordered = modules.in_order(wanted[0] + wanted[1])
     entries = [(name, 0o040755, b"") for name in ("bin", "dev", "proc", "sys", "mods", "host", "tools", "run", "top", "new")]
     entries.append(("init", 0o100755, (HERE / "init").read_bytes()))
     entries.append(("bin/busybox", 0o100755, (cache / "root/usr/bin/busybox").read_bytes()))
-    entries += [(f"mods/{name}.ko", 0o100644, data) for name, data in modules]
-    entries.append(("mods/order", 0o100644, "".join(f"{name}\n" for name, _ in modules).encode()))
+    entries += [(f"mods/{name}.ko", 0o100644, data) for name, data in ordered]
+    rest = [name for name, _ in ordered if name not in first]
+    for file, names in (("first", first), ("rest", rest)):
+        entries.append((f"mods/{file}", 0o100644, "".join(f"{name}\n" for name in names).encode()))
     part = image / f"initrd.{os.getpid()}"
     with open(part, "wb") as out:
         write_cpio(out, entries)
