@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace  # noqa: F401 (for those who vary a run)
 from pathlib import Path
 
 import image
@@ -243,8 +243,14 @@ def choose_accel(cache):
     return accel
 
 
-def execute(cache, run):
-    """Runs a command in the guest; its output goes to stdout. Returns its exit status, 124 when the
+def to_stdout(text):
+    """Passes output on as it is."""
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+def execute(cache, run, sink=to_stdout):
+    """Runs a command in the guest; its output goes to `sink`. Returns its exit status, 124 when the
     time ran out, 125 when the guest ended without one."""
     qemu_binary()
     run.out = (run.out or cache / "out").resolve()
@@ -260,11 +266,6 @@ def execute(cache, run):
         **run.env,
     }
     accel = run.accel or choose_accel(cache)
-
-    def sink(text):
-        sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
-
     outcome = _boot(cache, run, accel, sink)
     trouble = [line for line in outcome.console.splitlines() if TROUBLE.search(line)]
     for line in trouble[:20]:
