@@ -28,7 +28,15 @@ fail() {
     echo "FAIL  $1"
     shift
     [ $# = 0 ] || printf '      %s\n' "$@" | cut -c1-300
+    # Against a dead server every check left would take its whole time.
+    if [ "$(cli PING 2>&1)" != PONG ]; then
+        failed=$((failed + 1))
+        echo "FAIL  the server no longer answers; the rest is left out"
+        counts
+        exit 1
+    fi
 }
+counts() { echo "interop: $passed ok, $failed failed, $skipped skipped"; }
 wanted() {
     [[ ! $1 =~ $skip ]] && return
     skipped=$((skipped + 1)) && echo "skip  $1"
@@ -182,10 +190,10 @@ CONFIG SET maxmemory-policy noeviction => "OK"
 COMMAND COUNT => /^[1-9][0-9]+$/
 SLOWLOG LEN => /^[0-9]+$/
 MEMORY USAGE t => /^[1-9][0-9]+$/
-PUBSUB CHANNELS => 
+PUBSUB NUMPAT => 0
 CLIENT KILL ID 999999 => 0
-INFO server => /tcp_port/
 END
+check "INFO names the port" "tcp_port" "$(cli INFO server | grep -o '^tcp_port')"
 
 echo "-- valkey-cli --rdma: pub/sub"
 if wanted pubsub; then
@@ -235,7 +243,7 @@ if wanted "many commands over one connection"; then
     seq 1 3000 | sed 's/.*/SET many:& value-&/' >"$scratch/many"
     seq 1 3000 | sed 's/.*/GET many:&/' >>"$scratch/many"
     bound=60 cli <"$scratch/many" >"$scratch/back" 2>&1
-    { yes OK | head -3000 && seq 1 3000 | sed 's/.*/value-&/'; } >"$scratch/wanted"
+    { yes OK | head -3000; seq 1 3000 | sed 's/.*/value-&/'; } >"$scratch/wanted"
     if cmp -s "$scratch/wanted" "$scratch/back"; then
         ok "many commands over one connection"
     else
@@ -243,18 +251,7 @@ if wanted "many commands over one connection"; then
     fi
 fi
 
-if wanted "valkey-cli --pipe"; then
-    for i in $(seq 2000); do
-        key=pipe:$i
-        printf '*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$5\r\n%05d\r\n' ${#key} "$key" "$i"
-    done >"$scratch/pipe"
-    bound=60 cli --pipe <"$scratch/pipe" >"$scratch/back" 2>&1
-    if grep -q 'errors: 0, replies: 2000' "$scratch/back" && [ "$(cli GET pipe:2000)" = 02000 ]; then
-        ok "valkey-cli --pipe"
-    else
-        fail "valkey-cli --pipe" "$(tail -2 "$scratch/back" | tr '\n' ' ')"
-    fi
-fi
+# valkey-cli --pipe is not part of this: it writes to the socket, of which there is none over RDMA.
 
 # benchmark CLIENTS PIPELINE BYTES REQUESTS TESTS: every test asked for reports a rate, and the server
 # holds what they wrote.
@@ -303,19 +300,19 @@ if [ $quick = yes ]; then
     benchmark 128 384 64 60000 set,get
     benchmark 4 1 1048576 20 set,get
 else
-    benchmark 1 1 64 300 $all
-    benchmark 16 1 64 1500 $all
-    benchmark 128 1 64 2000 $all
-    benchmark 1 16 64 3000 $all
-    benchmark 16 16 64 6000 $all
-    benchmark 128 16 64 8000 $all
-    benchmark 1 384 64 8000 $all
-    benchmark 16 384 64 15000 $all
-    benchmark 128 384 64 60000 $all
-    benchmark 16 16 1024 4000 set,get,mset
-    benchmark 16 16 65536 500 set,get
-    benchmark 1 1 1048576 20 set,get
-    benchmark 16 1 1048576 64 set,get
+    benchmark 1 1 64 200 $all
+    benchmark 16 1 64 800 $all
+    benchmark 128 1 64 1000 $all
+    benchmark 1 16 64 1600 $all
+    benchmark 16 16 64 3000 $all
+    benchmark 128 16 64 4000 $all
+    benchmark 1 384 64 4000 $all
+    benchmark 16 384 64 8000 $all
+    benchmark 128 384 64 50000 set,get
+    benchmark 16 16 1024 2000 set,get,mset
+    benchmark 16 16 65536 300 set,get
+    benchmark 1 1 1048576 15 set,get
+    benchmark 16 1 1048576 40 set,get
     benchmark 4 16 1048576 64 set,get
 fi
 
@@ -341,5 +338,5 @@ for _ in $(seq 50); do
     sleep 0.1
 done
 check "no client is left over" 1 "$left"
-echo "interop: $passed ok, $failed failed, $skipped skipped"
+counts
 [ $failed = 0 ]
