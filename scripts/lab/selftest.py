@@ -152,6 +152,92 @@ class Guest(unittest.TestCase):
         self.assertIn(b"qemu-system-x86", done.stderr)
 
 
+class CheckHost(unittest.TestCase):
+    """scripts/check-host against made-up trees of /sys and /proc."""
+
+    def setUp(self):
+        self.tree = Path(tempfile.mkdtemp(prefix="check-host-"))
+        self.addCleanup(shutil.rmtree, self.tree)
+
+    def put(self, path, text=""):
+        path = self.tree / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+
+    def device(self, name, driver, gids, state="4: ACTIVE", node_type="1: CA"):
+        at = f"sys/class/infiniband/{name}"
+        for file, text in {"fw_ver": "1.2", "node_type": node_type, "device/numa_node": "1", "device/local_cpulist": "8-15"}.items():
+            self.put(f"{at}/{file}", text)
+        (self.tree / at / "device/driver").symlink_to(f"/sys/bus/pci/drivers/{driver}")
+        for file, text in {"state": state, "link_layer": "Ethernet", "rate": "100 Gb/sec (4X EDR)"}.items():
+            self.put(f"{at}/ports/1/{file}", text)
+        for index, (kind, gid) in enumerate(gids):
+            self.put(f"{at}/ports/1/gids/{index}", gid)
+            self.put(f"{at}/ports/1/gid_attrs/types/{index}", kind)
+            self.put(f"{at}/ports/1/gid_attrs/ndevs/{index}", "eth9")
+        self.put("sys/class/net/eth9/mtu", "1500")
+        for file in ("dev/infiniband/rdma_cm", "dev/infiniband/uverbs0", "usr/lib/libibverbs.so.1", "usr/lib/librdmacm.so.1", "etc/libibverbs.d/x.driver"):
+            self.put(file)
+
+    def check(self, *words):
+        script = SCRIPT.with_name("check-host")
+        done = subprocess.run([script, *words], capture_output=True, text=True, env={**os.environ, "CHECK_HOST_ROOT": str(self.tree)}, stdin=subprocess.DEVNULL, timeout=60, check=False)
+        self.assertEqual(done.stderr, "")
+        return done
+
+    IPV4 = "0000:0000:0000:0000:0000:ffff:0a4d:0001"
+    LOCAL = "fe80:0000:0000:0000:0000:0000:0000:0001"
+
+    def test_an_empty_host_is_told_what_is_missing(self):
+        done = self.check()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("mend!  no RDMA device", done.stdout)
+        self.assertIn("mend!  libibverbs.so.1", done.stdout)
+
+    def test_a_good_device_passes_and_its_gid_is_named(self):
+        self.device("mlx5_0", "mlx5_core", [("IB/RoCE v1", self.LOCAL), ("RoCE v2", self.LOCAL), ("IB/RoCE v1", self.IPV4), ("RoCE v2", self.IPV4)])
+        done = self.check("--core", "9")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("GID index 3 is RoCEv2 over IPv4", done.stdout)
+        self.assertIn("core 9 is on mlx5_0's memory node 1", done.stdout)
+        self.assertIn("mend   eth9: MTU 1500", done.stdout)
+        self.assertIn("mend   core 2 is not on", self.check("--core", "2").stdout)
+
+    def test_devices_that_cannot_carry_it_are_refused(self):
+        self.device("efa_0", "efa", [])
+        done = self.check()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no RC queue pairs", done.stdout)
+        self.assertIn("none of the devices", done.stdout)
+
+    def test_iwarp_and_a_port_that_is_down(self):
+        self.device("irdma0", "irdma", [("RoCE v2", self.IPV4)], node_type="4: RNIC")
+        self.assertIn("devlink dev param", self.check().stdout)
+        self.device("mlx5_1", "mlx5_core", [("RoCE v2", self.IPV4)], state="1: DOWN")
+        done = self.check("--device", "mlx5_1")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("mlx5_1 port 1 is 1: DOWN", done.stdout)
+
+    def test_cores_governors_and_idle_states(self):
+        self.device("mlx5_0", "mlx5_core", [("RoCE v2", self.IPV4)])
+        cpu = "sys/devices/system/cpu"
+        self.put("proc/cmdline", "quiet isolcpus=managed_irq,domain,8-9 nohz_full=8-9 rcu_nocbs=8")
+        for file, text in {f"{cpu}/online": "0-15", f"{cpu}/isolated": "8-9", f"{cpu}/cpu9/cpufreq/scaling_governor": "powersave"}.items():
+            self.put(file, text)
+        for file, text in {"name": "C6", "latency": "133", "disable": "0"}.items():
+            self.put(f"{cpu}/cpu9/cpuidle/state3/{file}", text)
+        said = self.check("--core", "9").stdout
+        for line in ("ok     isolcpus=8-9", "ok     nohz_full=8-9", "mend   core 9 is not among rcu_nocbs=8", "mend   core 9: governor powersave", "C6(133us)"):
+            self.assertIn(line, said)
+        self.assertIn("core 99 is not online", self.check("--core", "99").stdout)
+
+    def test_this_very_host(self):
+        done = subprocess.run([SCRIPT.with_name("check-host")], capture_output=True, text=True, timeout=60, check=False)
+        self.assertIn(done.returncode, (0, 1))
+        self.assertEqual(done.stderr, "")
+        self.assertRegex(done.stdout.splitlines()[-1], r"^== check-host: \d+ in the way of RDMA, \d+ to mend$")
+
+
 def main(cache, names):
     """Runs the tests named, or all. Returns an exit status."""
     os.environ["SOFTROCE_DIR"] = str(cache)
