@@ -21,7 +21,7 @@ use crate::settings::Settings;
 /// are there whose every poll the look at the sockets would delay by a system call.
 const QUIET_POLLS: u32 = 256;
 /// How often they are looked at then: every so many polls. A sleep ends for them at once.
-const LOOK_EVERY: u32 = 8;
+const LOOK_EVERY: u32 = 16;
 
 /// What there is to know of the RDMA side, for INFO.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use crate::verbs::{CmEvent, Listener, Pd, Qp, QpCaps, Refusal, VerbsError};
 const RESOLVE_MS_MAX: i32 = 2000;
 /// The connection manager is asked for news every so many polls, since asking enters the kernel. A sleep
 /// ends with its descriptor.
-const ASK_EVERY: u32 = 64;
+const ASK_EVERY: u32 = 1024;
 /// 40 us: how long a peer waits that found no receive posted. What the kernel sets, 655 ms, is no use.
 const MIN_RNR_TIMER_CODE: u8 = 4;
 
