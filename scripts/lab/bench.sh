@@ -56,7 +56,7 @@ section() {
 
 tercel_tcp="tercel-tcp=tcp://$addr:6379" tercel_rdma="tercel-rdma=rdma://$addr:6379"
 valkey_tcp="valkey-tcp=tcp://$addr:6380" valkey_rdma="valkey-rdma=rdma://$addr:6380"
-section "Raw verbs: WRITE_WITH_IMM ping-pong" floor floor "rdma://$addr:6400" "${load[@]}"
+section "Raw verbs: WRITE_WITH_IMM ping-pong" floor floor --over rdma --rdma-addr "$addr" "${load[@]}"
 section "One connection" one compare "$tercel_tcp" "$tercel_rdma" --rounds $rounds "${load[@]}" -c 1
 section "One connection, against Valkey" valkey-one compare "$valkey_rdma" "$tercel_rdma" --rounds $rounds "${load[@]}" -c 1
 section "16 connections, pipeline 16" sixteen compare "$valkey_rdma" "$tercel_rdma" --rounds $rounds "${load[@]}" -c 16 -P 16
