@@ -23,6 +23,9 @@ const QUIET_POLLS: u32 = 256;
 /// How often they are looked at then: every so many polls. A sleep ends for them at once.
 const LOOK_EVERY: u32 = 16;
 
+/// Connections beyond `maxclients` that are taken to be told so.
+const TURNED_AWAY: usize = 32;
+
 /// What there is to know of the RDMA side, for INFO.
 #[derive(Clone, Debug, Default)]
 pub struct RdmaReport {
@@ -39,7 +42,7 @@ pub struct RdmaReport {
 }
 
 /// Makes the RDMA side when it is first needed.
-pub type Opener<D> = fn(&Settings) -> Result<RdmaTransport<D>, VerbsError>;
+pub type Opener<D> = Box<dyn Fn(&Settings) -> Result<RdmaTransport<D>, VerbsError>>;
 
 /// Sockets and RDMA.
 pub struct Network<D: Device> {
@@ -66,7 +69,8 @@ pub fn open_adapters(settings: &Settings) -> Result<RdmaTransport<HcaDevice>, Ve
 /// An endpoint's options as the settings want them.
 #[must_use]
 pub fn rdma_options(settings: &Settings) -> Options {
-    let at_most = |wanted: i64| if wanted == 0 { settings.maxclients as usize } else { wanted as usize };
+    // Some more than that may connect, to be told that there are too many.
+    let at_most = |wanted: i64| if wanted == 0 { settings.maxclients as usize + TURNED_AWAY } else { wanted as usize };
     Options {
         rx_window_bytes: settings.rdma_rx_size as u32,
         connections_max: at_most(settings.rdma_connections_max),
@@ -278,6 +282,9 @@ impl<D: Device> Transport for Network<D> {
         stats
     }
 }
+
+/// Tests run an executor on RDMA alone.
+impl<D: Device> Front for RdmaTransport<D> {}
 
 impl<D: Device> Front for Network<D> {
     fn descriptor(&self, conn: ConnId) -> i32 {

@@ -144,7 +144,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
         tracing::warn!("too few files may be open: maxclients is lowered from {} to {possible}", settings.maxclients);
         settings.maxclients = possible;
     }
-    let mut network = Network::new(transport(&settings)?, network::open_adapters);
+    let mut network = Network::new(transport(&settings)?, Box::new(network::open_adapters));
     let mut listeners = listen::listen(network.sockets(), &settings)?;
     match network.listen_rdma(&mut listeners, &settings) {
         Err(error @ ListenError::NoRdma(_)) if settings.port != 0 || !settings.unixsocket.is_empty() => tracing::warn!("{error}; serving sockets only"),

@@ -11,6 +11,10 @@ use tercel::executor::Executor;
 use tercel::listen::{Front, Listeners};
 use tercel::settings::Settings;
 use tercel::state::{Core, ProcessInfo};
+use tercel_rdma::endpoint::Options;
+use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
+use tercel_rdma::{RdmaClient, RdmaTransport};
+use tercel_transport::client;
 use tercel_transport::memory::{MemoryPeer, MemoryTransport};
 use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 
@@ -147,6 +151,36 @@ fn over_sockets(backend: Backend) {
     client.set_nodelay(true).unwrap();
     client.set_nonblocking(true).unwrap();
     nothing_is_allocated(Bench::new(transport, client));
+}
+
+impl Client for RdmaClient<SoftDevice> {
+    fn write(&mut self, bytes: &[u8]) {
+        assert_eq!(client::Client::send(self, 0, bytes).unwrap(), bytes.len());
+        client::Client::flush(self);
+    }
+
+    fn read(&mut self) -> usize {
+        client::Client::poll(self, &mut Vec::new());
+        let mut chunk = [0; 16384];
+        match client::Client::receive(self, 0, &mut chunk).unwrap() {
+            client::Received::Bytes(len) => len,
+            _ => 0,
+        }
+    }
+}
+
+#[test]
+fn over_rdma_on_the_software_provider() {
+    let fabric = Fabric::new(1, Faults::default());
+    let mut transport = RdmaTransport::new(fabric.device(SoftLimits::default()).unwrap(), Options::default()).unwrap();
+    let addr = "127.0.0.1:6379".parse().unwrap();
+    transport.listen(addr, 16).unwrap();
+    let mut client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), Options::default(), addr).unwrap();
+    client.dial().unwrap();
+    let mut bench = Bench::new(transport, client);
+    // Warm is a connection once its windows have changed hands, which takes a buffer for what they cut.
+    bench.steady(&[set(900, 16)]);
+    nothing_is_allocated(bench);
 }
 
 #[test]

@@ -24,7 +24,7 @@ TESTS = [
     ("tercel-rdma", "softroce", ["softroce"]),
 ]
 
-TESTS_TIMEOUT_S = 300
+TESTS_TIMEOUT_S = 600
 INTEROP_TIMEOUT_S = 540
 BENCH_TIMEOUT_S = 540
 

@@ -28,6 +28,8 @@ pub use options::{Counters, Ended, Options, Reason};
 const SPARE_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 256 * 1024;
 const LEASE_BYTES: usize = 4096;
+/// Room for what a window's end cuts: a pipeline of ordinary requests.
+const SPILL_BYTES: usize = 16 * 1024;
 /// Ended connections remembered for the log until somebody asks.
 const ENDED_MAX: usize = 256;
 /// How long a queue pair may take to flush before it is destroyed all the same.

@@ -89,7 +89,7 @@ impl Rx {
         proto::check_immediate(immediate, written, window_bytes - self.filled)?;
         let mut moved = false;
         if self.place == Place::Tail {
-            let mut spill = spare.pop().unwrap_or_default();
+            let mut spill = spare.pop().unwrap_or_else(|| Vec::with_capacity(super::SPILL_BYTES));
             spill.extend_from_slice(self.received(device, windows));
             self.spill = spill;
             self.place = Place::Spill;

@@ -412,6 +412,8 @@ impl Net {
     fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut copy = self.spare.pop().unwrap_or_default();
         copy.clear();
+        // Of few sizes, so that a copy that is used again seldom grows.
+        copy.reserve(bytes.len().next_power_of_two().max(1024));
         copy.extend_from_slice(bytes);
         copy
     }

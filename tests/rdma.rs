@@ -1,0 +1,260 @@
+//! The server over RDMA, on the software provider, in the test's own thread, sockets beside it: what a
+//! client can do over TCP it can do here, and limits hold.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use tercel::executor::Executor;
+use tercel::listen::{self, Listeners};
+use tercel::network::{Network, rdma_options};
+use tercel::settings::Settings;
+use tercel::state::{Core, ProcessInfo};
+use tercel_rdma::endpoint::Options;
+use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
+use tercel_rdma::{RdmaClient, RdmaTransport};
+use tercel_transport::client::{Client, Received};
+use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct House {
+    executor: Executor<Network<SoftDevice>>,
+    client: RdmaClient<SoftDevice>,
+    port: u16,
+}
+
+/// Settings as a file would give them, on RDMA address 10.0.0.1 and a free TCP port.
+fn settings(lines: &[(&str, &str)]) -> Settings {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut all = vec![
+        ("port", port.as_str()),
+        ("bind", "127.0.0.1"),
+        ("rdma-port", "6379"),
+        ("rdma-bind", "10.0.0.1"),
+        ("rdma-rx-size", "65536"),
+        ("protected-mode", "no"),
+        ("hz", "500"),
+    ];
+    all.extend_from_slice(lines);
+    let options: Vec<(String, Vec<String>)> =
+        all.iter().map(|(name, value)| ((*name).to_owned(), value.split(' ').map(str::to_owned).collect())).collect();
+    tercel::settings::file::load(None, &options).unwrap()
+}
+
+impl House {
+    fn new(lines: &[(&str, &str)]) -> House {
+        let settings = settings(lines);
+        let fabric = Fabric::new(7, Faults::default());
+        let of = fabric.clone();
+        let open = move |settings: &Settings| RdmaTransport::new(of.device(SoftLimits::default())?, rdma_options(settings));
+        let sockets = TcpTransport::new(TcpOptions { backend: Backend::Epoll, ..TcpOptions::default() }).unwrap();
+        let mut network = Network::new(sockets, Box::new(open));
+        let mut listeners: Listeners = listen::listen(network.sockets(), &settings).unwrap();
+        network.listen_rdma(&mut listeners, &settings).unwrap();
+        let port = settings.port as u16;
+        let core = Core::new(settings, ProcessInfo::default());
+        let executor = Executor::new(network, listeners, core, Arc::new(AtomicBool::new(false)));
+        let addr: SocketAddr = "10.0.0.1:6379".parse().unwrap();
+        let options = Options { unheard_max: u32::MAX, ..Options::default() };
+        let client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), options, addr).unwrap();
+        House { executor, client, port }
+    }
+
+    fn turn(&mut self) {
+        self.executor.turn();
+        self.client.poll(&mut Vec::new());
+    }
+
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut House) -> bool) {
+        let start = Instant::now();
+        while !done(self) {
+            self.turn();
+            assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        }
+    }
+
+    fn dial(&mut self) -> usize {
+        let conn = self.client.dial().unwrap();
+        let id = self.client.id(conn).unwrap();
+        self.until("a connection", |house| house.client.endpoint().is_live(id));
+        conn
+    }
+
+    fn send(&mut self, conn: usize, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let taken = self.client.send(conn, bytes).unwrap();
+            self.client.flush();
+            bytes = &bytes[taken..];
+            self.turn();
+        }
+    }
+
+    /// What arrives within some turns of silence; the end of the connection shows as `<end>`.
+    fn hear(&mut self, conn: usize) -> Vec<u8> {
+        let (mut heard, mut silent) = (Vec::new(), 0);
+        let mut room = vec![0; 64 * 1024];
+        while silent < 200 {
+            self.turn();
+            match self.client.receive(conn, &mut room) {
+                Ok(Received::Bytes(len)) => {
+                    heard.extend_from_slice(&room[..len]);
+                    silent = 0;
+                }
+                Ok(Received::Nothing) => silent += 1,
+                Ok(Received::Eof) | Err(_) => {
+                    heard.extend_from_slice(b"<end>");
+                    break;
+                }
+            }
+        }
+        heard
+    }
+
+    fn call(&mut self, conn: usize, words: &[&str]) -> String {
+        let mut request = Vec::new();
+        tercel_resp::encode::request(&mut request, words);
+        self.send(conn, &request);
+        String::from_utf8(self.hear(conn)).unwrap()
+    }
+
+    /// A field of INFO.
+    fn info(&mut self, conn: usize, section: &str, field: &str) -> String {
+        let text = self.call(conn, &["INFO", section]);
+        let found = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(str::to_owned));
+        found.unwrap_or_else(|| panic!("no {field} in {text}"))
+    }
+}
+
+#[test]
+fn commands_pipelines_transactions_and_long_values() {
+    let mut house = House::new(&[]);
+    let conn = house.dial();
+    assert_eq!(house.call(conn, &["SET", "k", "v"]), "+OK\r\n");
+    assert_eq!(house.call(conn, &["GET", "k"]), "$1\r\nv\r\n");
+    let mut pipeline = Vec::new();
+    for number in 0..5000 {
+        tercel_resp::encode::request(&mut pipeline, &["SET", &format!("key:{number}"), &"x".repeat(number % 300)]);
+        tercel_resp::encode::request(&mut pipeline, &["STRLEN", &format!("key:{number}")]);
+    }
+    house.send(conn, &pipeline);
+    let want: String = (0..5000).map(|number| format!("+OK\r\n:{}\r\n", number % 300)).collect();
+    assert_eq!(String::from_utf8(house.hear(conn)).unwrap(), want);
+    house.send(conn, b"MULTI\r\nINCR n\r\nINCR n\r\nEXEC\r\n");
+    assert_eq!(house.hear(conn), b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n:2\r\n");
+    // Longer than all windows and rings together, there and back.
+    let long: String = (0..9_000_000u32).map(|at| char::from(b'a' + (at * 7 % 26) as u8)).collect();
+    assert_eq!(house.call(conn, &["SET", "long", &long]), "+OK\r\n");
+    assert_eq!(house.call(conn, &["GET", "long"]), format!("${}\r\n{long}\r\n", long.len()));
+    assert_ne!(house.info(conn, "rdma", "rdma_window_stalls"), "0");
+    house.send(conn, b"*1\r\n$-5\r\n");
+    let answer = String::from_utf8(house.hear(conn)).unwrap();
+    assert!(answer.starts_with("-ERR Protocol error: invalid bulk length") && answer.ends_with("<end>"), "{answer}");
+}
+
+#[test]
+fn sockets_and_rdma_are_one_server() {
+    let mut house = House::new(&[]);
+    let [first, second] = [house.dial(), house.dial()];
+    let mut socket = TcpStream::connect(("127.0.0.1", house.port)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut ask = |house: &mut House, text: &str| -> String {
+        socket.write_all(text.as_bytes()).unwrap();
+        let (mut got, mut room) = (Vec::new(), [0; 8192]);
+        house.until("a reply over TCP", |_| match socket.read(&mut room) {
+            Ok(len) => {
+                got.extend_from_slice(&room[..len]);
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                false
+            }
+        });
+        String::from_utf8(got).unwrap()
+    };
+    assert_eq!(house.call(first, &["SET", "shared", "1"]), "+OK\r\n");
+    assert_eq!(ask(&mut house, "GET shared\r\n"), "$1\r\n1\r\n");
+    assert!(house.call(first, &["SUBSCRIBE", "news"]).ends_with("news\r\n:1\r\n"));
+    assert_eq!(ask(&mut house, "PUBLISH news over\r\n"), ":1\r\n");
+    assert_eq!(house.hear(first), b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$4\r\nover\r\n");
+    let list = house.call(second, &["CLIENT", "LIST"]);
+    let of = |transport: &str| list.lines().filter(|line| line.ends_with(&format!("transport={transport}"))).count();
+    assert_eq!((of("rdma"), of("tcp")), (2, 1), "{list}");
+    assert!(list.contains("laddr=10.0.0.1:6379"), "{list}");
+    let id = list.lines().find(|line| line.contains(" sub=1")).and_then(|line| line.split("id=").nth(1)?.split(' ').next()).unwrap().to_owned();
+    assert_eq!(house.call(second, &["CLIENT", "KILL", "ID", &id]), ":1\r\n");
+    assert_eq!(house.hear(first), b"<end>");
+    assert_eq!(ask(&mut house, "PING\r\n"), "+PONG\r\n");
+    // Phases are told apart by how a command came.
+    let phases = house.call(second, &["LATENCY", "HISTOGRAM", "phase-execute", "phase-execute-rdma", "phase-execute-socket"]);
+    assert_eq!(phases.matches("phase-execute").count(), 3, "{phases}");
+    house.until("the counts", |house| house.info(second, "rdma", "rdma_connections") == "1");
+    assert_eq!(house.info(second, "rdma", "rdma_connections_accepted"), "2");
+    assert_eq!(house.info(second, "server", "listener1"), "name=rdma,bind=10.0.0.1,port=6379");
+}
+
+#[test]
+fn strangers_are_kept_out() {
+    let mut house = House::new(&[("protected-mode", "yes")]);
+    let conn = house.dial();
+    let answer = String::from_utf8(house.hear(conn)).unwrap();
+    assert!(answer.starts_with("-DENIED Server is running in protected mode") && answer.ends_with("<end>"), "{answer}");
+
+    let mut house = House::new(&[("requirepass", "secret"), ("protected-mode", "yes")]);
+    let conn = house.dial();
+    assert_eq!(house.call(conn, &["GET", "k"]), "-NOAUTH Authentication required.\r\n");
+    assert_eq!(house.call(conn, &["AUTH", "secret"]), "+OK\r\n");
+    assert_eq!(house.call(conn, &["GET", "k"]), "$-1\r\n");
+}
+
+#[test]
+fn limits_hold() {
+    let mut house = House::new(&[("rdma-connections-max", "2")]);
+    let first = house.dial();
+    house.dial();
+    let third = house.client.dial().unwrap();
+    assert_eq!(house.hear(third), b"<end>");
+    house.until("the count", |house| house.info(first, "rdma", "rdma_connections_rejected") == "1");
+
+    let mut house = House::new(&[("maxclients", "1")]);
+    house.dial();
+    let second = house.dial();
+    assert_eq!(house.hear(second), b"-ERR max number of clients reached\r\n<end>");
+
+    // Two windows of 64 KiB, a send ring and receives: room for one connection only.
+    let mut house = House::new(&[("rdma-pinned-bytes-max", "500kb")]);
+    let first = house.dial();
+    let second = house.client.dial().unwrap();
+    assert_eq!(house.hear(second), b"<end>");
+    assert_eq!(house.call(first, &["PING"]), "+PONG\r\n");
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_let_go() {
+    let mut house = House::new(&[("client-output-buffer-limit", "normal 1mb 0 0")]);
+    let [busy, silent] = [house.dial(), house.dial()];
+    assert_eq!(house.call(busy, &["SET", "large", &"x".repeat(100_000)]), "+OK\r\n");
+    let mut asks = Vec::new();
+    (0..100).for_each(|_| tercel_resp::encode::request(&mut asks, &["GET", "large"]));
+    house.send(silent, &asks);
+    // The client's endpoint takes in what its windows hold and no more, for nobody reads it.
+    house.until("the limit", |house| house.info(busy, "stats", "client_output_buffer_limit_disconnections") == "1");
+    assert_eq!(house.call(busy, &["PING"]), "+PONG\r\n");
+}
+
+#[test]
+fn rdma_can_be_turned_off_and_on() {
+    let mut house = House::new(&[]);
+    let conn = house.dial();
+    // Whether an address can be had is asked of the host's adapters, of which the test host may have none.
+    let answer = house.call(conn, &["CONFIG", "SET", "rdma-port", "0"]);
+    assert_eq!(answer, "+OK\r\n");
+    let late = house.client.dial().unwrap();
+    assert_eq!(house.hear(late), b"<end>");
+    assert_eq!(house.call(conn, &["PING"]), "+PONG\r\n");
+    assert_eq!(house.call(conn, &["CONFIG", "GET", "rdma-p*"]).matches("rdma-p").count(), 2);
+}
