@@ -296,6 +296,11 @@ benchmark() {
 echo "-- valkey-benchmark --rdma"
 all=ping,set,get,incr,mset
 if [ $quick = yes ]; then
+    benchmark 1 1 64 200 $all
+    benchmark 16 16 64 2000 $all
+    benchmark 128 384 64 60000 set,get
+    benchmark 4 1 1048576 20 set,get
+else
     # A test of stock clients connects anew: with 128 of them that is most of the time.
     benchmark 1 1 64 200 $all
     benchmark 16 1 64 800 $all
