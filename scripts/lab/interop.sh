@@ -296,21 +296,25 @@ benchmark() {
 echo "-- valkey-benchmark --rdma"
 all=ping,set,get,incr,mset
 if [ $quick = yes ]; then
-    # A test of stock clients connects anew: with 128 of them that is most of the time.
     benchmark 1 1 64 200 $all
-    benchmark 16 1 64 800 $all
-    benchmark 128 1 64 1000 set,get
-    benchmark 1 16 64 1600 $all
-    benchmark 16 16 64 3000 $all
-    benchmark 128 16 64 4000 set,incr
-    benchmark 1 384 64 4000 $all
-    benchmark 16 384 64 8000 $all
+    benchmark 16 16 64 2000 $all
+    benchmark 128 384 64 60000 set,get
+    benchmark 4 1 1048576 20 set,get
+else
+    # Every test connects its clients anew, and with 128 of them that is most of the time.
+    benchmark 1 1 64 100 $all
+    benchmark 16 1 64 400 set,get
+    benchmark 128 1 64 600 set
+    benchmark 1 16 64 800 set,mset
+    benchmark 16 16 64 1600 $all
+    benchmark 128 16 64 3000 incr
+    benchmark 1 384 64 4000 ping,get,incr
+    benchmark 16 384 64 8000 set,mset
     benchmark 128 384 64 50000 set,get
-    benchmark 16 16 1024 2000 set,get,mset
-    benchmark 16 16 65536 300 set,get
-    benchmark 1 1 1048576 15 set,get
-    benchmark 16 1 1048576 40 set,get
-    benchmark 4 16 1048576 64 set,get
+    benchmark 16 16 1024 1000 set,get
+    benchmark 16 16 65536 200 set,get
+    benchmark 1 1 1048576 10 set,get
+    benchmark 16 1 1048576 32 set,get
 fi
 
 echo "-- rdma-test"
