@@ -62,7 +62,7 @@ fuzz_target!(|data: &[u8]| {
     let mut data = data;
     let mut core = Core::new(Settings { proto_max_bulk_len: tercel::settings::Memory(1 << 20), ..Settings::default() }, ProcessInfo::default());
     let conn = ConnId { index: 0, generation: 0 };
-    let mut connection = Connection { session: Session::new(1, 0, conn, Peer::Memory(0), 0), out: Reply::default() };
+    let mut connection = Connection { session: Session::new(1, conn, Peer::Memory(0), 0), out: Reply::default() };
     let mut model: Option<HashMap<Vec<u8>, Vec<u8>>> = Some(HashMap::new());
     while let Some(words) = words(&mut data) {
         let value = run(&mut core, &mut connection, &words);
