@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::ffi::consts::*;
 use super::owned::{CmId, Cq, News};
-use super::{Adapter, Conn, HcaDevice, os, watch};
+use super::{Adapter, Conn, HcaDevice, at, os, watch};
 use crate::verbs::{CmEvent, Listener, Pd, Qp, QpCaps, Refusal, VerbsError};
 
 /// How long finding an address or a route may take.
@@ -56,7 +56,7 @@ impl HcaDevice {
         let depth = self.options.cq_depth.min(self.devices.cqe_max(device)).max(1);
         let vectors = self.devices.completion_vectors(device).max(1);
         let vector = self.options.completion_vector.unwrap_or_else(std::process::id) % vectors;
-        let cq = Cq::new(&self.devices, device, depth, vector).map_err(os)?;
+        let cq = Cq::new(&self.devices, device, depth, vector).map_err(at("cannot make a completion queue"))?;
         watch(&self.epoll, cq.fd())?;
         let place = self.adapters.get_mut(device).ok_or(VerbsError::Unknown("adapter"))?;
         *place = Some(Adapter { cq: cq.clone() });
@@ -74,7 +74,7 @@ impl HcaDevice {
             match conn.id.create_qp(domain, &cq, caps.send_depth, caps.recv_depth, wanted) {
                 Ok(inline_bytes) => break inline_bytes,
                 Err(_) if wanted > 0 => wanted /= 2,
-                Err(error) => return Err(os(error)),
+                Err(error) => return Err(at("cannot make a queue pair")(error)),
             }
         };
         *users += 1;

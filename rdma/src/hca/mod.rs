@@ -89,6 +89,11 @@ struct Registered {
     mr: Mr,
 }
 
+/// An error of a step that has a name, for the log.
+fn at(step: &'static str) -> impl Fn(io::Error) -> VerbsError {
+    move |error| VerbsError::Os(format!("{step}: {error}"))
+}
+
 fn os(error: io::Error) -> VerbsError {
     match error.kind() {
         io::ErrorKind::AddrInUse => VerbsError::AddressInUse,
@@ -152,7 +157,7 @@ impl Device for HcaDevice {
 
     fn alloc_pd(&mut self, qp: Qp) -> Result<Pd, VerbsError> {
         let device = self.conns.get(&qp.0).and_then(|conn| conn.device).ok_or(VerbsError::Unknown("connection"))?;
-        let pd = owned::Pd::new(&self.devices, device).map_err(os)?;
+        let pd = owned::Pd::new(&self.devices, device).map_err(at("cannot make a protection domain"))?;
         Ok(Pd(self.pds.insert((pd, 0)) as u32))
     }
 
@@ -227,7 +232,7 @@ impl Device for HcaDevice {
     }
 
     fn accept(&mut self, qp: Qp, params: ConnParams) -> Result<(), VerbsError> {
-        self.conn(qp)?.id.accept(params.retry_count, params.rnr_retry_count).map_err(os)
+        self.conn(qp)?.id.accept(params.retry_count, params.rnr_retry_count).map_err(at("cannot accept, the client may be gone"))
     }
 
     fn reject(&mut self, qp: Qp) {
@@ -237,7 +242,7 @@ impl Device for HcaDevice {
     }
 
     fn connect(&mut self, qp: Qp, params: ConnParams) -> Result<(), VerbsError> {
-        self.conn(qp)?.id.connect(params.retry_count, params.rnr_retry_count).map_err(os)
+        self.conn(qp)?.id.connect(params.retry_count, params.rnr_retry_count).map_err(at("cannot connect"))
     }
 
     fn disconnect(&mut self, qp: Qp) {
