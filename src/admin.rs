@@ -24,7 +24,12 @@ const REQUEST_LEN_MAX: usize = 8192;
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn serve(listener: TcpListener, queries: mpsc::Sender<Query>, waker: Arc<dyn Wake>, cpus: Vec<usize>) -> std::io::Result<()> {
+pub fn serve(
+    listener: TcpListener,
+    queries: mpsc::Sender<Query>,
+    waker: Arc<dyn Wake>,
+    cpus: Vec<usize>,
+) -> std::io::Result<()> {
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         crate::sys::run_on(&cpus);
         for stream in listener.incoming().flatten() {
@@ -75,7 +80,12 @@ pub fn render(core: &Core) -> String {
     let mut metric = |name: &str, kind: &str, help: &str, value: f64| {
         let _ = writeln!(out, "# HELP tercel_{name} {help}\n# TYPE tercel_{name} {kind}\ntercel_{name} {value}");
     };
-    metric("uptime_seconds", "gauge", "Seconds since start.", core.now.mono_ns.saturating_sub(stats.started.mono_ns) as f64 / 1e9);
+    metric(
+        "uptime_seconds",
+        "gauge",
+        "Seconds since start.",
+        core.now.mono_ns.saturating_sub(stats.started.mono_ns) as f64 / 1e9,
+    );
     metric("connected_clients", "gauge", "Clients connected.", core.clients.len() as f64);
     metric("connections_total", "counter", "Connections accepted.", stats.connections_received as f64);
     metric("rejected_connections_total", "counter", "Connections refused.", stats.rejected_connections as f64);
@@ -92,7 +102,12 @@ pub fn render(core: &Core) -> String {
     if let Some(rdma) = &stats.rdma {
         metric("rdma_connections", "gauge", "RDMA connections.", rdma.connections as f64);
         metric("rdma_pinned_bytes", "gauge", "Memory pinned for RDMA.", rdma.pinned_bytes as f64);
-        metric("rdma_windows_announced_total", "counter", "Receive windows announced.", rdma.counters.windows_announced as f64);
+        metric(
+            "rdma_windows_announced_total",
+            "counter",
+            "Receive windows announced.",
+            rdma.counters.windows_announced as f64,
+        );
         metric("rdma_window_stalls_total", "counter", "Times a client's window was full.", rdma.counters.stalls as f64);
     }
     metric("turns_total", "counter", "Turns of the loop that did something.", stats.busy_turns as f64);
@@ -105,12 +120,21 @@ pub fn render(core: &Core) -> String {
             let _ = writeln!(out, "tercel_keys{{db=\"{db}\"}} {}", data.len());
         }
     }
-    let _ = writeln!(out, "# HELP tercel_phase_seconds Time commands spend in a phase.\n# TYPE tercel_phase_seconds summary");
+    let _ = writeln!(
+        out,
+        "# HELP tercel_phase_seconds Time commands spend in a phase.\n# TYPE tercel_phase_seconds summary"
+    );
     for (carrier, carried) in CARRIERS {
         for (phase, name) in PHASES {
             let histogram = &stats.phases[carrier as usize][phase as usize];
             if carrier == Carrier::Socket || !histogram.is_empty() {
-                summary(&mut out, "tercel_phase_seconds", &format!("phase=\"{name}\",transport=\"{carried}\""), histogram, None);
+                summary(
+                    &mut out,
+                    "tercel_phase_seconds",
+                    &format!("phase=\"{name}\",transport=\"{carried}\""),
+                    histogram,
+                    None,
+                );
             }
         }
     }
@@ -118,7 +142,13 @@ pub fn render(core: &Core) -> String {
     for (id, command) in table().all() {
         let stats = &stats.commands[id.index()];
         if let Some(histogram) = &stats.histogram {
-            summary(&mut out, "tercel_command_seconds", &format!("command=\"{}\"", command.name), histogram, Some(stats.total_ns));
+            summary(
+                &mut out,
+                "tercel_command_seconds",
+                &format!("command=\"{}\"", command.name),
+                histogram,
+                Some(stats.total_ns),
+            );
         }
     }
     out
@@ -126,7 +156,11 @@ pub fn render(core: &Core) -> String {
 
 fn summary(out: &mut String, name: &str, label: &str, histogram: &hdrhistogram::Histogram<u64>, sum_ns: Option<u64>) {
     for quantile in [0.5, 0.9, 0.99, 0.999, 0.9999] {
-        let _ = writeln!(out, "{name}{{{label},quantile=\"{quantile}\"}} {}", histogram.value_at_quantile(quantile) as f64 / 1e9);
+        let _ = writeln!(
+            out,
+            "{name}{{{label},quantile=\"{quantile}\"}} {}",
+            histogram.value_at_quantile(quantile) as f64 / 1e9
+        );
     }
     let sum = sum_ns.map_or_else(|| histogram.mean() * histogram.len() as f64 / 1e9, |ns| ns as f64 / 1e9);
     let _ = writeln!(out, "{name}_sum{{{label}}} {sum}\n{name}_count{{{label}}} {}", histogram.len());

@@ -44,7 +44,9 @@ pub fn cores_of_node(core: usize) -> Vec<usize> {
     let Ok(dir) = fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}")) else { return Vec::new() };
     let mut names = dir.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let node = names.find(|name| name.strip_prefix("node").is_some_and(|number| number.parse::<usize>().is_ok()));
-    node.and_then(|node| read(&format!("/sys/devices/system/node/{node}/cpulist"))).map(|list| parse_cpu_list(&list)).unwrap_or_default()
+    node.and_then(|node| read(&format!("/sys/devices/system/node/{node}/cpulist")))
+        .map(|list| parse_cpu_list(&list))
+        .unwrap_or_default()
 }
 
 /// Everything found for an executor on `core` (`None`: not pinned).
@@ -71,7 +73,8 @@ pub fn check(settings: &Settings, core: Option<usize>) -> Vec<Finding> {
             let dir = format!("{cpu}/cpuidle/state{state}");
             let latency_us: u64 = read(&format!("{dir}/latency"))?.parse().ok()?;
             let disabled = read(&format!("{dir}/disable"))? == "1";
-            (latency_us > 10 && !disabled).then(|| format!("{} ({latency_us} us)", read(&format!("{dir}/name")).unwrap_or_default()))
+            (latency_us > 10 && !disabled)
+                .then(|| format!("{} ({latency_us} us)", read(&format!("{dir}/name")).unwrap_or_default()))
         })
         .collect();
     if !deep.is_empty() {
@@ -83,7 +86,8 @@ pub fn check(settings: &Settings, core: Option<usize>) -> Vec<Finding> {
     if let Some(thp) = read("/sys/kernel/mm/transparent_hugepage/enabled") {
         match chosen(&thp) {
             Some("always") if !settings.disable_thp => add(
-                "Transparent huge pages are always on: memory that no helper filled ahead may cost a long page fault.".to_owned(),
+                "Transparent huge pages are always on: memory that no helper filled ahead may cost a long page fault."
+                    .to_owned(),
                 "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
             ),
             Some("never") if !settings.disable_thp => add(
@@ -111,20 +115,36 @@ pub fn check(settings: &Settings, core: Option<usize>) -> Vec<Finding> {
     }
     let locked = crate::sys::locked_memory_limit();
     if locked < 64 << 20 {
-        add(format!("Only {} KiB of memory may be locked: RDMA will not work.", locked / 1024), "ulimit -l unlimited, or LimitMEMLOCK=infinity");
+        add(
+            format!("Only {} KiB of memory may be locked: RDMA will not work.", locked / 1024),
+            "ulimit -l unlimited, or LimitMEMLOCK=infinity",
+        );
     }
     if let Some(nodes) = read("/sys/devices/system/node/online").filter(|nodes| nodes != "0") {
-        add(format!("The machine has several memory nodes ({nodes})."), "run under numactl, on the node of the network card");
+        add(
+            format!("The machine has several memory nodes ({nodes})."),
+            "run under numactl, on the node of the network card",
+        );
     }
     if let Some(steal) = steal_share().filter(|share| *share > 0.005) {
-        add(format!("The hypervisor took {:.1} % of processor time since boot.", steal * 100.0), "ask for dedicated cores");
+        add(
+            format!("The hypervisor took {:.1} % of processor time since boot.", steal * 100.0),
+            "ask for dedicated cores",
+        );
     }
     if settings.busy_poll_us != 0 && cores < 2 {
-        add("The executor spins on the only core there is: clients on this host cannot run meanwhile.".to_owned(), "set busy-poll-us 0");
+        add(
+            "The executor spins on the only core there is: clients on this host cannot run meanwhile.".to_owned(),
+            "set busy-poll-us 0",
+        );
     }
-    if let Some(clock) = read("/sys/devices/system/clocksource/clocksource0/current_clocksource").filter(|clock| clock != "tsc" && clock != "kvm-clock")
+    if let Some(clock) = read("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+        .filter(|clock| clock != "tsc" && clock != "kvm-clock")
     {
-        add(format!("The kernel's clock is '{clock}', which is slow to read."), "boot with clocksource=tsc tsc=reliable");
+        add(
+            format!("The kernel's clock is '{clock}', which is slow to read."),
+            "boot with clocksource=tsc tsc=reliable",
+        );
     }
     found
 }
@@ -135,16 +155,19 @@ fn interrupts_on(core: usize) -> usize {
     dir.flatten()
         .filter(|entry| {
             let path = entry.path();
-            let has_device = fs::read_dir(&path).is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| file.path().is_dir())));
+            let has_device = fs::read_dir(&path)
+                .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| file.path().is_dir())));
             has_device
-                && read(&path.join("effective_affinity_list").to_string_lossy()).is_some_and(|list| parse_cpu_list(&list).contains(&core))
+                && read(&path.join("effective_affinity_list").to_string_lossy())
+                    .is_some_and(|list| parse_cpu_list(&list).contains(&core))
         })
         .count()
 }
 
 fn steal_share() -> Option<f64> {
     let stat = read("/proc/stat")?;
-    let fields: Vec<f64> = stat.lines().next()?.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<f64> =
+        stat.lines().next()?.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
     let total: f64 = fields.iter().take(8).sum();
     (total > 0.0).then(|| fields.get(7).copied().unwrap_or(0.0) / total)
 }

@@ -140,7 +140,12 @@ const IN_USE_REST: Duration = Duration::from_millis(50);
 
 // At start nobody is served yet whom a sleep could hold up.
 #[allow(clippy::disallowed_methods)]
-fn listen_patiently(transport: &mut TcpTransport, addr: &ListenAddr, backlog: u32, retries: u32) -> Result<ListenerId, Error> {
+fn listen_patiently(
+    transport: &mut TcpTransport,
+    addr: &ListenAddr,
+    backlog: u32,
+    retries: u32,
+) -> Result<ListenerId, Error> {
     for _ in 0..retries {
         match transport.listen(addr, backlog) {
             Err(error) if error.is_in_use() => std::thread::sleep(IN_USE_REST),
@@ -159,7 +164,8 @@ pub fn listen(transport: &mut TcpTransport, settings: &Settings) -> Result<Liste
     if !settings.unixsocket.is_empty() {
         let mode = Some(settings.unixsocketperm.0).filter(|mode| *mode != 0);
         let addr = ListenAddr::Unix { path: settings.unixsocket.clone().into(), mode };
-        let id = listen_patiently(transport, &addr, settings.tcp_backlog as u32, IN_USE_RETRIES).map_err(|error| ListenError::Unix(error.to_string()))?;
+        let id = listen_patiently(transport, &addr, settings.tcp_backlog as u32, IN_USE_RETRIES)
+            .map_err(|error| ListenError::Unix(error.to_string()))?;
         listeners.unix = Some(id);
         if !settings.unixsocketgroup.is_empty() {
             set_group(&settings.unixsocket, &settings.unixsocketgroup).inspect_err(|_| transport.unlisten(id))?;
@@ -177,13 +183,19 @@ fn set_group(path: &str, group: &str) -> Result<(), ListenError> {
             _ => return Err(ListenError::Unix(format!("there is no group '{group}'"))),
         },
     };
-    std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| ListenError::Unix(format!("can't give {path} to group '{group}': {error}")))
+    std::os::unix::fs::chown(path, None, Some(gid))
+        .map_err(|error| ListenError::Unix(format!("can't give {path} to group '{group}': {error}")))
 }
 
 fn listen_tcp(transport: &mut TcpTransport, settings: &Settings, retries: u32) -> Result<Vec<ListenerId>, ListenError> {
     let mut ids = Vec::new();
     for bind in binds(settings)? {
-        match listen_patiently(transport, &ListenAddr::Tcp(bind.addr), settings.tcp_backlog as u32, if bind.optional { 0 } else { retries }) {
+        match listen_patiently(
+            transport,
+            &ListenAddr::Tcp(bind.addr),
+            settings.tcp_backlog as u32,
+            if bind.optional { 0 } else { retries },
+        ) {
             Ok(id) => ids.push(id),
             Err(error) if bind.optional => tracing::debug!("not listening on {}: {error}", bind.addr),
             Err(error) => {

@@ -70,7 +70,10 @@ impl Write for LogFile {
             Ok(()) => self.failing = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
-                    eprintln!("tercel-server: can't write the log file {}: {error}; lines are lost until it can", self.path);
+                    eprintln!(
+                        "tercel-server: can't write the log file {}: {error}; lines are lost until it can",
+                        self.path
+                    );
                 }
             }
         }

@@ -174,7 +174,9 @@ impl<D: Device> Network<D> {
     fn log_endings(rdma: &mut RdmaTransport<D>) {
         for ended in rdma.endpoint().take_ended() {
             match ended.reason {
-                Reason::Disconnected | Reason::Closed => tracing::debug!("RDMA connection from {} ended: {}", ended.remote, ended.reason),
+                Reason::Disconnected | Reason::Closed => {
+                    tracing::debug!("RDMA connection from {} ended: {}", ended.remote, ended.reason)
+                }
                 _ => tracing::warn!("RDMA connection from {} ended: {}", ended.remote, ended.reason),
             }
         }

@@ -14,10 +14,10 @@ use tercel_transport::Transport;
 use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
 
 use crate::executor::{Ending, Executor};
-use crate::settings::{Settings, Supervised, TransportBackend};
-use crate::state::{Core, ProcessInfo};
 use crate::listen::ListenError;
 use crate::network::{self, Network};
+use crate::settings::{Settings, Supervised, TransportBackend};
+use crate::state::{Core, ProcessInfo};
 use crate::{admin, host_check, listen, sys};
 
 /// Descriptors the server needs beside its clients'.
@@ -129,7 +129,8 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     let os = |what: &str, error: std::io::Error| StartError::Os { what: what.to_owned(), reason: error.to_string() };
     let config_file = config_file.map(|path| path.canonicalize().unwrap_or(path));
     if settings.dir != "." {
-        std::env::set_current_dir(&settings.dir).map_err(|error| os(&format!("can't chdir to '{}'", settings.dir), error))?;
+        std::env::set_current_dir(&settings.dir)
+            .map_err(|error| os(&format!("can't chdir to '{}'", settings.dir), error))?;
     }
     if settings.disable_thp {
         sys::disable_thp();
@@ -147,7 +148,9 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     let mut network = Network::new(transport(&settings)?, Box::new(network::open_adapters));
     let mut listeners = listen::listen(network.sockets(), &settings)?;
     match network.listen_rdma(&mut listeners, &settings) {
-        Err(error @ ListenError::NoRdma(_)) if settings.port != 0 || !settings.unixsocket.is_empty() => tracing::warn!("{error}; serving sockets only"),
+        Err(error @ ListenError::NoRdma(_)) if settings.port != 0 || !settings.unixsocket.is_empty() => {
+            tracing::warn!("{error}; serving sockets only")
+        }
         done => done?,
     }
     let metrics = if settings.metrics_port == 0 {
@@ -184,7 +187,8 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     if let Some(listener) = metrics {
         let (sender, receiver) = mpsc::channel();
         executor.serve_queries(receiver);
-        admin::serve(listener, sender, waker, cores.helpers).map_err(|error| os("can't start the admin thread", error))?;
+        admin::serve(listener, sender, waker, cores.helpers)
+            .map_err(|error| os("can't start the admin thread", error))?;
     }
     tracing::info!("Ready to accept connections on port {port}");
     if supervised != Supervised::No {

@@ -329,8 +329,11 @@ impl Session {
     pub fn own_memory(&self) -> usize {
         let watched: usize = self.watched.iter().map(|watched| watched.key.len() + size_of::<Watched>()).sum();
         let sets = &self.subscriptions;
-        let subscriptions: usize =
-            [&sets.channels, &sets.patterns, &sets.shard_channels].iter().flat_map(|set| set.iter()).map(|name| name.len() + 32).sum();
+        let subscriptions: usize = [&sets.channels, &sets.patterns, &sets.shard_channels]
+            .iter()
+            .flat_map(|set| set.iter())
+            .map(|name| name.len() + 32)
+            .sum();
         size_of::<Connection>()
             + self.name.capacity()
             + self.lib_name.capacity()

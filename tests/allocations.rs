@@ -62,7 +62,10 @@ impl<T: Front, C: Client> Bench<T, C> {
     fn new(transport: T, client: C) -> Self {
         let settings = Settings { commandlog_execution_slower_than: -1, ..Settings::default() };
         let core = Core::new(settings, ProcessInfo::default());
-        Bench { executor: Executor::new(transport, Listeners::default(), core, Arc::new(AtomicBool::new(false))), client }
+        Bench {
+            executor: Executor::new(transport, Listeners::default(), core, Arc::new(AtomicBool::new(false))),
+            client,
+        }
     }
 
     /// Sends a request and turns until its reply is there. Returns the bytes allocated by the turns.
@@ -115,11 +118,20 @@ fn nothing_is_allocated<T: Front, C: Client>(mut bench: Bench<T, C>) {
         for len in [5, 64, 900] {
             assert_eq!(bench.steady(&[set(len, times)]), 0, "SET of {len} bytes, pipeline {times}");
             assert_eq!(bench.steady(&[get(len, times)]), 0, "GET of {len} bytes, pipeline {times}");
-            assert_eq!(bench.steady(&[set(len, times), get(len, times)]), 0, "SET and GET of {len} bytes, pipeline {times}");
+            assert_eq!(
+                bench.steady(&[set(len, times), get(len, times)]),
+                0,
+                "SET and GET of {len} bytes, pipeline {times}"
+            );
         }
         // Another length of the same size class, and a number instead of text.
-        assert_eq!(bench.steady(&[set(62, times), set(64, times), get(64, times)]), 0, "lengths of one class, pipeline {times}");
-        let numbers = [(request(&["SET", "n", "123456"], times), 5 * times), (request(&["SET", "n", "7"], times), 5 * times)];
+        assert_eq!(
+            bench.steady(&[set(62, times), set(64, times), get(64, times)]),
+            0,
+            "lengths of one class, pipeline {times}"
+        );
+        let numbers =
+            [(request(&["SET", "n", "123456"], times), 5 * times), (request(&["SET", "n", "7"], times), 5 * times)];
         assert_eq!(bench.steady(&numbers), 0, "numbers, pipeline {times}");
         let missing = [(request(&["GET", "missing"], times), 5 * times)];
         assert_eq!(bench.steady(&missing), 0, "GET of a missing key, pipeline {times}");

@@ -10,19 +10,34 @@ fn errors_and_their_order() {
     let mut client = server.connect();
     let long_name = "x".repeat(45);
     for (words, expected) in [
-        (&["EXEC", "x"][..], "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n"),
+        (
+            &["EXEC", "x"][..],
+            "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n",
+        ),
         (&["CONFIG", "SET", "hz", "10", "timeout"], "-ERR syntax error\r\n"),
         (&["CONFIG", "SET", "client-output-buffer-limit", ""], "+OK\r\n"),
-        (&["CONFIG", "SET", "hz", "-0"], "-ERR CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be parsed into an integer\r\n"),
-        (&["CONFIG", "SET", "hz", "+10"], "-ERR CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be parsed into an integer\r\n"),
+        (
+            &["CONFIG", "SET", "hz", "-0"],
+            "-ERR CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be parsed into an integer\r\n",
+        ),
+        (
+            &["CONFIG", "SET", "hz", "+10"],
+            "-ERR CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be parsed into an integer\r\n",
+        ),
         (&["CLIENT", "IMPORT-SOURCE", "maybe"], "-ERR Server is not in import mode\r\n"),
         (&["CLIENT", "IMPORT-SOURCE", "OFF"], "+OK\r\n"),
         (&["CLIENT", "LIST", "DB", "x"], "-ERR DB is not an integer or out of range\r\n"),
         (&["CLIENT", "LIST", "NOT-DB", "x"], "-ERR NOT-DB is not an integer or out of range\r\n"),
         (&["CLIENT", "LIST", "NOT-ID"], "-ERR syntax error\r\n"),
         (&["CLIENT", "LIST", "NAME", ""], "$0\r\n\r\n"),
-        (&["PUBSUB", "CHANNELS", "a", "b"], "-ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.\r\n"),
-        (&["SLOWLOG", "GET", "1", "2"], "-ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.\r\n"),
+        (
+            &["PUBSUB", "CHANNELS", "a", "b"],
+            "-ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.\r\n",
+        ),
+        (
+            &["SLOWLOG", "GET", "1", "2"],
+            "-ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.\r\n",
+        ),
         (&["SLOWLOG", "GET", "x"], "-ERR count should be greater than or equal to -1\r\n"),
         (&["COMMANDLOG", "GET", "x", "slow"], "-ERR count should be greater than or equal to -1\r\n"),
         (&["MOVE", "k", "2147483648"], "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n"),
@@ -65,7 +80,10 @@ fn subscribers_are_told_the_commands_full_name() {
     client.call(&["SUBSCRIBE", "c"]);
     let only = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n";
     assert_eq!(client.call(&["CLIENT", "ID"]), format!("-ERR Can't execute 'client|id': {only}"));
-    assert_eq!(client.call(&["EXEC"]), format!("-EXECABORT Transaction discarded because of: Can't execute 'exec': {only}"));
+    assert_eq!(
+        client.call(&["EXEC"]),
+        format!("-EXECABORT Transaction discarded because of: Can't execute 'exec': {only}")
+    );
     // Nothing but the empty pattern matches the empty channel.
     assert_eq!(client.call(&["PSUBSCRIBE", "*"]).lines().next_back(), Some(":2"));
     let mut publisher = server.connect();
@@ -138,7 +156,8 @@ fn subscribing_inside_a_transaction() {
     client.call(&["MULTI"]);
     client.call(&["SUBSCRIBE", "c"]);
     client.call(&["SSUBSCRIBE", "s"]);
-    let expected = "*2\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n-ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client\r\n";
+    let expected =
+        "*2\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n-ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client\r\n";
     assert_eq!(client.call(&["EXEC"]), expected);
 }
 
@@ -180,7 +199,9 @@ fn swapping_databases_breaks_a_watch_only_for_keys_in_time() {
 #[test]
 fn a_request_of_a_browser_ends_its_connection() {
     let server = Server::start(&[]);
-    for request in ["POST / HTTP/1.1\r\nHost: x\r\n\r\nSET pwned 1\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\nSET pwned 1\r\n"] {
+    for request in
+        ["POST / HTTP/1.1\r\nHost: x\r\n\r\nSET pwned 1\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\nSET pwned 1\r\n"]
+    {
         let mut client = server.connect();
         client.send(request.as_bytes());
         client.rest();

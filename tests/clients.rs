@@ -63,7 +63,12 @@ fn redis_py() {
     let server = Server::start(&[]);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients.py");
     let output = Command::new(python).arg(script).arg(server.port.to_string()).output().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn tool(name: &str, arguments: &[&str]) -> Option<String> {
@@ -101,6 +106,10 @@ fn redis_benchmark() {
         let port = server.port.to_string();
         let arguments = ["-p", &port, "-t", "ping,set,get,incr,mset", "-n", "20000", "-P", "8", "-c", "20", "--csv"];
         let Some(table) = tool("redis-benchmark", &arguments) else { return };
-        assert_eq!(table.lines().filter(|line| line.starts_with("\"GET\"") || line.starts_with("\"SET\"")).count(), 2, "{table}");
+        assert_eq!(
+            table.lines().filter(|line| line.starts_with("\"GET\"") || line.starts_with("\"SET\"")).count(),
+            2,
+            "{table}"
+        );
     }
 }

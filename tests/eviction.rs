@@ -16,7 +16,10 @@ fn nearly_full(policy: &str) -> (Server, Raw) {
     let value = "v".repeat(4000);
     for at in 0..1000 {
         assert_eq!(client.call(&["SET", &format!("lasting:{at}"), &value]), "+OK\r\n");
-        assert_eq!(client.call(&["SET", &format!("volatile:{at}"), &value, "EX", &(86_400 + at).to_string()]), "+OK\r\n");
+        assert_eq!(
+            client.call(&["SET", &format!("volatile:{at}"), &value, "EX", &(86_400 + at).to_string()]),
+            "+OK\r\n"
+        );
     }
     let limit = client.info_number("used_memory") + 200_000;
     assert_eq!(client.call(&["CONFIG", "SET", "maxmemory", &limit.to_string()]), "+OK\r\n");
@@ -30,9 +33,15 @@ fn count(client: &mut Raw, pattern: &str) -> usize {
 
 #[test]
 fn every_policy_evicts_what_it_may() {
-    for policy in
-        ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"]
-    {
+    for policy in [
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+    ] {
         let (_server, mut client) = nearly_full(policy);
         let value = "n".repeat(4000);
         for at in 0..500 {
@@ -42,17 +51,25 @@ fn every_policy_evicts_what_it_may() {
         until("the memory to fit", || client.info_number("used_memory") <= limit);
         let evicted = client.info_number("evicted_keys") as usize;
         assert!(evicted >= 300, "{policy}: {evicted} keys evicted");
-        let (lasting, volatile, new) = (count(&mut client, "lasting:*"), count(&mut client, "volatile:*"), count(&mut client, "new:*"));
+        let (lasting, volatile, new) =
+            (count(&mut client, "lasting:*"), count(&mut client, "volatile:*"), count(&mut client, "new:*"));
         // The replies themselves take memory, for which a few more may have gone meanwhile.
         let gone = 2500 - (lasting + volatile + new);
         let evicted_since = client.info_number("evicted_keys") as usize;
-        assert!((evicted..=evicted_since).contains(&gone), "{policy}: {gone} gone, {evicted} to {evicted_since} evicted");
+        assert!(
+            (evicted..=evicted_since).contains(&gone),
+            "{policy}: {gone} gone, {evicted} to {evicted_since} evicted"
+        );
         if policy.starts_with("volatile") {
             assert_eq!((lasting, new), (1000, 500), "{policy}: a key without a deadline is gone");
         } else {
             assert!(lasting < 1000, "{policy}: no lasting key is gone");
         }
-        assert_eq!(client.call(&["GET", "new:499"]).len(), 4000 + "$4000\r\n\r\n".len(), "{policy}: the newest key is gone");
+        assert_eq!(
+            client.call(&["GET", "new:499"]).len(),
+            4000 + "$4000\r\n\r\n".len(),
+            "{policy}: the newest key is gone"
+        );
     }
 }
 
@@ -60,7 +77,8 @@ fn every_policy_evicts_what_it_may() {
 fn without_eviction_writes_are_refused() {
     let (_server, mut client) = nearly_full("noeviction");
     let value = "n".repeat(4000);
-    let refused = (0..500).position(|at| client.call(&["SET", &format!("new:{at}"), &value]) == OOM).expect("a refusal");
+    let refused =
+        (0..500).position(|at| client.call(&["SET", &format!("new:{at}"), &value]) == OOM).expect("a refusal");
     assert!((10..100).contains(&refused), "refused at {refused}");
     assert_eq!(client.call(&["APPEND", "lasting:1", "x"]), OOM);
     assert_eq!(client.call(&["SETBIT", "b", "1", "1"]), OOM);
@@ -141,7 +159,10 @@ fn a_hundred_thousand_keys_expire_in_the_same_millisecond() {
         for chunk in 0..COUNT / 1000 {
             let mut requests = Vec::new();
             for at in 0..1000 {
-                tercel_resp::encode::request(&mut requests, &["SET", &format!("k:{}", chunk * 1000 + at), "v", "PXAT", &at_ms]);
+                tercel_resp::encode::request(
+                    &mut requests,
+                    &["SET", &format!("k:{}", chunk * 1000 + at), "v", "PXAT", &at_ms],
+                );
             }
             client.send(&requests);
             (0..1000).for_each(|_| assert_eq!(client.text(), "+OK\r\n"));

@@ -78,7 +78,13 @@ fn text(client: &MemoryPeer) -> String {
 #[test]
 fn commands_split_at_every_byte() {
     let mut frames = Vec::new();
-    for words in [&["SET", "k", "a \r\n b"][..], &["GET", "k"], &["MSET", "x", "1", "y", "2"], &["INCR", "x"], &["DEL", "k", "x", "y", "z"]] {
+    for words in [
+        &["SET", "k", "a \r\n b"][..],
+        &["GET", "k"],
+        &["MSET", "x", "1", "y", "2"],
+        &["INCR", "x"],
+        &["DEL", "k", "x", "y", "z"],
+    ] {
         frames.extend(request(words));
     }
     frames.extend_from_slice(b"PING\r\nECHO \"q r\"\r\n");
@@ -137,7 +143,8 @@ fn pipelines_of_many_clients_become_batches() {
     // 2,000 commands, at most 512 a batch and 128 of one client.
     assert!((4..=8).contains(&batches), "{batches} batches");
     assert!(house.executor.core.stats.busy_turns - turns_before <= 10);
-    let expected: String = (0..20).map(|round: usize| format!("+OK\r\n${}\r\n{round}\r\n", round.to_string().len())).collect();
+    let expected: String =
+        (0..20).map(|round: usize| format!("+OK\r\n${}\r\n{round}\r\n", round.to_string().len())).collect();
     for client in &clients {
         assert_eq!(text(client), expected);
     }
@@ -274,8 +281,14 @@ fn messages_arrive_in_the_turn_they_are_published() {
     publisher.write(&[request(&["PUBLISH", "c", "1"]), request(&["PUBLISH", "c", "2"])].concat());
     house.executor.turn();
     assert_eq!(text(&publisher), ":2\r\n:2\r\n");
-    assert_eq!(text(&subscriber), "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n1\r\n*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n2\r\n");
-    assert_eq!(text(&modern), ">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n1\r\n>3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n2\r\n");
+    assert_eq!(
+        text(&subscriber),
+        "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n1\r\n*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n2\r\n"
+    );
+    assert_eq!(
+        text(&modern),
+        ">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n1\r\n>3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n2\r\n"
+    );
     // A push to oneself follows the reply of the command that caused it.
     assert_eq!(house.call(&modern, &["PUBLISH", "c", "3"]), ":2\r\n>3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\n3\r\n");
 }
@@ -393,7 +406,11 @@ fn protected_mode_refuses_other_hosts() {
         }
         let reply = text(&client);
         if admitted {
-            assert_eq!(reply, if password.is_empty() { "$-1\r\n" } else { "-NOAUTH Authentication required.\r\n" }, "{remote}");
+            assert_eq!(
+                reply,
+                if password.is_empty() { "$-1\r\n" } else { "-NOAUTH Authentication required.\r\n" },
+                "{remote}"
+            );
         } else {
             assert!(reply.starts_with("-DENIED ") && client.is_ended(), "{remote}: {reply}");
             assert_eq!(executor.core.stats.rejected_connections, 1);

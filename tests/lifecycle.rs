@@ -42,7 +42,16 @@ fn a_unix_socket_and_who_may_use_it() {
     let path = dir.file("sock");
     let group = std::fs::metadata(&dir.0).unwrap().gid().to_string();
     for backend in BACKENDS {
-        let options = ["--unixsocket", &path, "--unixsocketperm", "700", "--unixsocketgroup", &group, "--transport-backend", backend];
+        let options = [
+            "--unixsocket",
+            &path,
+            "--unixsocketperm",
+            "700",
+            "--unixsocketgroup",
+            &group,
+            "--transport-backend",
+            backend,
+        ];
         let server = Server::start(&options);
         let meta = std::fs::metadata(&path).unwrap();
         assert!(meta.file_type().is_socket());
@@ -53,7 +62,8 @@ fn a_unix_socket_and_who_may_use_it() {
         assert!(!std::path::Path::new(&path).exists(), "{backend}: the socket is left behind");
     }
     let port = free_port().to_string();
-    let (status, said) = refused(&["--port", &port, "--bind", "127.0.0.1", "--unixsocket", &path, "--unixsocketgroup", "no-such-group"]);
+    let (status, said) =
+        refused(&["--port", &port, "--bind", "127.0.0.1", "--unixsocket", &path, "--unixsocketgroup", "no-such-group"]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("no-such-group"), "{said}");
 }
@@ -61,7 +71,8 @@ fn a_unix_socket_and_who_may_use_it() {
 #[test]
 fn a_path_that_is_not_ours() {
     let dir = TempDir::new();
-    let start = |path: &str| refused(&["--port", &free_port().to_string(), "--bind", "127.0.0.1", "--unixsocket", path]);
+    let start =
+        |path: &str| refused(&["--port", &free_port().to_string(), "--bind", "127.0.0.1", "--unixsocket", path]);
     // Somebody's file is neither used nor removed.
     let file = dir.file("precious");
     std::fs::write(&file, "data").unwrap();
@@ -135,7 +146,9 @@ fn a_scraper_reads_valid_prometheus_text() {
     assert!(head.starts_with("HTTP/1.1 200 OK") && head.contains("text/plain; version=0.0.4"), "{head}");
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
     let name_ok = |name: &str| {
-        !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
     let mut kinds: HashMap<&str, &str> = HashMap::new();
     let mut samples: HashMap<&str, f64> = HashMap::new();
@@ -148,7 +161,10 @@ fn a_scraper_reads_valid_prometheus_text() {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
             assert!(name_ok(name) && labels.ends_with('}'), "{line}");
-            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|family| kinds.contains_key(family));
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix))
+                .filter(|family| kinds.contains_key(family));
             assert!(kinds.contains_key(family.unwrap_or(name)), "no TYPE before {line}");
             assert!(samples.insert(series, value.parse().unwrap()).is_none(), "twice: {line}");
         }
@@ -192,10 +208,15 @@ fn every_way_to_end_in_order() {
         assert!(client.rest().is_empty(), "SHUTDOWN answers nothing when it works");
         server.ended()
     };
-    let ends: [End; 4] = [by_command, |server| server.signal("-TERM"), |server| server.signal("-INT"), |server| {
-        server.connect().send(b"SHUTDOWN NOSAVE NOW FORCE\r\n");
-        server.ended()
-    }];
+    let ends: [End; 4] = [
+        by_command,
+        |server| server.signal("-TERM"),
+        |server| server.signal("-INT"),
+        |server| {
+            server.connect().send(b"SHUTDOWN NOSAVE NOW FORCE\r\n");
+            server.ended()
+        },
+    ];
     for (at, end) in ends.into_iter().enumerate() {
         let backend = BACKENDS[at % 2];
         let server = Server::start(&["--unixsocket", &path, "--pidfile", &pidfile, "--transport-backend", backend]);
@@ -231,7 +252,10 @@ fn a_rewritten_file_starts_the_same_server() {
     let server = Server::start_file(&file, port);
     let mut client = server.connect();
     let given = every_setting(&mut client);
-    assert_eq!((given["timeout"].as_str(), given["maxmemory"].as_str(), given["maxmemory-policy"].as_str()), ("77", "104857600", "allkeys-lru"));
+    assert_eq!(
+        (given["timeout"].as_str(), given["maxmemory"].as_str(), given["maxmemory-policy"].as_str()),
+        ("77", "104857600", "allkeys-lru")
+    );
     let changes = [
         ("maxmemory", "200mb"),
         ("requirepass", "a \"quoted\" pass # word"),
@@ -262,7 +286,12 @@ fn a_rewritten_file_starts_the_same_server() {
     // Rewriting what did not change changes nothing.
     assert_eq!(client.call(&["CONFIG", "REWRITE"]), "+OK\r\n");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), rewritten);
-    assert!(Server::start(&[]).connect().call(&["CONFIG", "REWRITE"]).starts_with("-ERR The server is running without a config file"));
+    assert!(
+        Server::start(&[])
+            .connect()
+            .call(&["CONFIG", "REWRITE"])
+            .starts_with("-ERR The server is running without a config file")
+    );
 }
 
 #[test]
@@ -298,9 +327,18 @@ fn a_wrong_configuration_is_named() {
 #[test]
 fn a_configuration_from_standard_input() {
     let port = free_port();
-    let mut child =
-        Command::new(program()).args(["-", "--timeout", "5"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(format!("port {port}\nbind 127.0.0.1\nloglevel warning\nhz 33\n").as_bytes()).unwrap();
+    let mut child = Command::new(program())
+        .args(["-", "--timeout", "5"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("port {port}\nbind 127.0.0.1\nloglevel warning\nhz 33\n").as_bytes())
+        .unwrap();
     until("the server", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     let mut client = Raw::connect(port);
     assert_eq!(client.call(&["CONFIG", "GET", "hz"]), "*2\r\n$2\r\nhz\r\n$2\r\n33\r\n");

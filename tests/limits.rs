@@ -90,8 +90,14 @@ fn a_value_of_512_mib_stalls_nobody() {
         assert_eq!(&head[..2], b"\r\n");
 
         // One byte more does not fit, by no way.
-        assert_eq!(other.call(&["APPEND", "big", "x"]), "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n");
-        assert_eq!(other.call(&["SETRANGE", "big", "536870911", "xy"]), "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n");
+        assert_eq!(
+            other.call(&["APPEND", "big", "x"]),
+            "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n"
+        );
+        assert_eq!(
+            other.call(&["SETRANGE", "big", "536870911", "xy"]),
+            "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n"
+        );
         let mut third = server.connect();
         third.send(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", LEN + 1).as_bytes());
         assert_eq!(String::from_utf8_lossy(&third.rest()), "-ERR Protocol error: invalid bulk length\r\n");
@@ -118,7 +124,8 @@ fn half_a_large_value_is_given_back_with_its_connection() {
 #[test]
 fn a_client_that_never_reads_is_closed_at_the_hard_limit() {
     for backend in BACKENDS {
-        let server = Server::start(&["--transport-backend", backend, "--client-output-buffer-limit", "normal", "8mb", "0", "0"]);
+        let server =
+            Server::start(&["--transport-backend", backend, "--client-output-buffer-limit", "normal", "8mb", "0", "0"]);
         let mut other = server.connect();
         other.call(&["SET", "k", &"v".repeat(10_000)]);
         let used = other.info_number("used_memory");
@@ -281,7 +288,10 @@ fn clients_are_listed_and_killed() {
         subscriber.call(&["SUBSCRIBE", "c"]);
         let id = doomed.call(&["CLIENT", "ID"]).trim_start_matches(':').trim_end().to_owned();
         let list = admin.call(&["CLIENT", "LIST"]);
-        assert!(list.contains("name=worker") && list.contains(&format!("id={id} ")) && list.contains("sub=1"), "{list}");
+        assert!(
+            list.contains("name=worker") && list.contains(&format!("id={id} ")) && list.contains("sub=1"),
+            "{list}"
+        );
         assert_eq!(admin.call(&["CLIENT", "KILL", "ID", &id]), ":1\r\n");
         until("the kill", || doomed.is_closed());
         assert!(!admin.call(&["CLIENT", "LIST"]).contains(&format!("id={id} ")));

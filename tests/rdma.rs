@@ -50,7 +50,8 @@ impl House {
         let settings = settings(lines);
         let fabric = Fabric::new(7, Faults::default());
         let of = fabric.clone();
-        let open = move |settings: &Settings| RdmaTransport::new(of.device(SoftLimits::default())?, rdma_options(settings));
+        let open =
+            move |settings: &Settings| RdmaTransport::new(of.device(SoftLimits::default())?, rdma_options(settings));
         let sockets = TcpTransport::new(TcpOptions { backend: Backend::Epoll, ..TcpOptions::default() }).unwrap();
         let mut network = Network::new(sockets, Box::new(open));
         let mut listeners: Listeners = listen::listen(network.sockets(), &settings).unwrap();
@@ -185,12 +186,18 @@ fn sockets_and_rdma_are_one_server() {
     let of = |transport: &str| list.lines().filter(|line| line.ends_with(&format!("transport={transport}"))).count();
     assert_eq!((of("rdma"), of("tcp")), (2, 1), "{list}");
     assert!(list.contains("laddr=10.0.0.1:6379"), "{list}");
-    let id = list.lines().find(|line| line.contains(" sub=1")).and_then(|line| line.split("id=").nth(1)?.split(' ').next()).unwrap().to_owned();
+    let id = list
+        .lines()
+        .find(|line| line.contains(" sub=1"))
+        .and_then(|line| line.split("id=").nth(1)?.split(' ').next())
+        .unwrap()
+        .to_owned();
     assert_eq!(house.call(second, &["CLIENT", "KILL", "ID", &id]), ":1\r\n");
     assert_eq!(house.hear(first), b"<end>");
     assert_eq!(ask(&mut house, "PING\r\n"), "+PONG\r\n");
     // Phases are told apart by how a command came.
-    let phases = house.call(second, &["LATENCY", "HISTOGRAM", "phase-execute", "phase-execute-rdma", "phase-execute-socket"]);
+    let phases =
+        house.call(second, &["LATENCY", "HISTOGRAM", "phase-execute", "phase-execute-rdma", "phase-execute-socket"]);
     assert_eq!(phases.matches("phase-execute").count(), 3, "{phases}");
     house.until("the counts", |house| house.info(second, "rdma", "rdma_connections") == "1");
     assert_eq!(house.info(second, "rdma", "rdma_connections_accepted"), "2");

@@ -373,13 +373,23 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             Ok(deliver(&session, &args.outputs, report))
         }
         Command::Floor(args) => {
-            let placement =
-                Placement { over: args.over, server_core: args.server_core, rdma_addr: args.rdma_addr, start_timeout: f64::from(u8::MAX) };
+            let placement = Placement {
+                over: args.over,
+                server_core: args.server_core,
+                rdma_addr: args.rdma_addr,
+                start_timeout: f64::from(u8::MAX),
+            };
             let workload = WorkloadSpec { value_size: args.value_size.clone(), ..WorkloadSpec::default() };
             let (load, _) = usage(sensible(&[], &args.load(), &workload, &placement, &args.outputs))?;
             let session = session(cli.quiet)?;
-            let (floor, measured) =
-                floor::run(&session, Place { over: args.over, rdma_addr: args.rdma_addr }, &load, &workload, args.echo_wait, placement.core())?;
+            let (floor, measured) = floor::run(
+                &session,
+                Place { over: args.over, rdma_addr: args.rdma_addr },
+                &load,
+                &workload,
+                args.echo_wait,
+                placement.core(),
+            )?;
             let mut report = Report::new("floor", session.fingerprint.clone(), workload.describe());
             report.add(&measured.label, &measured);
             report.floors.push(floor);

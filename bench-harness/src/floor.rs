@@ -121,8 +121,10 @@ impl Echo {
     pub fn start(place: Place, wait: Wait, core: Option<usize>) -> anyhow::Result<Self> {
         let (listener, target, directory) = match place.over {
             Over::Rdma => {
-                let addr = place.rdma_addr.context("an echo over RDMA needs the address of an adapter (--rdma-addr)")?;
-                let echo = RawEcho::new(adapters()?, Options::default(), SocketAddr::new(addr, 0)).context("the echo cannot listen")?;
+                let addr =
+                    place.rdma_addr.context("an echo over RDMA needs the address of an adapter (--rdma-addr)")?;
+                let echo = RawEcho::new(adapters()?, Options::default(), SocketAddr::new(addr, 0))
+                    .context("the echo cannot listen")?;
                 let target = Target::RawRdma(echo.addr());
                 (Listener::Rdma(Box::new(echo)), target, None)
             }

@@ -45,8 +45,12 @@ impl Target {
         Ok(match self {
             Target::Tcp(addr) => Box::new(SocketClient::new(ClientAddr::Tcp(*addr)).with_context(context)?),
             Target::Unix(path) => Box::new(SocketClient::new(ClientAddr::Unix(path.clone())).with_context(context)?),
-            Target::Rdma(addr) => Box::new(RdmaClient::new(adapters().with_context(context)?, Options::default(), *addr).with_context(context)?),
-            Target::RawRdma(addr) => Box::new(RawClient::new(adapters().with_context(context)?, Options::default(), *addr)),
+            Target::Rdma(addr) => Box::new(
+                RdmaClient::new(adapters().with_context(context)?, Options::default(), *addr).with_context(context)?,
+            ),
+            Target::RawRdma(addr) => {
+                Box::new(RawClient::new(adapters().with_context(context)?, Options::default(), *addr))
+            }
         })
     }
 
@@ -103,7 +107,9 @@ impl FromStr for Target {
             }
             "unix" if rest.starts_with('/') => Ok(Target::Unix(rest.into())),
             "unix" => bail!("{text:?} is no target: a unix socket is written unix:///absolute/path"),
-            other => bail!("unknown scheme {other:?} in {text:?}: want tcp://HOST:PORT, rdma://HOST:PORT or unix:///PATH"),
+            other => {
+                bail!("unknown scheme {other:?} in {text:?}: want tcp://HOST:PORT, rdma://HOST:PORT or unix:///PATH")
+            }
         }
     }
 }

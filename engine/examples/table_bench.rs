@@ -213,7 +213,9 @@ fn main() {
         Some("lookup") => lookup(option("--keys", 10_000_000)),
         Some("growth") => growth(option("--keys", 20_000_000)),
         Some("memory") => memory(option("--keys", 10_000_000), option("--value", 8) as usize),
-        _ => eprintln!("table_bench lookup|growth|memory [--keys N] [--value BYTES] [--page-stock UNITS] [--small-pages]"),
+        _ => eprintln!(
+            "table_bench lookup|growth|memory [--keys N] [--value BYTES] [--page-stock UNITS] [--small-pages]"
+        ),
     }
     println!("{:?}", tercel_memory::stock::stats());
 }

@@ -48,8 +48,11 @@ impl MemoryMeter {
     /// A meter for the calling thread; it must stay on it.
     #[must_use]
     pub fn new() -> Self {
-        let mut meter =
-            MemoryMeter { allocated: thread::allocatedp::read().ok(), deallocated: thread::deallocatedp::read().ok(), base: 0 };
+        let mut meter = MemoryMeter {
+            allocated: thread::allocatedp::read().ok(),
+            deallocated: thread::deallocatedp::read().ok(),
+            base: 0,
+        };
         meter.refresh();
         meter
     }
@@ -104,7 +107,9 @@ pub fn set_background_thread(on: bool) {
 pub fn malloc_stats() -> String {
     let mut report = Vec::new();
     let _ = epoch::advance();
-    if tikv_jemalloc_ctl::stats_print::stats_print(&mut report, tikv_jemalloc_ctl::stats_print::Options::default()).is_err() {
+    if tikv_jemalloc_ctl::stats_print::stats_print(&mut report, tikv_jemalloc_ctl::stats_print::Options::default())
+        .is_err()
+    {
         return "Stats not available".to_owned();
     }
     String::from_utf8_lossy(&report).into_owned()

@@ -246,7 +246,9 @@ impl Region {
             self.end = self.next + REGION_BYTES;
             if self.huge {
                 // SAFETY: within the mapping just made. A kernel without huge pages refuses, which is no harm.
-                unsafe { libc::madvise(ptr::with_exposed_provenance_mut(self.next), REGION_BYTES, libc::MADV_HUGEPAGE) };
+                unsafe {
+                    libc::madvise(ptr::with_exposed_provenance_mut(self.next), REGION_BYTES, libc::MADV_HUGEPAGE)
+                };
             }
         }
         let block = self.next;

@@ -52,7 +52,15 @@ impl<D: Device> RdmaClient<D> {
     /// As [`Endpoint::new`].
     pub fn new(device: D, options: Options, to: SocketAddr) -> Result<Self, VerbsError> {
         let endpoint = Endpoint::new(device, options)?;
-        Ok(RdmaClient { endpoint, to, lines: Vec::new(), by_slot: Vec::new(), events: Vec::new(), pending: Vec::new(), unread: Vec::new() })
+        Ok(RdmaClient {
+            endpoint,
+            to,
+            lines: Vec::new(),
+            by_slot: Vec::new(),
+            events: Vec::new(),
+            pending: Vec::new(),
+            unread: Vec::new(),
+        })
     }
 
     /// Starts a connection without waiting for it; bytes can be sent at once.
@@ -107,7 +115,9 @@ impl<D: Device> RdmaClient<D> {
         for event in &self.events {
             let (Event::Readable(id) | Event::Drained(id) | Event::Hangup(id, _)) = event else { continue };
             let Some(conn) = self.by_slot.get(id.index as usize).copied() else { continue };
-            let Some(line) = self.lines.get_mut(conn).and_then(Option::as_mut).filter(|line| line.id == *id) else { continue };
+            let Some(line) = self.lines.get_mut(conn).and_then(Option::as_mut).filter(|line| line.id == *id) else {
+                continue;
+            };
             match event {
                 Event::Hangup(_, why) => line.over = Some(*why),
                 Event::Drained(_) if !line.blocked => continue,

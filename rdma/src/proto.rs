@@ -105,9 +105,11 @@ impl Control {
             GET_SERVER_FEATURE => Ok(Control::GetServerFeature { select, features }),
             SET_CLIENT_FEATURE => Ok(Control::SetClientFeature { select, features }),
             KEEPALIVE => Ok(Control::Keepalive),
-            REGISTER_XFER_MEMORY => {
-                Ok(Control::RegisterXferMemory(Window { address: u64_at(bytes, 16), length: u32_at(bytes, 24), rkey: u32_at(bytes, 28) }))
-            }
+            REGISTER_XFER_MEMORY => Ok(Control::RegisterXferMemory(Window {
+                address: u64_at(bytes, 16),
+                length: u32_at(bytes, 24),
+                rkey: u32_at(bytes, 28),
+            })),
             opcode => Err(ControlError::Opcode(opcode)),
         }
     }
@@ -217,7 +219,10 @@ mod tests {
         assert_eq!(check_immediate(10, 10, 10), Ok(()));
         assert_eq!(check_immediate(10, 3, 10), Ok(()));
         assert_eq!(check_immediate(11, 11, 10), Err(ImmediateError::BeyondWindow { immediate: 11, room: 10 }));
-        assert_eq!(check_immediate(u32::MAX, 1, 1 << 20), Err(ImmediateError::BeyondWindow { immediate: u32::MAX, room: 1 << 20 }));
+        assert_eq!(
+            check_immediate(u32::MAX, 1, 1 << 20),
+            Err(ImmediateError::BeyondWindow { immediate: u32::MAX, room: 1 << 20 })
+        );
         assert_eq!(check_immediate(4, 5, 10), Err(ImmediateError::ShorterThanWrite { immediate: 4, written: 5 }));
     }
 

@@ -14,7 +14,10 @@ use tercel_transport::client::{Client, Received};
 
 use crate::endpoint::Options;
 use crate::proto::{CONTROL_BYTES, Control, Window};
-use crate::verbs::{Access, Arrived, CmEvent, Completion, ConnParams, Device, Pd, Qp, QpCaps, RecvWr, Region, SendOp, SendWr, Sge, Status, VerbsError};
+use crate::verbs::{
+    Access, Arrived, CmEvent, Completion, ConnParams, Device, Pd, Qp, QpCaps, RecvWr, Region, SendOp, SendWr, Sge,
+    Status, VerbsError,
+};
 
 /// The longest message in bytes.
 pub const MESSAGE_BYTES_MAX: u32 = 1 << 20;
@@ -48,11 +51,28 @@ impl Pair {
         let rx = device.register(pd, MESSAGE_BYTES_MAX, Access::RemoteWrite)?;
         let tx = device.register(pd, MESSAGE_BYTES_MAX + CONTROL_BYTES as u32, Access::Local)?;
         let control = device.register(pd, CONTROL_BYTES as u32 * options.recv_depth, Access::Local)?;
-        let caps = QpCaps { send_depth: options.send_depth, recv_depth: options.recv_depth, inline_bytes: options.inline_bytes };
+        let caps = QpCaps {
+            send_depth: options.send_depth,
+            recv_depth: options.recv_depth,
+            inline_bytes: options.inline_bytes,
+        };
         let caps = device.create_qp(qp, pd, caps)?;
         let receives: Vec<RecvWr> = (0..options.recv_depth).map(|slot| receive(control, number, slot)).collect();
         device.post_recv(qp, &receives)?;
-        Ok(Pair { qp, pd, rx, tx, control, inline_bytes: caps.inline_bytes, peer: None, greeted: false, posted: 0, arrived: None, awaiting: false, broken: false })
+        Ok(Pair {
+            qp,
+            pd,
+            rx,
+            tx,
+            control,
+            inline_bytes: caps.inline_bytes,
+            peer: None,
+            greeted: false,
+            posted: 0,
+            arrived: None,
+            awaiting: false,
+            broken: false,
+        })
     }
 
     fn free<D: Device>(self, device: &mut D) {
@@ -64,11 +84,21 @@ impl Pair {
         let _ = device.dealloc_pd(self.pd);
     }
 
-    fn post<D: Device>(&mut self, device: &mut D, number: u64, op: SendOp, offset: u32, length: u32) -> Result<(), VerbsError> {
+    fn post<D: Device>(
+        &mut self,
+        device: &mut D,
+        number: u64,
+        op: SendOp,
+        offset: u32,
+        length: u32,
+    ) -> Result<(), VerbsError> {
         self.posted += 1;
         let signaled = self.posted.is_multiple_of(SIGNAL_EVERY);
         let local = Sge { region: self.tx, offset, length };
-        device.post_send(self.qp, &[SendWr { wr_id: SEND_TAG | number << 32, op, local, signaled, inline: length <= self.inline_bytes }])
+        device.post_send(
+            self.qp,
+            &[SendWr { wr_id: SEND_TAG | number << 32, op, local, signaled, inline: length <= self.inline_bytes }],
+        )
     }
 
     /// Tells the peer where to write.
@@ -77,14 +107,22 @@ impl Pair {
             return Ok(());
         }
         let window = Window { address: self.rx.address, length: self.rx.length, rkey: self.rx.rkey };
-        device.bytes_mut(self.tx, MESSAGE_BYTES_MAX, CONTROL_BYTES as u32)?.copy_from_slice(&Control::RegisterXferMemory(window).encode());
+        device
+            .bytes_mut(self.tx, MESSAGE_BYTES_MAX, CONTROL_BYTES as u32)?
+            .copy_from_slice(&Control::RegisterXferMemory(window).encode());
         self.post(device, number, SendOp::Send, MESSAGE_BYTES_MAX, CONTROL_BYTES as u32)
     }
 
     /// Writes the first `length` bytes of `tx`.
     fn write<D: Device>(&mut self, device: &mut D, number: u64, length: u32) -> Result<(), VerbsError> {
         let peer = self.peer.filter(|peer| length <= peer.length).ok_or(VerbsError::State)?;
-        self.post(device, number, SendOp::WriteImm { address: peer.address, rkey: peer.rkey, immediate: length }, 0, length)
+        self.post(
+            device,
+            number,
+            SendOp::WriteImm { address: peer.address, rkey: peer.rkey, immediate: length },
+            0,
+            length,
+        )
     }
 }
 
@@ -139,7 +177,11 @@ impl<D: Device> Table<D> {
                         ready.push(number);
                     }
                     Arrived::Message => {
-                        let bytes = self.device.bytes(pair.control, slot * CONTROL_BYTES as u32, completion.length.min(CONTROL_BYTES as u32));
+                        let bytes = self.device.bytes(
+                            pair.control,
+                            slot * CONTROL_BYTES as u32,
+                            completion.length.min(CONTROL_BYTES as u32),
+                        );
                         match bytes.ok().and_then(|bytes| Control::decode(bytes).ok()) {
                             Some(Control::RegisterXferMemory(window)) => pair.peer = Some(window),
                             _ => pair.broken = true,
@@ -153,7 +195,11 @@ impl<D: Device> Table<D> {
     }
 
     fn sleep(&mut self, timeout: Duration) {
-        let _ = ppoll(&mut [PollFd::new(self.device.wait_fd().as_fd(), PollFlags::POLLIN)], Some(TimeSpec::from(timeout)), None);
+        let _ = ppoll(
+            &mut [PollFd::new(self.device.wait_fd().as_fd(), PollFlags::POLLIN)],
+            Some(TimeSpec::from(timeout)),
+            None,
+        );
         self.device.acknowledge();
     }
 }
@@ -221,7 +267,9 @@ impl<D: Device> RawEcho<D> {
             }
             CmEvent::Established(qp) => {
                 let Table { device, pairs, numbers, .. } = &mut self.table;
-                if let Some((number, pair)) = numbers.get(&qp).and_then(|number| Some((*number, pairs.get_mut(number)?))) {
+                if let Some((number, pair)) =
+                    numbers.get(&qp).and_then(|number| Some((*number, pairs.get_mut(number)?)))
+                {
                     pair.broken |= pair.greet(device, number).is_err();
                 }
             }
@@ -308,7 +356,10 @@ impl<D: Device> Client for RawClient<D> {
             while let Some(event) = self.table.device.poll_cm() {
                 match event {
                     CmEvent::Resolved(resolved) if resolved == qp => {
-                        self.table.equip(qp, number).and_then(|()| self.table.device.connect(qp, PARAMS)).map_err(broken)?;
+                        self.table
+                            .equip(qp, number)
+                            .and_then(|()| self.table.device.connect(qp, PARAMS))
+                            .map_err(broken)?;
                     }
                     CmEvent::Established(established) if established == qp => {
                         let Table { device, pairs, .. } = &mut self.table;
@@ -316,7 +367,9 @@ impl<D: Device> Client for RawClient<D> {
                             pair.greet(device, number).map_err(broken)?;
                         }
                     }
-                    CmEvent::Refused(refused, _) if refused == qp => return Err(io::ErrorKind::ConnectionRefused.into()),
+                    CmEvent::Refused(refused, _) if refused == qp => {
+                        return Err(io::ErrorKind::ConnectionRefused.into());
+                    }
                     _ => {}
                 }
             }
@@ -336,7 +389,10 @@ impl<D: Device> Client for RawClient<D> {
         if pair.awaiting || bytes.is_empty() {
             return Ok(0);
         }
-        let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MESSAGE_BYTES_MAX).ok_or(io::ErrorKind::InvalidInput)?;
+        let length = u32::try_from(bytes.len())
+            .ok()
+            .filter(|length| *length <= MESSAGE_BYTES_MAX)
+            .ok_or(io::ErrorKind::InvalidInput)?;
         device.bytes_mut(pair.tx, 0, length).map_err(broken)?.copy_from_slice(bytes);
         pair.write(device, conn as u64, length).map_err(broken)?;
         pair.awaiting = true;

@@ -19,7 +19,13 @@ const FAULTLESS: Faults = Faults {
     disconnect_per_million: 0,
     disconnect_at: None,
 };
-const ROUGH: Faults = Faults { delay_steps_max: 5, burst_steps_max: 7, late_per_million: 300_000, not_ready_per_million: 200_000, ..FAULTLESS };
+const ROUGH: Faults = Faults {
+    delay_steps_max: 5,
+    burst_steps_max: 7,
+    late_per_million: 300_000,
+    not_ready_per_million: 200_000,
+    ..FAULTLESS
+};
 
 fn rig(faults: Faults, setup: Setup) -> RdmaRig<SoftDevice> {
     let fabric = Fabric::new(0x7e5ce1, faults);

@@ -42,9 +42,7 @@ impl Pair {
         let time = Arc::new(AtomicU64::new(0));
         let side = || {
             let time = time.clone();
-            let clock = Box::new(move || {
-                time.fetch_add(10_000_000, Ordering::Relaxed) + 10_000_000
-            });
+            let clock = Box::new(move || time.fetch_add(10_000_000, Ordering::Relaxed) + 10_000_000);
             Side::with_clock(fabric.device(SoftLimits::default()).unwrap(), options.clone(), clock).unwrap()
         };
         let (mut server, client) = (side(), side());
@@ -98,7 +96,13 @@ struct Stream {
 }
 
 /// Four connections, each to have `total` bytes echoed; returns what became of each, and a trace.
-fn run(seed: u64, faults: Faults, window_bytes: u32, total: usize, consume_max: usize) -> (Vec<Stream>, Vec<(u64, Event)>) {
+fn run(
+    seed: u64,
+    faults: Faults,
+    window_bytes: u32,
+    total: usize,
+    consume_max: usize,
+) -> (Vec<Stream>, Vec<(u64, Event)>) {
     let mut pair = Pair::new(seed, &Options { announce_early: !seed.is_multiple_of(3), ..small(window_bytes) });
     pair.fabric.set_faults(faults);
     let mut streams: HashMap<ConnId, (usize, Stream)> = HashMap::new();
@@ -194,7 +198,8 @@ fn nothing_is_left_after_ten_thousand_kills() {
     let (mut got_through, mut cut) = (0, 0);
     for round in 0..10_000u64 {
         // Every operation of a connection's life is the one it is cut at, with and without delays.
-        let faults = Faults { disconnect_at: Some(1 + round % 97), ..if round % 2 == 0 { Faults::default() } else { ROUGH } };
+        let faults =
+            Faults { disconnect_at: Some(1 + round % 97), ..if round % 2 == 0 { Faults::default() } else { ROUGH } };
         pair.fabric.set_faults(faults);
         let conn = pair.client.dial(pair.addr).unwrap();
         let mut buf = pair.client.lease();
@@ -236,7 +241,12 @@ fn nothing_is_left_after_ten_thousand_kills() {
             pair.client.poll(&mut Vec::new());
             pair.client.flush();
             turns += 1;
-            assert!(turns < 200_000, "round {round}: {} and {} left", pair.server.connections(), pair.client.connections());
+            assert!(
+                turns < 200_000,
+                "round {round}: {} and {} left",
+                pair.server.connections(),
+                pair.client.connections()
+            );
         }
     }
     assert!(got_through > 1000 && cut > 1000, "{got_through} got through, {cut} were cut: the rounds test too little");

@@ -10,7 +10,8 @@ use tercel_rdma::endpoint::{Counters, Options, Reason};
 use tercel_rdma::proto::{Control, ControlError, ImmediateError, Window, WindowError};
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
 use tercel_rdma::verbs::{
-    Access, Arrived, CmEvent, Completion, ConnParams, Device, Qp, QpCaps, RecvWr, Region, SendOp, SendWr, Sge, Status, VerbsError,
+    Access, Arrived, CmEvent, Completion, ConnParams, Device, Qp, QpCaps, RecvWr, Region, SendOp, SendWr, Sge, Status,
+    VerbsError,
 };
 use tercel_transport::{Close, ConnId, Event, Hangup, Transport};
 
@@ -26,7 +27,11 @@ struct Server {
 impl Server {
     fn new(options: Options) -> Server {
         let fabric = Fabric::new(3, Faults::default());
-        let mut transport = RdmaTransport::new(fabric.device(SoftLimits::default()).unwrap(), Options { rx_window_bytes: WINDOW_BYTES, ..options }).unwrap();
+        let mut transport = RdmaTransport::new(
+            fabric.device(SoftLimits::default()).unwrap(),
+            Options { rx_window_bytes: WINDOW_BYTES, ..options },
+        )
+        .unwrap();
         let listener = transport.listen("127.0.0.1:6379".parse().unwrap(), 64).unwrap();
         let addr = transport.endpoint().local_addr(listener).unwrap();
         Server { fabric, transport, addr, log: Vec::new() }
@@ -62,10 +67,13 @@ impl Peer {
         let tx = device.register(pd, 1 << 17, Access::Local).unwrap();
         device.create_qp(qp, pd, QpCaps { send_depth: 4096, recv_depth: 64, inline_bytes: 0 }).unwrap();
         for _ in 0..64 {
-            device.post_recv(qp, &[RecvWr { wr_id: 0, local: Sge { region: tx, offset: 1 << 16, length: 64 } }]).unwrap();
+            device
+                .post_recv(qp, &[RecvWr { wr_id: 0, local: Sge { region: tx, offset: 1 << 16, length: 64 } }])
+                .unwrap();
         }
         device.connect(qp, ConnParams { retry_count: 7, rnr_retry_count: 7 }).unwrap();
-        let mut peer = Peer { device, qp, rx, tx, window: None, arrived: Vec::new(), statuses: Vec::new(), events: Vec::new() };
+        let mut peer =
+            Peer { device, qp, rx, tx, window: None, arrived: Vec::new(), statuses: Vec::new(), events: Vec::new() };
         peer.turn(server);
         peer
     }
@@ -132,7 +140,8 @@ fn echo(server: &mut Server, conn: ConnId) {
 }
 
 fn last_accepted(server: &Server) -> ConnId {
-    let accepted = server.log.iter().rev().find_map(|event| if let Event::Accepted(conn) = event { Some(*conn) } else { None });
+    let accepted =
+        server.log.iter().rev().find_map(|event| if let Event::Accepted(conn) = event { Some(*conn) } else { None });
     accepted.unwrap()
 }
 
@@ -204,7 +213,14 @@ fn writes_outside_the_window() {
     misbehaves(|peer, _| {
         let window = peer.window.unwrap();
         for rkey in 0..512u32 {
-            peer.post(SendOp::WriteImm { address: window.address, rkey: rkey.wrapping_mul(257) ^ window.rkey.wrapping_add(1), immediate: 4 }, 4);
+            peer.post(
+                SendOp::WriteImm {
+                    address: window.address,
+                    rkey: rkey.wrapping_mul(257) ^ window.rkey.wrapping_add(1),
+                    immediate: 4,
+                },
+                4,
+            );
         }
     });
 }
@@ -231,7 +247,8 @@ fn control_messages_that_are_none() {
 #[test]
 fn absurd_windows() {
     for (address, length) in [(0, 0), (0, 1), (0, u32::MAX), (u64::MAX - 10, 65536)] {
-        let (reason, counters) = misbehaves(|peer, _| peer.control(Control::RegisterXferMemory(Window { address, length, rkey: 1 })));
+        let (reason, counters) =
+            misbehaves(|peer, _| peer.control(Control::RegisterXferMemory(Window { address, length, rkey: 1 })));
         let want = if length == 65536 { WindowError::Address { address, length } } else { WindowError::Length(length) };
         assert_eq!(reason, Reason::Window(want));
         assert_eq!(counters.ended_window, 1);
@@ -307,7 +324,8 @@ fn limits_turn_requests_away() {
     for options in [per_address, in_all, pinned] {
         let mut server = Server::new(options);
         let peers: Vec<_> = (0..4).map(|_| Peer::connect(&mut server)).collect();
-        let refused = peers.iter().filter(|peer| peer.events.iter().any(|event| matches!(event, CmEvent::Refused(..)))).count();
+        let refused =
+            peers.iter().filter(|peer| peer.events.iter().any(|event| matches!(event, CmEvent::Refused(..)))).count();
         assert_eq!(refused, 2);
         assert_eq!(server.transport.endpoint().counters().rejected, 2);
     }
@@ -351,7 +369,11 @@ fn an_overrun_completion_queue_ends_what_is_on_it() {
     let fabric = Fabric::new(3, Faults::default());
     let limits = SoftLimits { cq_depth: 200, ..SoftLimits::default() };
     // The endpoint counts what it may cause: one connection of 192 requests fits, two do not.
-    let transport = RdmaTransport::new(fabric.device(limits).unwrap(), Options { rx_window_bytes: WINDOW_BYTES, ..Options::default() }).unwrap();
+    let transport = RdmaTransport::new(
+        fabric.device(limits).unwrap(),
+        Options { rx_window_bytes: WINDOW_BYTES, ..Options::default() },
+    )
+    .unwrap();
     let mut server = Server { fabric, transport, addr: "127.0.0.1:1".parse().unwrap(), log: Vec::new() };
     server.transport.listen(server.addr, 8).unwrap();
     let mut first = Peer::connect(&mut server);

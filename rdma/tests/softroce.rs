@@ -22,7 +22,8 @@ fn device(cq_depth: u32) -> HcaDevice {
 }
 
 fn address(port: u16) -> SocketAddr {
-    let ip = std::env::var("TERCEL_RDMA_ADDR").expect("TERCEL_RDMA_ADDR: these tests run in the guest of scripts/softroce");
+    let ip =
+        std::env::var("TERCEL_RDMA_ADDR").expect("TERCEL_RDMA_ADDR: these tests run in the guest of scripts/softroce");
     SocketAddr::new(ip.parse().unwrap(), port)
 }
 
@@ -33,7 +34,10 @@ fn rig(setup: Setup) -> RdmaRig<HcaDevice> {
 const PLAIN: Setup = Setup { announce_early: true, inline_bytes: 256, window_bytes: WINDOW_BYTES };
 
 tercel_transport::conformance_suite!(plain, rig(PLAIN));
-tercel_transport::conformance_suite!(small_windows, rig(Setup { window_bytes: 1999, inline_bytes: 0, announce_early: false }));
+tercel_transport::conformance_suite!(
+    small_windows,
+    rig(Setup { window_bytes: 1999, inline_bytes: 0, announce_early: false })
+);
 
 /// A server that echoes, and a client of it, each on a device of its own.
 struct Pair {
@@ -43,7 +47,14 @@ struct Pair {
 }
 
 fn options() -> Options {
-    Options { rx_window_bytes: 64 * 1024, tx_bytes: 64 * 1024, recv_depth: 32, send_depth: 32, pooled_max: 2, ..Options::default() }
+    Options {
+        rx_window_bytes: 64 * 1024,
+        tx_bytes: 64 * 1024,
+        recv_depth: 32,
+        send_depth: 32,
+        pooled_max: 2,
+        ..Options::default()
+    }
 }
 
 impl Pair {
@@ -86,7 +97,9 @@ impl Pair {
     fn dial(&mut self) -> usize {
         let conn = self.client.dial().unwrap();
         let id = self.client.id(conn).unwrap();
-        self.until("a connection", |pair| pair.client.endpoint().is_live(id) && pair.server.stats().accepted as usize == conn + 1);
+        self.until("a connection", |pair| {
+            pair.client.endpoint().is_live(id) && pair.server.stats().accepted as usize == conn + 1
+        });
         conn
     }
 
@@ -105,7 +118,10 @@ impl Pair {
     }
 
     fn server_hangups(&self) -> Vec<(ConnId, Hangup)> {
-        self.log.iter().filter_map(|event| if let Event::Hangup(conn, why) = event { Some((*conn, *why)) } else { None }).collect()
+        self.log
+            .iter()
+            .filter_map(|event| if let Event::Hangup(conn, why) = event { Some((*conn, *why)) } else { None })
+            .collect()
     }
 }
 
@@ -187,7 +203,9 @@ fn memory_and_queue_pairs_return_after_200_rounds_of_connect_and_kill() {
     let first = pair.dial();
     pair.echo(first, b"before");
     let settled = |pair: &mut Pair| {
-        pair.until("the ended to be gone", |pair| pair.server.endpoint().connections() == 1 && pair.client.endpoint().connections() == 1);
+        pair.until("the ended to be gone", |pair| {
+            pair.server.endpoint().connections() == 1 && pair.client.endpoint().connections() == 1
+        });
         pair.server.endpoint().trim();
         pair.client.endpoint().trim();
         (resources(), pair.server.endpoint().pinned_bytes(), pair.client.endpoint().pinned_bytes())
@@ -256,7 +274,13 @@ fn a_completion_queue_that_overruns_ends_its_connections_and_nothing_else() {
         pair.turn();
     }
     // Either the limits kept it from overrunning, or it ended with a reason; it went on without a panic.
-    assert!(pair.client.endpoint().is_live(id) || pair.client.endpoint().counters().ended_verbs + pair.client.endpoint().counters().ended_refused + pair.client.endpoint().counters().ended_completion > 0);
+    assert!(
+        pair.client.endpoint().is_live(id)
+            || pair.client.endpoint().counters().ended_verbs
+                + pair.client.endpoint().counters().ended_refused
+                + pair.client.endpoint().counters().ended_completion
+                > 0
+    );
 }
 
 /// The last of these: the adapter is gone afterwards.
@@ -268,11 +292,22 @@ fn zz_a_device_that_is_removed_ends_its_connections() {
     let mut removal = Command::new("rdma").args(["link", "delete", "rxe0"]).spawn().expect("rdma of iproute2");
     pair.until("both sides to hang up", |pair| {
         let id = pair.client.id(conn).unwrap();
-        !pair.server_hangups().is_empty() && matches!(pair.client.endpoint().reason(id), Some(Reason::DeviceRemoved | Reason::Disconnected | Reason::Completion(_)))
+        !pair.server_hangups().is_empty()
+            && matches!(
+                pair.client.endpoint().reason(id),
+                Some(Reason::DeviceRemoved | Reason::Disconnected | Reason::Completion(_))
+            )
     });
     pair.client.close(conn);
-    pair.until("everything to be let go", |pair| pair.server.endpoint().connections() == 0 && pair.client.endpoint().connections() == 0);
-    assert_eq!(pair.server.endpoint().counters().ended_device + pair.server.endpoint().counters().ended_disconnected + pair.server.endpoint().counters().ended_completion, 1);
+    pair.until("everything to be let go", |pair| {
+        pair.server.endpoint().connections() == 0 && pair.client.endpoint().connections() == 0
+    });
+    assert_eq!(
+        pair.server.endpoint().counters().ended_device
+            + pair.server.endpoint().counters().ended_disconnected
+            + pair.server.endpoint().counters().ended_completion,
+        1
+    );
     // The removal itself ends when this process does, which holds the device open.
     let _ = removal.try_wait();
 }

@@ -296,13 +296,17 @@ mod tests {
 
     #[test]
     fn every_type_reads() {
-        let input = b"*9\r\n+a\r\n-ERR x\r\n:-3\r\n$1\r\nb\r\n_\r\n#t\r\n,1.5\r\n=6\r\ntxt:hi\r\n%1\r\n+k\r\n~1\r\n(12\r\n";
+        let input =
+            b"*9\r\n+a\r\n-ERR x\r\n:-3\r\n$1\r\nb\r\n_\r\n#t\r\n,1.5\r\n=6\r\ntxt:hi\r\n%1\r\n+k\r\n~1\r\n(12\r\n";
         let (value, len) = parse(input).unwrap().unwrap();
         assert_eq!(len, input.len());
         assert_eq!(skip(input).unwrap(), Some(input.len()));
         let Value::Array(items) = value else { panic!() };
         assert_eq!(items[7], Value::Verbatim(*b"txt", b"hi".to_vec()));
-        assert_eq!(items[8], Value::Map(vec![(Value::Simple(b"k".to_vec()), Value::Set(vec![Value::BigNumber(b"12".to_vec())]))]));
+        assert_eq!(
+            items[8],
+            Value::Map(vec![(Value::Simple(b"k".to_vec()), Value::Set(vec![Value::BigNumber(b"12".to_vec())]))])
+        );
         for end in 0..input.len() {
             assert_eq!(parse(&input[..end]).unwrap(), None, "{end}");
             assert_eq!(skip(&input[..end]).unwrap(), None, "{end}");
@@ -312,9 +316,24 @@ mod tests {
     #[test]
     fn the_scanner_goes_on_where_it_stopped() {
         let replies: &[&[u8]] = &[
-            b"+OK\r\n", b"+\r\n", b"+a\r\n", b"+ab\r\n", b"+PONG\r\n", b":1\r\n", b":12\r\n", b":-4\r\n", b"$-1\r\n",
-            b"$0\r\n\r\n", b"$3\r\nabc\r\n", b"$12\r\nabcdefghijkl\r\n", b"-ERR no\r\n", b"*0\r\n", b"*-1\r\n",
-            b"*2\r\n$1\r\na\r\n*1\r\n:5\r\n", b"%1\r\n+k\r\n~1\r\n(12\r\n", b"|1\r\n+k\r\n+v\r\n#t\r\n",
+            b"+OK\r\n",
+            b"+\r\n",
+            b"+a\r\n",
+            b"+ab\r\n",
+            b"+PONG\r\n",
+            b":1\r\n",
+            b":12\r\n",
+            b":-4\r\n",
+            b"$-1\r\n",
+            b"$0\r\n\r\n",
+            b"$3\r\nabc\r\n",
+            b"$12\r\nabcdefghijkl\r\n",
+            b"-ERR no\r\n",
+            b"*0\r\n",
+            b"*-1\r\n",
+            b"*2\r\n$1\r\na\r\n*1\r\n:5\r\n",
+            b"%1\r\n+k\r\n~1\r\n(12\r\n",
+            b"|1\r\n+k\r\n+v\r\n#t\r\n",
         ];
         let all = replies.concat();
         // Whatever the pieces are, the same replies come out.

@@ -198,7 +198,8 @@ impl RequestParser {
             let Some((count, next)) = header(input, 0, ProtocolError::BigMultibulkCount)? else {
                 return Ok(Step::Incomplete);
             };
-            let count = count.filter(|count| *count <= i64::from(i32::MAX)).ok_or(ProtocolError::InvalidMultibulkLen)?;
+            let count =
+                count.filter(|count| *count <= i64::from(i32::MAX)).ok_or(ProtocolError::InvalidMultibulkLen)?;
             if count > UNAUTHENTICATED_ARGS_MAX && limits.auth_required {
                 return Err(ProtocolError::UnauthenticatedMultibulkLen);
             }
@@ -517,10 +518,7 @@ mod tests {
         let got = all(b"\r\n  set  k  \"a b\\x41\\n\" 'c\\'d'\r\nPING\n*0\r\n*-1\r\n", &open).unwrap();
         assert_eq!(
             got,
-            vec![
-                vec![b"set".to_vec(), b"k".to_vec(), b"a bA\n".to_vec(), b"c'd".to_vec()],
-                vec![b"PING".to_vec()]
-            ]
+            vec![vec![b"set".to_vec(), b"k".to_vec(), b"a bA\n".to_vec(), b"c'd".to_vec()], vec![b"PING".to_vec()]]
         );
     }
 

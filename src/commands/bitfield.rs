@@ -22,7 +22,6 @@ pub(super) static COMMANDS: &[Command] = &[
         .acl(acl::BITMAP),
 ];
 
-
 /// A width and whether a sign is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FieldType {
@@ -52,7 +51,8 @@ struct Step {
 }
 
 fn field_type(text: &[u8]) -> Result<FieldType, Fail> {
-    let wrong = fail("ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.");
+    let wrong =
+        fail("ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.");
     let (signed, digits) = match text {
         [b'i', digits @ ..] => (true, digits),
         [b'u', digits @ ..] => (false, digits),
@@ -95,7 +95,11 @@ impl FieldType {
     }
 
     fn range(self) -> (i128, i128) {
-        if self.signed { (-(1i128 << (self.bits - 1)), (1i128 << (self.bits - 1)) - 1) } else { (0, (1i128 << self.bits) - 1) }
+        if self.signed {
+            (-(1i128 << (self.bits - 1)), (1i128 << (self.bits - 1)) - 1)
+        } else {
+            (0, (1i128 << self.bits) - 1)
+        }
     }
 
     /// A value as it is stored, or `None` if it does not fit and that is an error.

@@ -40,7 +40,6 @@ pub(super) static COMMANDS: &[Command] = &[
         .acl(acl::BITMAP),
 ];
 
-
 /// Reads a bit offset; with `#` it counts in units of `width` bits.
 pub(super) fn bit_offset(cx: &Context<'_>, text: &[u8], width: Option<u64>) -> Result<u64, Fail> {
     let (digits, factor) = match (text, width) {
@@ -92,7 +91,9 @@ fn getbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let offset = bit_offset(cx, args.get(2), None)?;
     let key = cx.key(args, 1);
     let bit = cx.core.read(cx.session.db, key).is_some_and(|entry| {
-        entry.value().with_bytes(|bytes| bytes.get((offset / 8) as usize).is_some_and(|byte| byte & (1 << (7 - offset % 8)) != 0))
+        entry.value().with_bytes(|bytes| {
+            bytes.get((offset / 8) as usize).is_some_and(|byte| byte & (1 << (7 - offset % 8)) != 0)
+        })
     });
     cx.out.flag(bit);
     Ok(())
@@ -168,7 +169,8 @@ fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
                 let (from, to) = ((first / 8) as usize, (last / 8) as usize);
                 let inner = if to > from + 1 { count_ones(&bytes[from + 1..to]) } else { 0 };
                 let head = u64::from((bytes[from] & mask_at(from as u64, first, last)).count_ones());
-                let tail = if to > from { u64::from((bytes[to] & mask_at(to as u64, first, last)).count_ones()) } else { 0 };
+                let tail =
+                    if to > from { u64::from((bytes[to] & mask_at(to as u64, first, last)).count_ones()) } else { 0 };
                 inner + head + tail
             }),
         })

@@ -83,12 +83,9 @@ static CLIENT_SUBCOMMANDS: &[Command] = &[
         .acl(acl::CONNECTION),
 ];
 
-pub(super) static COMMANDS: &[Command] = &[
-    cmd("client", Group::Connection, "2.4.0", -2, SENTINEL, container)
-        .about("Looks at and steers client connections.", "O(1)")
-        .sub(CLIENT_SUBCOMMANDS),
-];
-
+pub(super) static COMMANDS: &[Command] = &[cmd("client", Group::Connection, "2.4.0", -2, SENTINEL, container)
+    .about("Looks at and steers client connections.", "O(1)")
+    .sub(CLIENT_SUBCOMMANDS)];
 
 /// Whether a name may stand in a line of CLIENT LIST.
 fn is_plain(text: &[u8]) -> bool {
@@ -97,7 +94,11 @@ fn is_plain(text: &[u8]) -> bool {
 
 /// Reads a connection's name.
 pub(super) fn checked_name(text: &[u8]) -> Result<String, Fail> {
-    if is_plain(text) { Ok(lossy(text)) } else { Err(fail("ERR Client names cannot contain spaces, newlines or special characters.")) }
+    if is_plain(text) {
+        Ok(lossy(text))
+    } else {
+        Err(fail("ERR Client names cannot contain spaces, newlines or special characters."))
+    }
 }
 
 /// The letters of CLIENT LIST's `flags`.
@@ -141,7 +142,11 @@ pub(super) fn describe(core: &Core, session: &Session, out: &Reply) -> String {
         session.subscriptions.patterns.len(),
         session.subscriptions.shard_channels.len(),
         // What will not run anyway counts as dropped.
-        session.transaction.as_ref().map_or(-1, |transaction| if session.watch_broken { 0 } else { transaction.commands.len() as i64 }),
+        session.transaction.as_ref().map_or(-1, |transaction| if session.watch_broken {
+            0
+        } else {
+            transaction.commands.len() as i64
+        }),
         if session.watch_broken { 0 } else { session.watched.len() },
         session.net.received_len,
         session.assembly.as_ref().map_or(0, |assembly| assembly.memory()),

@@ -113,7 +113,8 @@ impl Filter {
                 "db" => {
                     let databases = cx.core.keyspace.databases();
                     let name = if wanted { "DB" } else { "NOT-DB" };
-                    let db = integer(value).map_err(|_| Fail::new(format!("ERR {name} is not an integer or out of range")))?;
+                    let db = integer(value)
+                        .map_err(|_| Fail::new(format!("ERR {name} is not an integer or out of range")))?;
                     Test::Db(usize::try_from(db).ok().filter(|db| *db < databases).ok_or_else(|| {
                         Fail::new(format!("ERR {name} number should be between 0 and {}", databases - 1))
                     })?)

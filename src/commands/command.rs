@@ -5,8 +5,8 @@ use super::context::Context;
 use super::fail::{Fail, Outcome, SYNTAX, fail};
 use super::grammar::{self, Arg};
 use super::registry::{CommandId, table};
-use super::spec::{Command, Group, KeyPositions, acl, cmd, flags, key};
 use super::spec::flags::*;
+use super::spec::{Command, Group, KeyPositions, acl, cmd, flags, key};
 use crate::glob::glob_match;
 use crate::reply::Reply;
 
@@ -42,14 +42,12 @@ static COMMAND_SUBCOMMANDS: &[Command] = &[
         .tips(&["nondeterministic_output_order"]),
 ];
 
-pub(super) static COMMANDS: &[Command] = &[
-    cmd("command", Group::Server, "2.8.13", -1, LOADING | STALE | SENTINEL, command)
+pub(super) static COMMANDS: &[Command] =
+    &[cmd("command", Group::Server, "2.8.13", -1, LOADING | STALE | SENTINEL, command)
         .about("Describes commands.", "O(N)")
         .acl(acl::CONNECTION)
         .tips(&["nondeterministic_output_order"])
-        .sub(COMMAND_SUBCOMMANDS),
-];
-
+        .sub(COMMAND_SUBCOMMANDS)];
 
 fn listed(set: u32, names: &[(u32, &'static str)]) -> Vec<&'static str> {
     names.iter().filter(|(flag, _)| set & flag != 0).map(|(_, name)| *name).collect()
@@ -107,7 +105,9 @@ fn write_info(out: &mut Reply, id: CommandId) {
         out.map(3);
         let fields = match spec.positions {
             KeyPositions::Range { last, step, .. } => [("lastkey", last), ("keystep", step), ("limit", 0)],
-            KeyPositions::Counted { count, first, step } => [("keynumidx", 0), ("firstkey", first - count), ("keystep", step)],
+            KeyPositions::Counted { count, first, step } => {
+                [("keynumidx", 0), ("firstkey", first - count), ("keystep", step)]
+            }
         };
         for (name, value) in fields {
             out.bulk(name);
@@ -128,11 +128,12 @@ fn subcommands(id: CommandId) -> Vec<CommandId> {
 fn write_args(out: &mut Reply, args: &[Arg]) {
     out.array(args.len());
     for arg in args {
-        let flags: Vec<&str> = [(arg.optional, "optional"), (arg.multiple, "multiple"), (arg.multiple_token, "multiple_token")]
-            .iter()
-            .filter(|(on, _)| *on)
-            .map(|(_, name)| *name)
-            .collect();
+        let flags: Vec<&str> =
+            [(arg.optional, "optional"), (arg.multiple, "multiple"), (arg.multiple_token, "multiple_token")]
+                .iter()
+                .filter(|(on, _)| *on)
+                .map(|(_, name)| *name)
+                .collect();
         let shows_text = !matches!(arg.kind.as_str(), "oneof" | "block");
         let is_key = arg.kind == "key";
         let fields = 2
@@ -174,11 +175,17 @@ fn write_docs(out: &mut Reply, id: CommandId) {
     let command = id.command();
     let args = grammar::parse(command.args).unwrap_or_default();
     let subs = subcommands(id);
-    let fields = 4 + if command.deprecated.is_some() { 3 } else { 0 } + usize::from(!args.is_empty()) + usize::from(!subs.is_empty());
+    let fields = 4
+        + if command.deprecated.is_some() { 3 } else { 0 }
+        + usize::from(!args.is_empty())
+        + usize::from(!subs.is_empty());
     out.map(fields);
-    for (name, value) in
-        [("summary", command.summary), ("since", command.since), ("group", command.group.name()), ("complexity", command.complexity)]
-    {
+    for (name, value) in [
+        ("summary", command.summary),
+        ("since", command.since),
+        ("group", command.group.name()),
+        ("complexity", command.complexity),
+    ] {
         out.bulk(name);
         out.bulk(value);
     }
@@ -254,7 +261,10 @@ fn command_list(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         let fits: Box<dyn Fn(&Command) -> bool> = match () {
             () if args.is(3, "module") => Box::new(|_| false),
             () if args.is(3, "aclcat") => {
-                let category = acl::NAMES.iter().find(|(_, name)| name.as_bytes().eq_ignore_ascii_case(value)).map_or(0, |(bit, _)| *bit);
+                let category = acl::NAMES
+                    .iter()
+                    .find(|(_, name)| name.as_bytes().eq_ignore_ascii_case(value))
+                    .map_or(0, |(bit, _)| *bit);
                 Box::new(move |command| command.categories() & category != 0)
             }
             () if args.is(3, "pattern") => Box::new(move |command| glob_match(value, command.name.as_bytes(), true)),
@@ -301,7 +311,10 @@ fn variable_flags(name: &str, args: &Shifted<'_, '_>) -> u32 {
     match name {
         "set" if has("get") || has("ifeq") => key::RW | key::ACCESS | key::UPDATE,
         "set" => key::OW | key::UPDATE,
-        "bitfield" if (2..args.len()).all(|index| !matches!(args.get(index).to_ascii_lowercase().as_slice(), b"set" | b"incrby")) => {
+        "bitfield"
+            if (2..args.len())
+                .all(|index| !matches!(args.get(index).to_ascii_lowercase().as_slice(), b"set" | b"incrby")) =>
+        {
             key::RO | key::ACCESS
         }
         _ => key::RW | key::ACCESS | key::UPDATE,
@@ -356,7 +369,8 @@ fn command_help(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 
 /// HELP of a container, made from its subcommands' declarations.
 pub(super) fn help(cx: &mut Context<'_>, container: &str) {
-    let mut lines = vec![format!("{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", container.to_ascii_uppercase())];
+    let mut lines =
+        vec![format!("{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", container.to_ascii_uppercase())];
     if let Some(id) = table().find(container.as_bytes()) {
         for sub in id.command().subcommands {
             let args = grammar::parse(sub.args).unwrap_or_default();

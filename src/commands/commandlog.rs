@@ -52,7 +52,6 @@ pub(super) static COMMANDS: &[Command] = &[
         .sub(COMMANDLOG_SUBCOMMANDS),
 ];
 
-
 fn kind(args: &Args<'_>, index: usize) -> Result<Kind, Fail> {
     match () {
         () if args.is(index, "slow") => Ok(Kind::Slow),

@@ -14,8 +14,7 @@ static CONFIG_SUBCOMMANDS: &[Command] = &[
     cmd("config|get", Group::Server, "2.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, config_get)
         .about("Returns the settings that match.", "O(N)")
         .args("parameter:string..."),
-    cmd("config|help", Group::Server, "5.0.0", 2, LOADING | STALE, config_help)
-        .about("Lists the subcommands.", "O(1)"),
+    cmd("config|help", Group::Server, "5.0.0", 2, LOADING | STALE, config_help).about("Lists the subcommands.", "O(1)"),
     cmd("config|resetstat", Group::Server, "2.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, config_resetstat)
         .about("Sets the statistics back.", "O(1)")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
@@ -28,12 +27,9 @@ static CONFIG_SUBCOMMANDS: &[Command] = &[
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
 ];
 
-pub(super) static COMMANDS: &[Command] = &[
-    cmd("config", Group::Server, "2.0.0", -2, NONE, container)
-        .about("Reads and changes settings.", "O(1)")
-        .sub(CONFIG_SUBCOMMANDS),
-];
-
+pub(super) static COMMANDS: &[Command] = &[cmd("config", Group::Server, "2.0.0", -2, NONE, container)
+    .about("Reads and changes settings.", "O(1)")
+    .sub(CONFIG_SUBCOMMANDS)];
 
 fn config_get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let patterns: Vec<&[u8]> = args.rest(2).collect();
@@ -55,7 +51,10 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         let word = String::from_utf8(args.get(at).to_vec()).map_err(|_| {
             // A value is taken as it is or not at all: a password that was changed on its way in locks out.
             let name = lossy(args.get(at - at % 2));
-            Fail::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {}", crate::settings::file::NOT_TEXT))
+            Fail::new(format!(
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - {}",
+                crate::settings::file::NOT_TEXT
+            ))
         })?;
         words.push(word);
     }
@@ -65,8 +64,16 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         Fail::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"))
     };
     let held = &cx.core.settings;
-    if new.port != held.port || new.bind != held.bind || new.rdma_port != held.rdma_port || new.rdma_bind != held.rdma_bind {
-        let name = changes.iter().map(|(name, _)| *name).find(|name| matches!(*name, "port" | "bind" | "rdma-port" | "rdma-bind")).unwrap_or("port");
+    if new.port != held.port
+        || new.bind != held.bind
+        || new.rdma_port != held.rdma_port
+        || new.rdma_bind != held.rdma_bind
+    {
+        let name = changes
+            .iter()
+            .map(|(name, _)| *name)
+            .find(|name| matches!(*name, "port" | "bind" | "rdma-port" | "rdma-bind"))
+            .unwrap_or("port");
         crate::listen::check(&cx.core.settings, &new).map_err(|error| {
             tracing::warn!("{error}");
             refused(name, "Unable to listen on this port. Check server logs.")
@@ -75,8 +82,9 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if new.maxclients > cx.core.settings.maxclients {
         let possible = crate::server::clients_possible(new.maxclients);
         if possible < new.maxclients {
-            let reason =
-                format!("The operating system is not able to handle the specified number of clients, try with {possible}");
+            let reason = format!(
+                "The operating system is not able to handle the specified number of clients, try with {possible}"
+            );
             return Err(refused("maxclients", &reason));
         }
     }
@@ -95,7 +103,10 @@ fn config_rewrite(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     if path.is_empty() {
         return Err(fail("ERR The server is running without a config file"));
     }
-    cx.core.settings.rewrite(Path::new(path)).map_err(|error| Fail::new(format!("ERR Rewriting config file: {error}")))?;
+    cx.core
+        .settings
+        .rewrite(Path::new(path))
+        .map_err(|error| Fail::new(format!("ERR Rewriting config file: {error}")))?;
     cx.out.ok();
     Ok(())
 }

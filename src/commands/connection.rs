@@ -24,14 +24,28 @@ pub(super) static COMMANDS: &[Command] = &[
         .about("Returns its argument.", "O(1)")
         .args("message:string")
         .acl(acl::CONNECTION),
-    cmd("hello", Group::Connection, "6.0.0", -1, NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | SENTINEL | ALLOW_BUSY, hello)
-        .about("Greets the server and chooses the protocol.", "O(1)")
-        .args("[arguments{protover:integer [AUTH auth{username:string password:string}] [SETNAME clientname:string]}]")
-        .acl(acl::CONNECTION),
-    cmd("auth", Group::Connection, "1.0.0", -2, NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | SENTINEL | ALLOW_BUSY, auth)
-        .about("Authenticates the connection.", "O(N)")
-        .args("[username:string] password:string")
-        .acl(acl::CONNECTION),
+    cmd(
+        "hello",
+        Group::Connection,
+        "6.0.0",
+        -1,
+        NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | SENTINEL | ALLOW_BUSY,
+        hello,
+    )
+    .about("Greets the server and chooses the protocol.", "O(1)")
+    .args("[arguments{protover:integer [AUTH auth{username:string password:string}] [SETNAME clientname:string]}]")
+    .acl(acl::CONNECTION),
+    cmd(
+        "auth",
+        Group::Connection,
+        "1.0.0",
+        -2,
+        NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | SENTINEL | ALLOW_BUSY,
+        auth,
+    )
+    .about("Authenticates the connection.", "O(N)")
+    .args("[username:string] password:string")
+    .acl(acl::CONNECTION),
     cmd("select", Group::Connection, "1.0.0", 2, ALLOW_BUSY | LOADING | STALE | FAST, select)
         .about("Changes the database of the connection.", "O(1)")
         .args("index:integer")
@@ -43,7 +57,6 @@ pub(super) static COMMANDS: &[Command] = &[
         .about("Sets the connection back to how it began.", "O(1)")
         .acl(acl::CONNECTION),
 ];
-
 
 fn ping(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if args.len() > 2 {

@@ -88,7 +88,8 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             cx.out.flag(glob_match(args.get(3), &vec![b'a'; len], false));
         }
         ("protocol", 3) => return protocol(cx, args),
-        ("change-repl-id" | "jmap" | "quicklist-packed-threshold", _) | ("pause-cron" | "replybuffer" | "dict-resizing", 3 | 4) => cx.out.ok(),
+        ("change-repl-id" | "jmap" | "quicklist-packed-threshold", _)
+        | ("pause-cron" | "replybuffer" | "dict-resizing", 3 | 4) => cx.out.ok(),
         ("exit", 2) => cx.core.actions.push(Action::Exit(0)),
         ("reload" | "loadaof" | "restart" | "crash-and-recover" | "panic" | "segfault", _) => {
             return Err(Fail::new(format!("ERR DEBUG {} is not supported by this version", sub.to_ascii_uppercase())));

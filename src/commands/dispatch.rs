@@ -29,7 +29,13 @@ pub enum Verdict {
 
 /// Runs one command of a client, or refuses or queues it.
 #[inline]
-pub fn process(core: &mut Core, connection: &mut Connection, id: Option<CommandId>, args: &Args<'_>, request_len: usize) -> Verdict {
+pub fn process(
+    core: &mut Core,
+    connection: &mut Connection,
+    id: Option<CommandId>,
+    args: &Args<'_>,
+    request_len: usize,
+) -> Verdict {
     if core.pause.is_some() && held_by_pause(core, connection, id) {
         return Verdict::Hold;
     }
@@ -154,7 +160,12 @@ fn held_by_pause(core: &mut Core, connection: &Connection, id: Option<CommandId>
 
 /// Decides whether a command may run now.
 #[inline]
-fn admit(core: &mut Core, connection: &mut Connection, id: Option<CommandId>, args: &Args<'_>) -> Result<Admitted, Fail> {
+fn admit(
+    core: &mut Core,
+    connection: &mut Connection,
+    id: Option<CommandId>,
+    args: &Args<'_>,
+) -> Result<Admitted, Fail> {
     let session = &mut connection.session;
     let Some(id) = id else {
         return Err(if session.authenticated { unknown_command(args) } else { unauthenticated() });
@@ -228,7 +239,15 @@ fn unknown_command(args: &Args<'_>) -> Fail {
 fn allowed_to_subscribers(command: &Command) -> bool {
     matches!(
         command.name,
-        "ping" | "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ssubscribe" | "sunsubscribe" | "quit" | "reset"
+        "ping"
+            | "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "quit"
+            | "reset"
     )
 }
 
@@ -311,12 +330,34 @@ pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &A
     }
 }
 
-fn log_command(core: &mut Core, connection: &Connection, args: &Args<'_>, took_ns: u64, request_len: usize, reply_len: usize) {
+fn log_command(
+    core: &mut Core,
+    connection: &Connection,
+    args: &Args<'_>,
+    took_ns: u64,
+    request_len: usize,
+    reply_len: usize,
+) {
     let settings = &core.settings;
     let candidates = [
-        (Kind::Slow, (took_ns / 1000) as i64, settings.commandlog_execution_slower_than, settings.commandlog_slow_execution_max_len),
-        (Kind::LargeRequest, request_len as i64, settings.commandlog_request_larger_than, settings.commandlog_large_request_max_len),
-        (Kind::LargeReply, reply_len as i64, settings.commandlog_reply_larger_than, settings.commandlog_large_reply_max_len),
+        (
+            Kind::Slow,
+            (took_ns / 1000) as i64,
+            settings.commandlog_execution_slower_than,
+            settings.commandlog_slow_execution_max_len,
+        ),
+        (
+            Kind::LargeRequest,
+            request_len as i64,
+            settings.commandlog_request_larger_than,
+            settings.commandlog_large_request_max_len,
+        ),
+        (
+            Kind::LargeReply,
+            reply_len as i64,
+            settings.commandlog_reply_larger_than,
+            settings.commandlog_large_reply_max_len,
+        ),
     ];
     for (kind, value, limit, len_max) in candidates {
         if limit < 0 || value < limit {

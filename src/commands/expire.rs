@@ -57,7 +57,6 @@ pub(super) static COMMANDS: &[Command] = &[
         .acl(acl::KEYSPACE),
 ];
 
-
 /// How an expiry argument is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExpiryUnit {

@@ -36,7 +36,11 @@ pub struct Arg {
 pub fn parse(text: &str) -> Result<Vec<Arg>, String> {
     let mut parser = Parser { text: text.as_bytes(), at: 0 };
     let args = parser.sequence(&[])?;
-    if parser.at < parser.text.len() { Err(format!("unexpected '{}' at {}", &text[parser.at..], parser.at)) } else { Ok(args) }
+    if parser.at < parser.text.len() {
+        Err(format!("unexpected '{}' at {}", &text[parser.at..], parser.at))
+    } else {
+        Ok(args)
+    }
 }
 
 /// Whether some argument of the tree fits.
@@ -137,7 +141,12 @@ impl Parser<'_> {
                     return Ok(arg);
                 }
                 self.at = before;
-                Arg { name: word.to_ascii_lowercase(), kind: "pure-token".to_owned(), token: Some(word), ..Arg::default() }
+                Arg {
+                    name: word.to_ascii_lowercase(),
+                    kind: "pure-token".to_owned(),
+                    token: Some(word),
+                    ..Arg::default()
+                }
             }
         };
         self.suffix(&mut arg);
@@ -180,7 +189,9 @@ mod tests {
 
     #[test]
     fn a_grammar_reads_into_a_tree() {
-        let args = parse("key:key [condition(NX|IFEQ comparison-value:string)] [EX seconds:integer] data{k:key v:string}...").unwrap();
+        let args =
+            parse("key:key [condition(NX|IFEQ comparison-value:string)] [EX seconds:integer] data{k:key v:string}...")
+                .unwrap();
         assert_eq!(args.len(), 4);
         assert!(args[1].optional && args[1].kind == "oneof");
         assert_eq!(args[1].children[1].token.as_deref(), Some("IFEQ"));

@@ -60,7 +60,9 @@ pub(super) fn info(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             add(&connection.session, connection.memory());
         }
     }
-    let text = sections(cx.core, &totals, |name, default| all || (defaults && default) || wanted.iter().any(|wanted| wanted == name));
+    let text = sections(cx.core, &totals, |name, default| {
+        all || (defaults && default) || wanted.iter().any(|wanted| wanted == name)
+    });
     cx.out.verbatim(&text);
     Ok(())
 }
@@ -428,7 +430,9 @@ fn latencystats(out: &mut String, core: &Core, _: &Totals) {
     let line = |out: &mut String, name: &str, histogram: &hdrhistogram::Histogram<u64>| {
         let shown: Vec<String> = percentiles
             .iter()
-            .map(|percentile| format!("p{percentile}={:.3}", histogram.value_at_quantile(percentile / 100.0) as f64 / 1000.0))
+            .map(|percentile| {
+                format!("p{percentile}={:.3}", histogram.value_at_quantile(percentile / 100.0) as f64 / 1000.0)
+            })
             .collect();
         let _ = write!(out, "latency_percentiles_usec_{name}:{}\r\n", shown.join(","));
     };

@@ -112,7 +112,6 @@ pub(super) static COMMANDS: &[Command] = &[
         .sub(OBJECT_SUBCOMMANDS),
 ];
 
-
 fn del(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let mut deleted = 0;
     for index in 1..args.len() {
@@ -276,7 +275,9 @@ fn keys(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let now_ms = cx.core.now.unix_ms;
     let mut found: Vec<Vec<u8>> = Vec::new();
     cx.core.keyspace.db(cx.session.db).for_each(&mut |entry| {
-        if entry.expire_at().is_none_or(|at_ms| at_ms > now_ms) && (pattern == b"*" || glob_match(pattern, entry.key(), false)) {
+        if entry.expire_at().is_none_or(|at_ms| at_ms > now_ms)
+            && (pattern == b"*" || glob_match(pattern, entry.key(), false))
+        {
             found.push(entry.key().to_vec());
         }
     });

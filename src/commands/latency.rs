@@ -38,12 +38,9 @@ static LATENCY_SUBCOMMANDS: &[Command] = &[
         .tips(&["request_policy:all_nodes", "response_policy:agg_sum"]),
 ];
 
-pub(super) static COMMANDS: &[Command] = &[
-    cmd("latency", Group::Server, "2.8.13", -2, NONE, container)
-        .about("Looks at latency.", "O(1)")
-        .sub(LATENCY_SUBCOMMANDS),
-];
-
+pub(super) static COMMANDS: &[Command] = &[cmd("latency", Group::Server, "2.8.13", -2, NONE, container)
+    .about("Looks at latency.", "O(1)")
+    .sub(LATENCY_SUBCOMMANDS)];
 
 /// Distributions in LATENCY HISTOGRAM are cumulative counts below powers of two of microseconds.
 fn buckets(histogram: &hdrhistogram::Histogram<u64>) -> Vec<(u64, u64)> {
@@ -176,7 +173,11 @@ fn latency_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
         let _ = writeln!(text, "Spikes of {threshold} ms or more:");
         for (name, event) in cx.core.stats.latency.iter() {
             let mean = event.latency_ms_sum / event.count.max(1);
-            let _ = writeln!(text, "- {name}: {} spikes, mean {mean} ms, longest {} ms.", event.count, event.latency_ms_max);
+            let _ = writeln!(
+                text,
+                "- {name}: {} spikes, mean {mean} ms, longest {} ms.",
+                event.count, event.latency_ms_max
+            );
         }
         text.push_str("SLOWLOG GET names slow commands; the log of the server's start says what of this host costs tail latency.\n");
     }
@@ -186,8 +187,11 @@ fn latency_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 
 fn latency_reset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let latency = &mut cx.core.stats.latency;
-    let count =
-        if args.len() == 2 { latency.clear() } else { args.rest(2).filter(|name| latency.remove(&lossy(name))).count() };
+    let count = if args.len() == 2 {
+        latency.clear()
+    } else {
+        args.rest(2).filter(|name| latency.remove(&lossy(name))).count()
+    };
     cx.out.count(count);
     Ok(())
 }

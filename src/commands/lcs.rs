@@ -9,14 +9,11 @@ use super::spec::{flags::*, key::*};
 /// Cells of the table beyond which the command is refused: 4 bytes each.
 const CELLS_MAX: u64 = 1 << 30;
 
-pub(super) static COMMANDS: &[Command] = &[
-    cmd("lcs", Group::String, "7.0.0", -3, READONLY, lcs)
-        .about("Finds the longest common subsequence of two strings.", "O(N*M)")
-        .keys(&[keys_at(RO | ACCESS, 1, 1, 1)])
-        .args("key1:key key2:key [LEN] [IDX] [MINMATCHLEN min-match-len:integer] [WITHMATCHLEN]")
-        .acl(acl::STRING),
-];
-
+pub(super) static COMMANDS: &[Command] = &[cmd("lcs", Group::String, "7.0.0", -3, READONLY, lcs)
+    .about("Finds the longest common subsequence of two strings.", "O(N*M)")
+    .keys(&[keys_at(RO | ACCESS, 1, 1, 1)])
+    .args("key1:key key2:key [LEN] [IDX] [MINMATCHLEN min-match-len:integer] [WITHMATCHLEN]")
+    .acl(acl::STRING)];
 
 /// A match: first and last offset in each string, last offsets included.
 struct Range {

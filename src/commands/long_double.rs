@@ -52,7 +52,8 @@ impl LongDouble {
         let prefix = if hexadecimal { "0x" } else { "" };
         let plain = format!("{sign}{prefix}{whole}.{fraction}{}{exponent}", exponent_mark[0]);
         let read = X87DoubleExtended::from_str_r(&plain, Round::NearestTiesToEven).ok()?;
-        let lost = read.status.contains(Status::OVERFLOW) || (read.status.contains(Status::UNDERFLOW) && read.value.is_zero());
+        let lost =
+            read.status.contains(Status::OVERFLOW) || (read.status.contains(Status::UNDERFLOW) && read.value.is_zero());
         (!lost && !read.value.is_nan()).then_some(LongDouble(read.value))
     }
 
@@ -166,7 +167,10 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in ["", "abc", " 1", "1 ", "1e", "nan", "1e5000", "-1e5000", "1e-6000", "0x", "0xg", ".", "e5", "1.2.3", "--1", "1e+", "1_0", "\u{1}"] {
+        for text in [
+            "", "abc", " 1", "1 ", "1e", "nan", "1e5000", "-1e5000", "1e-6000", "0x", "0xg", ".", "e5", "1.2.3", "--1",
+            "1e+", "1_0", "\u{1}",
+        ] {
             assert!(LongDouble::parse(text.as_bytes()).is_none(), "{text:?}");
         }
         assert!(LongDouble::parse(&[b'1'; 5120]).is_none());

@@ -9,11 +9,12 @@ use super::spec::{flags::*, key::*};
 use crate::sys;
 
 static MEMORY_SUBCOMMANDS: &[Command] = &[
-    cmd("memory|doctor", Group::Server, "4.0.0", 2, NONE, memory_doctor)
-        .about("Explains memory use.", "O(1)")
-        .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]),
-    cmd("memory|help", Group::Server, "4.0.0", 2, LOADING | STALE, memory_help)
-        .about("Lists the subcommands.", "O(1)"),
+    cmd("memory|doctor", Group::Server, "4.0.0", 2, NONE, memory_doctor).about("Explains memory use.", "O(1)").tips(&[
+        "nondeterministic_output",
+        "request_policy:all_shards",
+        "response_policy:special",
+    ]),
+    cmd("memory|help", Group::Server, "4.0.0", 2, LOADING | STALE, memory_help).about("Lists the subcommands.", "O(1)"),
     cmd("memory|malloc-stats", Group::Server, "4.0.0", 2, LOADING, memory_malloc_stats)
         .about("Returns the allocator's own report.", "O(1)")
         .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]),
@@ -29,13 +30,9 @@ static MEMORY_SUBCOMMANDS: &[Command] = &[
         .args("key:key [SAMPLES count:integer]"),
 ];
 
-
-pub(super) static COMMANDS: &[Command] = &[
-    cmd("memory", Group::Server, "4.0.0", -2, NONE, container)
-        .about("Looks at memory.", "O(1)")
-        .sub(MEMORY_SUBCOMMANDS),
-];
-
+pub(super) static COMMANDS: &[Command] = &[cmd("memory", Group::Server, "4.0.0", -2, NONE, container)
+    .about("Looks at memory.", "O(1)")
+    .sub(MEMORY_SUBCOMMANDS)];
 
 fn memory_usage(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let mut at = 3;
@@ -104,7 +101,8 @@ fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     let startup = cx.core.stats.memory_startup;
     let keys: usize = (0..cx.core.keyspace.databases()).map(|db| cx.core.keyspace.db(db).len()).sum();
     let dataset = used.saturating_sub(startup + overhead + clients);
-    let databases: Vec<usize> = (0..cx.core.keyspace.databases()).filter(|db| !cx.core.keyspace.db(*db).is_empty()).collect();
+    let databases: Vec<usize> =
+        (0..cx.core.keyspace.databases()).filter(|db| !cx.core.keyspace.db(*db).is_empty()).collect();
     let rss = sys::resident_bytes();
     let difference = |a: usize, b: usize| a as i64 - b as i64;
     let counts = [

@@ -15,8 +15,7 @@ static PUBSUB_SUBCOMMANDS: &[Command] = &[
     cmd("pubsub|channels", Group::Pubsub, "2.8.0", -2, PUBSUB | LOADING | STALE, pubsub_channels)
         .about("Lists the channels that have subscribers.", "O(N)")
         .args("[pattern:pattern]"),
-    cmd("pubsub|help", Group::Pubsub, "6.2.0", 2, LOADING | STALE, pubsub_help)
-        .about("Lists the subcommands.", "O(1)"),
+    cmd("pubsub|help", Group::Pubsub, "6.2.0", 2, LOADING | STALE, pubsub_help).about("Lists the subcommands.", "O(1)"),
     cmd("pubsub|numpat", Group::Pubsub, "2.8.0", 2, PUBSUB | LOADING | STALE, pubsub_numpat)
         .about("Counts the patterns clients are subscribed to.", "O(1)"),
     cmd("pubsub|numsub", Group::Pubsub, "2.8.0", -2, PUBSUB | LOADING | STALE, pubsub_numsub)
@@ -62,7 +61,6 @@ pub(super) static COMMANDS: &[Command] = &[
         .about("Looks into the state of publish and subscribe.", "O(1)")
         .sub(PUBSUB_SUBCOMMANDS),
 ];
-
 
 /// Kinds of subscription.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -237,8 +235,11 @@ fn list_channels(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) -> Outcom
     }
     let table = if sharded { &cx.core.pubsub.shard_channels } else { &cx.core.pubsub.channels };
     let pattern = (args.len() > 2).then(|| args.get(2));
-    let mut found: Vec<&[u8]> =
-        table.keys().map(|name| &**name).filter(|name| pattern.is_none_or(|pattern| glob_match(pattern, name, false))).collect();
+    let mut found: Vec<&[u8]> = table
+        .keys()
+        .map(|name| &**name)
+        .filter(|name| pattern.is_none_or(|pattern| glob_match(pattern, name, false)))
+        .collect();
     found.sort_unstable();
     cx.out.bulks(&found);
     Ok(())

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use super::args::Args;
 use super::spec::Command;
 use super::{
-    bitfield, bitmap, client, command, commandlog, config, connection, expire, keys, latency, lcs, memory, pubsub, server, string,
-    transaction,
+    bitfield, bitmap, client, command, commandlog, config, connection, expire, keys, latency, lcs, memory, pubsub,
+    server, string, transaction,
 };
 
 /// A command's place in the table.
@@ -188,7 +188,8 @@ mod tests {
         for (_, command) in table().all() {
             assert!(!command.summary.is_empty(), "{}", command.name);
             assert!(command.arity != 0, "{}", command.name);
-            let tree = crate::commands::grammar::parse(command.args).unwrap_or_else(|error| panic!("{}: {error}", command.name));
+            let tree = crate::commands::grammar::parse(command.args)
+                .unwrap_or_else(|error| panic!("{}: {error}", command.name));
             let has_key_argument = crate::commands::grammar::any(&tree, &|arg| arg.kind == "key");
             let real_keys = command.keys.iter().any(|spec| spec.flags & crate::commands::spec::key::NOT_KEY == 0);
             assert_eq!(has_key_argument, real_keys, "{}: keys and grammar disagree", command.name);

@@ -41,17 +41,27 @@ pub(super) static COMMANDS: &[Command] = &[
     cmd("lolwut", Group::Server, "5.0.0", -1, READONLY | FAST, lolwut)
         .about("Shows some art and the version.", "O(1)")
         .args("[VERSION version:integer]"),
-    cmd("shutdown", Group::Server, "1.0.0", -1, ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | SENTINEL | ALLOW_BUSY, shutdown)
-        .about("Ends the server.", "O(N)")
-        .args("[abort-selector(save-selector-block{[save-selector(NOSAVE|SAVE)] [NOW] [FORCE] [SAFE] [FAILOVER]}|ABORT)]"),
+    cmd(
+        "shutdown",
+        Group::Server,
+        "1.0.0",
+        -1,
+        ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | SENTINEL | ALLOW_BUSY,
+        shutdown,
+    )
+    .about("Ends the server.", "O(N)")
+    .args("[abort-selector(save-selector-block{[save-selector(NOSAVE|SAVE)] [NOW] [FORCE] [SAFE] [FAILOVER]}|ABORT)]"),
     cmd("debug", Group::Server, "1.0.0", -2, ADMIN | NOSCRIPT | LOADING | STALE | PROTECTED, debug)
         .about("Tools for testing the server.", "O(1)"),
 ];
 
-
 /// What a container answers that was called without a subcommand: the arity says it is missing.
 pub(super) fn container(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    if args.len() < 2 { Err(wrong_arity(cx.name())) } else { Err(super::fail::unknown_subcommand(cx.name(), args.get(1))) }
+    if args.len() < 2 {
+        Err(wrong_arity(cx.name()))
+    } else {
+        Err(super::fail::unknown_subcommand(cx.name(), args.get(1)))
+    }
 }
 
 fn dbsize(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {

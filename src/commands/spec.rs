@@ -280,7 +280,14 @@ pub struct Command {
 
 /// Begins a declaration.
 #[must_use]
-pub const fn cmd(name: &'static str, group: Group, since: &'static str, arity: i32, flags: u32, handler: Handler) -> Command {
+pub const fn cmd(
+    name: &'static str,
+    group: Group,
+    since: &'static str,
+    arity: i32,
+    flags: u32,
+    handler: Handler,
+) -> Command {
     Command {
         name,
         group,
@@ -397,7 +404,9 @@ impl Command {
     #[must_use]
     pub fn legacy_key_range(&self) -> (i64, i64, i64) {
         let mut ranges = self.keys.iter().filter_map(|spec| match spec.positions {
-            KeyPositions::Range { first, last, step } if spec.flags & key::NOT_KEY == 0 || self.group == Group::Pubsub => {
+            KeyPositions::Range { first, last, step }
+                if spec.flags & key::NOT_KEY == 0 || self.group == Group::Pubsub =>
+            {
                 let last = if last >= 0 { first + last } else { last };
                 Some((i64::from(first), i64::from(last), i64::from(step)))
             }

@@ -134,7 +134,6 @@ pub(super) static COMMANDS: &[Command] = &[
         .acl(acl::STRING),
 ];
 
-
 fn get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     match cx.core.read(cx.session.db, key) {
@@ -200,7 +199,13 @@ fn set_options(args: &Args<'_>, from: usize, takes: Takes) -> Result<SetOptions,
             options.if_missing = true;
         } else if takes != Takes::GetEx && args.is(at, "xx") && !options.if_missing && options.if_equal.is_none() {
             options.if_present = true;
-        } else if takes == Takes::Set && args.is(at, "ifeq") && has_next && !options.if_missing && !options.if_present && options.if_equal.is_none() {
+        } else if takes == Takes::Set
+            && args.is(at, "ifeq")
+            && has_next
+            && !options.if_missing
+            && !options.if_present
+            && options.if_equal.is_none()
+        {
             at += 1;
             options.if_equal = Some(at);
         } else if takes == Takes::Set && args.is(at, "get") {
@@ -454,7 +459,8 @@ fn append(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         Some(len) => {
             check_length(cx, len as u64 + tail.len() as u64)?;
             let access = cx.core.access;
-            if let Some(bytes) = cx.core.keyspace.db_mut(db).edit_string(key.bytes, key.hash, &access, len + tail.len()) {
+            if let Some(bytes) = cx.core.keyspace.db_mut(db).edit_string(key.bytes, key.hash, &access, len + tail.len())
+            {
                 bytes[len..].copy_from_slice(tail);
             }
             cx.core.changed(db, key);
@@ -611,7 +617,8 @@ fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn delifeq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.session.db;
-    let equal = cx.core.peek_to_write(db, key).is_some_and(|entry| entry.value().with_bytes(|bytes| bytes == args.get(2)));
+    let equal =
+        cx.core.peek_to_write(db, key).is_some_and(|entry| entry.value().with_bytes(|bytes| bytes == args.get(2)));
     let deleted = equal && cx.core.delete(db, key);
     cx.out.flag(deleted);
     Ok(())

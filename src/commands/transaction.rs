@@ -29,7 +29,6 @@ pub(super) static COMMANDS: &[Command] = &[
         .acl(acl::TRANSACTION),
 ];
 
-
 fn multi(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     cx.session.transaction = Some(Box::<Transaction>::default());
     cx.out.ok();

@@ -206,8 +206,11 @@ impl Batch {
                         command.push(span.of(rest));
                     }
                     offset += at;
-                    session.assembly =
-                        Some(Box::new(Assembly { command, filling: Some((Vec::with_capacity(bulk_len + 2), bulk_len)), wire_len: at }));
+                    session.assembly = Some(Box::new(Assembly {
+                        command,
+                        filling: Some((Vec::with_capacity(bulk_len + 2), bulk_len)),
+                        wire_len: at,
+                    }));
                     run.more = true;
                     break;
                 }
@@ -240,7 +243,15 @@ impl Batch {
     }
 
     #[inline]
-    fn push_spans(&mut self, spans_from: usize, input: &[u8], end: usize, len: usize, session: &Session, keyspace: &Keyspace) {
+    fn push_spans(
+        &mut self,
+        spans_from: usize,
+        input: &[u8],
+        end: usize,
+        len: usize,
+        session: &Session,
+        keyspace: &Keyspace,
+    ) {
         let spans = &self.spans[spans_from..];
         let args = Args::new(input, spans, &[], 0, 1);
         let id = dispatch::resolve(&args);

@@ -89,7 +89,11 @@ impl<T: Front> Executor<T> {
         while at < self.hung_up.len() {
             let key = self.hung_up[at];
             // What a client sent before it went is still done.
-            let busy = self.core.clients.get(key).is_some_and(|connection| connection.session.hung_up && connection.session.parse_queued);
+            let busy = self
+                .core
+                .clients
+                .get(key)
+                .is_some_and(|connection| connection.session.hung_up && connection.session.parse_queued);
             if busy {
                 at += 1;
                 continue;

@@ -23,7 +23,9 @@ impl<T: Front> Executor<T> {
         let budget_ns = self.core.settings.housekeeping_us_max as u64 * 1000;
         let until_ns = self.core.clock.mono_ns() + budget_ns;
         let mut more = false;
-        if self.core.active_expire && self.core.keyspace.next_deadline().is_some_and(|at_ms| at_ms <= self.core.now.unix_ms) {
+        if self.core.active_expire
+            && self.core.keyspace.next_deadline().is_some_and(|at_ms| at_ms <= self.core.now.unix_ms)
+        {
             more |= self.expire(until_ns);
         }
         if self.core.keyspace.reclaim_pending() > 0 {

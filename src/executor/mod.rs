@@ -304,7 +304,12 @@ impl<T: Front> Executor<T> {
             if session.arrived_ns == self.arrived_ns {
                 fresh[session.carrier as usize] += parsed;
             } else if timed && parsed > 0 {
-                self.core.stats.record_phase(Phase::Arrive, session.carrier, begin_ns.saturating_sub(session.arrived_ns), parsed);
+                self.core.stats.record_phase(
+                    Phase::Arrive,
+                    session.carrier,
+                    begin_ns.saturating_sub(session.arrived_ns),
+                    parsed,
+                );
             }
         }
         self.ready.drain(..taken);
@@ -437,14 +442,18 @@ impl<T: Front> Executor<T> {
                 session.parse_queued = true;
                 self.ready.push(session.key);
             }
-            if session.receive_limit != tercel_transport::RECEIVE_LIMIT_DEFAULT && session.assembly.is_none() && !session.parser.in_progress()
+            if session.receive_limit != tercel_transport::RECEIVE_LIMIT_DEFAULT
+                && session.assembly.is_none()
+                && !session.parser.in_progress()
             {
                 session.receive_limit = tercel_transport::RECEIVE_LIMIT_DEFAULT;
                 self.transport.set_receive_limit(conn, session.receive_limit);
             }
         }
         self.next_run();
-        *executed == 0 || (self.core.turn_evict_ns <= EVICT_NS_MAX && self.core.clock.mono_ns() - begin_ns <= budget_ns) || self.batch.is_done()
+        *executed == 0
+            || (self.core.turn_evict_ns <= EVICT_NS_MAX && self.core.clock.mono_ns() - begin_ns <= budget_ns)
+            || self.batch.is_done()
     }
 
     /// Puts a client aside at command `at` until a pause ends: what was parsed behind it is parsed

@@ -94,8 +94,23 @@ macro_rules! replaces {
 }
 
 replaces!(
-    i64, bool, String, Memory, MemoryOrPercent, Mode, Words, EvictionPolicy, Notifications, Percentiles, NotYet, Inert, CpuList, Choice<LocalAccess>,
-    Choice<LogLevel>, Choice<TransportBackend>, Choice<Supervised>
+    i64,
+    bool,
+    String,
+    Memory,
+    MemoryOrPercent,
+    Mode,
+    Words,
+    EvictionPolicy,
+    Notifications,
+    Percentiles,
+    NotYet,
+    Inert,
+    CpuList,
+    Choice<LocalAccess>,
+    Choice<LogLevel>,
+    Choice<TransportBackend>,
+    Choice<Supervised>
 );
 
 impl Update for OutputLimits {

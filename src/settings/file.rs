@@ -197,7 +197,9 @@ mod tests {
 
     #[test]
     fn lines_comments_quotes_and_units() {
-        let settings = load("# comment\n\nPORT 7000\nmaxmemory 2gb\nrequirepass \"a b\\\"c\"\nbind 127.0.0.1 ::1\nsave \"\"\n").unwrap();
+        let settings =
+            load("# comment\n\nPORT 7000\nmaxmemory 2gb\nrequirepass \"a b\\\"c\"\nbind 127.0.0.1 ::1\nsave \"\"\n")
+                .unwrap();
         assert_eq!(settings.port, 7000);
         assert_eq!(settings.maxmemory.0, 2 << 30);
         assert_eq!(settings.requirepass, "a b\"c");
@@ -212,7 +214,10 @@ mod tests {
             ("requirepass \"a\n", "test.conf line 1\n>>> 'requirepass \"a'\nUnbalanced quotes in configuration line"),
             ("appendonly yes\n", "not supported by this version"),
             ("rename-command FLUSHALL \"\"\n", "'rename-command' is not supported by this version"),
-            ("port 1\nrequirepass \"\\xff\"\n", "test.conf line 2\n>>> 'requirepass \"\\xff\"'\na setting must be UTF-8 text"),
+            (
+                "port 1\nrequirepass \"\\xff\"\n",
+                "test.conf line 2\n>>> 'requirepass \"\\xff\"'\na setting must be UTF-8 text",
+            ),
             ("cpu-affinity abc\n", "test.conf line 1\n>>> 'cpu-affinity abc'\n"),
         ] {
             let error = load(text).unwrap_err().to_string();

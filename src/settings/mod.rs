@@ -46,9 +46,10 @@ pub struct Setting {
 /// Finds a declaration by name or alias.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS
-        .iter()
-        .find(|setting| setting.name.eq_ignore_ascii_case(name) || (!setting.alias.is_empty() && setting.alias.eq_ignore_ascii_case(name)))
+    SETTINGS.iter().find(|setting| {
+        setting.name.eq_ignore_ascii_case(name)
+            || (!setting.alias.is_empty() && setting.alias.eq_ignore_ascii_case(name))
+    })
 }
 
 impl Default for Settings {
@@ -56,7 +57,10 @@ impl Default for Settings {
         let mut settings = Settings::empty();
         for setting in SETTINGS {
             // A default that does not parse is caught by the test below; it stays empty here.
-            let _ = (setting.set)(&mut settings, &file::words(setting.default).iter().map(String::as_str).collect::<Vec<_>>());
+            let _ = (setting.set)(
+                &mut settings,
+                &file::words(setting.default).iter().map(String::as_str).collect::<Vec<_>>(),
+            );
         }
         settings
     }
@@ -105,14 +109,17 @@ impl Settings {
             let refused = |reason: &str| SetError::Refused { name: (*name).to_owned(), reason: reason.to_owned() };
             match setting.mutability {
                 Mutability::Immutable => return Err(refused("can't set immutable config")),
-                Mutability::Protected if !self.protected_configs_allowed() => return Err(refused("can't set protected config")),
+                Mutability::Protected if !self.protected_configs_allowed() => {
+                    return Err(refused("can't set protected config"));
+                }
                 _ => {}
             }
             if seen.contains(&setting.name) {
                 return Err(refused("duplicate parameter"));
             }
             seen.push(setting.name);
-            let words = if Self::takes_several_words(setting.name) { file::words(text) } else { vec![(*text).to_owned()] };
+            let words =
+                if Self::takes_several_words(setting.name) { file::words(text) } else { vec![(*text).to_owned()] };
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             (setting.set)(&mut new, &words).map_err(|reason| refused(&reason))?;
         }
@@ -121,7 +128,10 @@ impl Settings {
 
     /// Settings whose value is a list of words rather than one text.
     fn takes_several_words(name: &str) -> bool {
-        matches!(name, "bind" | "client-output-buffer-limit" | "latency-tracking-info-percentiles" | "save" | "metrics-bind")
+        matches!(
+            name,
+            "bind" | "client-output-buffer-limit" | "latency-tracking-info-percentiles" | "save" | "metrics-bind"
+        )
     }
 
     fn protected_configs_allowed(&self) -> bool {
@@ -195,13 +205,29 @@ mod tests {
         let new = settings.with_changes(&[("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru")]).unwrap();
         assert_eq!(new.maxmemory.0, 1 << 30);
         assert!(settings.with_changes(&[("port", "70000")]).unwrap_err().to_string().contains("between 0 and 65535"));
-        assert!(settings.with_changes(&[("databases", "4")]).unwrap_err().to_string().ends_with("can't set immutable config"));
-        assert!(settings.with_changes(&[("timeout", "1"), ("timeout", "2")]).unwrap_err().to_string().ends_with("duplicate parameter"));
+        assert!(
+            settings
+                .with_changes(&[("databases", "4")])
+                .unwrap_err()
+                .to_string()
+                .ends_with("can't set immutable config")
+        );
+        assert!(
+            settings
+                .with_changes(&[("timeout", "1"), ("timeout", "2")])
+                .unwrap_err()
+                .to_string()
+                .ends_with("duplicate parameter")
+        );
     }
 
     #[test]
     fn the_documentation_is_true() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
-        assert_eq!(std::fs::read_to_string(path).unwrap(), documentation(), "run `tercel-server --settings-doc > docs/settings.md`");
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap(),
+            documentation(),
+            "run `tercel-server --settings-doc > docs/settings.md`"
+        );
     }
 }

@@ -39,7 +39,8 @@ impl Value for i64 {
     type Rule = std::ops::RangeInclusive<i64>;
 
     fn read(words: &[&str], rule: &Self::Rule) -> Result<Self, String> {
-        let number = tercel_resp::number::parse_i64(one(words)?.as_bytes()).ok_or("argument couldn't be parsed into an integer")?;
+        let number = tercel_resp::number::parse_i64(one(words)?.as_bytes())
+            .ok_or("argument couldn't be parsed into an integer")?;
         between(number, rule)
     }
 
@@ -157,7 +158,9 @@ impl Value for MemoryOrPercent {
                 _ => Err("argument must be a memory or percent value".to_owned()),
             };
         }
-        parse_memory(word).map(MemoryOrPercent::Bytes).ok_or_else(|| "argument must be a memory or percent value".to_owned())
+        parse_memory(word)
+            .map(MemoryOrPercent::Bytes)
+            .ok_or_else(|| "argument must be a memory or percent value".to_owned())
     }
 
     fn show(&self) -> String {
@@ -322,12 +325,14 @@ impl Value for EvictionPolicy {
 
     fn read(words: &[&str], (): &()) -> Result<Self, String> {
         let word = one(words)?;
-        POLICIES.iter().find(|(_, name)| name.eq_ignore_ascii_case(word)).map(|(policy, _)| EvictionPolicy(*policy)).ok_or_else(
-            || {
+        POLICIES
+            .iter()
+            .find(|(_, name)| name.eq_ignore_ascii_case(word))
+            .map(|(policy, _)| EvictionPolicy(*policy))
+            .ok_or_else(|| {
                 let names: Vec<&str> = POLICIES.iter().map(|(_, name)| *name).collect();
                 format!("argument(s) must be one of the following: {}", names.join(", "))
-            },
-        )
+            })
     }
 
     fn show(&self) -> String {
@@ -374,7 +379,12 @@ impl Value for Percentiles {
         for word in words.iter().filter(|word| !word.is_empty()) {
             match word.parse::<f64>() {
                 Ok(percentile) if (0.0..=100.0).contains(&percentile) => list.push(percentile),
-                _ => return Err("latency-tracking-info-percentiles should contain floating point numbers in the range 0 to 100".to_owned()),
+                _ => {
+                    return Err(
+                        "latency-tracking-info-percentiles should contain floating point numbers in the range 0 to 100"
+                            .to_owned(),
+                    );
+                }
             }
         }
         Ok(Percentiles(list))

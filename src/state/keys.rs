@@ -36,7 +36,8 @@ impl Core {
     #[inline]
     pub fn read(&mut self, db: usize, key: Key<'_>) -> Option<EntryRef<'_>> {
         let data = self.keyspace.db_mut(db);
-        let entry = if self.no_touch { data.find(key.bytes, key.hash) } else { data.touch(key.bytes, key.hash, &self.access) };
+        let entry =
+            if self.no_touch { data.find(key.bytes, key.hash) } else { data.touch(key.bytes, key.hash, &self.access) };
         let Some(entry) = entry else {
             self.stats.keyspace_misses += 1;
             if self.settings.notify_keyspace_events.0 & class::KEY_MISS != 0 {

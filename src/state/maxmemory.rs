@@ -47,7 +47,8 @@ impl Core {
         let mut evicted: Vec<(usize, Box<[u8]>)> = Vec::new();
         let room = loop {
             let access = self.access;
-            let removed = self.keyspace.evict_one(policy, samples, &access, &mut |db, key| evicted.push((db, key.into())));
+            let removed =
+                self.keyspace.evict_one(policy, samples, &access, &mut |db, key| evicted.push((db, key.into())));
             if !removed {
                 break if self.keyspace.reclaim_pending() > 0 { Room::Evicting } else { Room::None };
             }

@@ -59,7 +59,9 @@ pub mod class {
         if all {
             text.push('A');
         }
-        text.extend(LETTERS.iter().filter(|(_, class)| set & class != 0 && !(all && class & ALL != 0)).map(|(name, _)| name));
+        text.extend(
+            LETTERS.iter().filter(|(_, class)| set & class != 0 && !(all && class & ALL != 0)).map(|(name, _)| name),
+        );
         text
     }
 }

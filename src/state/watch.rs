@@ -92,14 +92,22 @@ impl Core {
     /// A whole database was emptied, or exchanged for another (`other`): every watched key of it
     /// that exists on either side has changed.
     pub fn touch_watched_db(&mut self, db: usize, other: Option<usize>) {
-        let names: Vec<Box<[u8]>> =
-            self.watches.by_key.keys().filter(|(watched_db, _)| *watched_db == db).map(|(_, key)| key.clone()).collect();
+        let names: Vec<Box<[u8]>> = self
+            .watches
+            .by_key
+            .keys()
+            .filter(|(watched_db, _)| *watched_db == db)
+            .map(|(_, key)| key.clone())
+            .collect();
         let now_ms = self.now.unix_ms;
         for key in names {
             let hash = self.keyspace.hash(&key);
             // There and in time, there and past its time, or not there.
             let state = |db: usize| {
-                self.keyspace.db(db).find(&key, hash).map(|entry| entry.expire_at().is_some_and(|at_ms| at_ms <= now_ms))
+                self.keyspace
+                    .db(db)
+                    .find(&key, hash)
+                    .map(|entry| entry.expire_at().is_some_and(|at_ms| at_ms <= now_ms))
             };
             match (state(db), other.and_then(state)) {
                 (None, None) => {}

@@ -294,7 +294,9 @@ impl Stats {
         // Both were made with the same bounds, so adding cannot fail.
         let _ = all.add(of(Carrier::Socket));
         let mut found = vec![(name.to_owned(), Cow::Owned(all))];
-        found.extend(CARRIERS.into_iter().map(|(carrier, carried)| (format!("{name}-{carried}"), Cow::Borrowed(of(carrier)))));
+        found.extend(
+            CARRIERS.into_iter().map(|(carrier, carried)| (format!("{name}-{carried}"), Cow::Borrowed(of(carrier)))),
+        );
         found
     }
 

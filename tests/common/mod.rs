@@ -42,7 +42,16 @@ impl Server {
         let port = free_port();
         let mut command = Command::new(program());
         command
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--enable-debug-command", "yes", "--loglevel", "warning"])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--enable-debug-command",
+                "yes",
+                "--loglevel",
+                "warning",
+            ])
             .args(options)
             .stdout(Stdio::null());
         prepare(&mut command);
@@ -244,7 +253,8 @@ impl Drop for TempDir {
 
 /// Starts a server that is expected not to start: its exit status and what it said.
 pub fn refused(arguments: &[&str]) -> (Option<i32>, String) {
-    let mut child = Command::new(program()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        Command::new(program()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begin = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if begin.elapsed() > Duration::from_secs(20) {

@@ -148,9 +148,7 @@ impl Conns {
 
     /// The slot of a live connection, if `id` still means it.
     pub(crate) fn find(&self, id: ConnId) -> Option<&Conn> {
-        self.slots
-            .get(id.index as usize)
-            .filter(|conn| conn.generation == id.generation && conn.state == State::Live)
+        self.slots.get(id.index as usize).filter(|conn| conn.generation == id.generation && conn.state == State::Live)
     }
 
     /// As [`Conns::find`].

@@ -98,9 +98,8 @@ impl Epoll {
         }
         if !tried {
             // Rounded up: waking early would only mean to wait again.
-            let millis = timeout.map_or(-1, |limit| {
-                i32::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
-            });
+            let millis =
+                timeout.map_or(-1, |limit| i32::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
             // SAFETY: the event buffer has `max` elements and lives across the call.
             result = unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), max, millis) };
         }

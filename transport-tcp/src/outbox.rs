@@ -31,7 +31,10 @@ pub(crate) enum Next {
     /// Bytes to copy to the socket: the pieces written to the caller's array.
     Pieces(usize),
     /// A large shared piece, worth sending without a copy.
-    Large { piece: SharedBytes, from: usize },
+    Large {
+        piece: SharedBytes,
+        from: usize,
+    },
 }
 
 impl Outbox {

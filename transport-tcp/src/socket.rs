@@ -37,8 +37,7 @@ impl Listener {
 
     fn open_tcp(addr: SocketAddr, backlog: u32, keepalive_seconds: u32) -> Result<Self, Error> {
         let fail = |step| move |source| Error::Listen { step, addr: addr.to_string(), source };
-        let socket =
-            Socket::new(Domain::for_address(addr), Type::STREAM, None).map_err(fail("create a socket for"))?;
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).map_err(fail("create a socket for"))?;
         socket.set_reuse_address(true).map_err(fail("set SO_REUSEADDR for"))?;
         if addr.is_ipv6() {
             // 0.0.0.0 and :: are two listeners, as every operator of such a server expects.

@@ -21,7 +21,10 @@ fn serve(transport: &mut TcpTransport, connections: usize, answers: usize) {
     while taken < connections || given < answers {
         let start = Instant::now();
         transport.park(Some(LONG));
-        assert!(start.elapsed() < LONG, "slept through an event: {taken} of {connections} taken, {given} of {answers} answered");
+        assert!(
+            start.elapsed() < LONG,
+            "slept through an event: {taken} of {connections} taken, {given} of {answers} answered"
+        );
         transport.poll(&mut events);
         for event in events.drain(..) {
             match event {

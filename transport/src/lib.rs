@@ -11,9 +11,9 @@
 //! the transport afterwards; a connection's identity belongs to the transport until the executor
 //! closes it, which is the only way it ends. No event arrives for a connection after `close`.
 
+pub mod client;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
-pub mod client;
 pub mod memory;
 mod txbuf;
 
@@ -73,9 +73,7 @@ impl Peer {
         match self {
             Peer::Tcp { remote, .. } | Peer::Rdma { remote, .. } => match remote.ip() {
                 std::net::IpAddr::V4(ip) => ip.is_loopback(),
-                std::net::IpAddr::V6(ip) => {
-                    ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())
-                }
+                std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
             },
             Peer::Unix { .. } | Peer::Memory(_) => true,
         }

@@ -344,7 +344,8 @@ mod tests {
     fn scaling_down_leaves_an_eviction_its_evictions() {
         let files = [std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/eviction.toml")];
         let contenders: [Contender; 1] = ["tcp://127.0.0.1:1".parse().expect("a target")];
-        let placement = Placement { over: crate::server::Over::Tcp, server_core: None, rdma_addr: None, start_timeout: 1.0 };
+        let placement =
+            Placement { over: crate::server::Over::Tcp, server_core: None, rdma_addr: None, start_timeout: 1.0 };
         let mut plan = Plan {
             files: &files,
             contenders: &contenders,

@@ -103,7 +103,10 @@ impl Placement {
         if let Some(core) = self.server_core {
             usable(core).context("--server-core")?;
         }
-        ensure!(self.over != Over::Rdma || self.rdma_addr.is_some(), "--over rdma needs --rdma-addr, an address of an RDMA adapter of this host");
+        ensure!(
+            self.over != Over::Rdma || self.rdma_addr.is_some(),
+            "--over rdma needs --rdma-addr, an address of an RDMA adapter of this host"
+        );
         for contender in contenders {
             let Endpoint::Start(words) = &contender.endpoint else { continue };
             let wanted = self.over.placeholder();

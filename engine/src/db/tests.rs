@@ -34,7 +34,11 @@ fn encodings_are_reported_as_the_field_does() {
         assert_eq!(encoding_of(NewValue::Raw(b"123")), Encoding::Raw);
         assert_eq!(encoding_of(NewValue::Bytes(b"0123")), Encoding::EmbStr);
         assert_eq!(encoding_of(NewValue::Bytes(&[b'x'; 112])), Encoding::EmbStr);
-        assert_eq!(encoding_of(NewValue::Bytes(&[b'x'; 113])), Encoding::Raw, "with its key it no longer fits into 128 bytes");
+        assert_eq!(
+            encoding_of(NewValue::Bytes(&[b'x'; 113])),
+            Encoding::Raw,
+            "with its key it no longer fits into 128 bytes"
+        );
         assert_eq!(encoding_of(NewValue::Bytes(&[b'x'; 4500])), Encoding::Raw);
         assert_eq!(encoding_of(NewValue::Blob(Blob::from_vec(b"77".to_vec()))), Encoding::Int);
         db.edit_string(key, h, &NOW, 2);

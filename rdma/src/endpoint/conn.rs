@@ -51,7 +51,12 @@ impl Kit {
 
     pub(super) fn new<D: Device>(device: &mut D, qp: Qp, rx: u32, tx: u32, recv_depth: u32) -> Result<Kit, VerbsError> {
         let pd = device.alloc_pd(qp)?;
-        let wanted = [(rx, Access::RemoteWrite), (rx, Access::RemoteWrite), (tx, Access::Local), (recv_depth * RECV_SLOT_BYTES, Access::Local)];
+        let wanted = [
+            (rx, Access::RemoteWrite),
+            (rx, Access::RemoteWrite),
+            (tx, Access::Local),
+            (recv_depth * RECV_SLOT_BYTES, Access::Local),
+        ];
         let mut made = [None; 4];
         for (place, (length, access)) in made.iter_mut().zip(wanted) {
             match device.register(pd, length, access) {
@@ -176,7 +181,11 @@ impl Conn {
 
     /// Whether the owner may use it.
     pub(super) fn is_open(&self) -> bool {
-        !self.closing && matches!(self.phase, Phase::Resolving | Phase::Connecting | Phase::Greeting | Phase::Live | Phase::Broken)
+        !self.closing
+            && matches!(
+                self.phase,
+                Phase::Resolving | Phase::Connecting | Phase::Greeting | Phase::Live | Phase::Broken
+            )
     }
 
     pub(super) fn hangup(&self) -> Hangup {

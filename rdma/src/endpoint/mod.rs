@@ -109,11 +109,15 @@ impl<D: Device> Endpoint<D> {
     /// # Errors
     /// As [`Endpoint::new`].
     pub fn with_clock(device: D, options: Options, mut clock: Clock) -> Result<Self, VerbsError> {
-        let sane = options.rx_window_bytes >= 64 && options.tx_bytes >= 256 && options.send_depth >= 4 && (4..=32768).contains(&options.recv_depth);
+        let sane = options.rx_window_bytes >= 64
+            && options.tx_bytes >= 256
+            && options.send_depth >= 4
+            && (4..=32768).contains(&options.recv_depth);
         if !sane {
             return Err(VerbsError::State);
         }
-        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).map_err(|errno| VerbsError::Os(errno.to_string()))?;
+        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+            .map_err(|errno| VerbsError::Os(errno.to_string()))?;
         let now_ns = clock();
         Ok(Endpoint {
             device,
@@ -314,7 +318,10 @@ impl<D: Device> Endpoint<D> {
     /// Sleeps as [`tercel_transport::Transport::park`] says.
     pub fn park(&mut self, timeout: Option<Duration>) {
         let Some(limit) = self.prepare_park(timeout) else { return };
-        let mut fds = [PollFd::new(self.bell.0.as_fd(), PollFlags::POLLIN), PollFd::new(self.device.wait_fd(), PollFlags::POLLIN)];
+        let mut fds = [
+            PollFd::new(self.bell.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.device.wait_fd(), PollFlags::POLLIN),
+        ];
         // A failed or interrupted wait is an early one.
         let _ = ppoll(&mut fds, limit.map(TimeSpec::from), None);
         self.finish_park();
@@ -374,7 +381,11 @@ impl<D: Device> Endpoint<D> {
     /// Drops the first `len` received bytes.
     pub fn consume(&mut self, id: ConnId, len: usize) {
         let (window_bytes, early) = (self.options.rx_window_bytes, self.options.announce_early);
-        let Some(conn) = self.conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation && conn.is_open()) else { return };
+        let Some(conn) =
+            self.conns.get_mut(id.index as usize).filter(|conn| conn.generation == id.generation && conn.is_open())
+        else {
+            return;
+        };
         conn.rx.consume(len, window_bytes, &mut self.spare);
         conn.rx.turn(window_bytes, early);
         if conn.rx.is_announcement_due() {
@@ -408,7 +419,9 @@ impl<D: Device> Endpoint<D> {
         // A buffer of nothing but empty shared pieces is nothing to send either.
         let length = buf.len();
         match self.conns.get_mut(id.index as usize) {
-            Some(conn) if conn.generation == id.generation && conn.is_open() && conn.phase != Phase::Broken && length > 0 => {
+            Some(conn)
+                if conn.generation == id.generation && conn.is_open() && conn.phase != Phase::Broken && length > 0 =>
+            {
                 conn.tx.push(buf);
                 self.touch(id.index);
             }
@@ -453,7 +466,9 @@ impl<D: Device> Endpoint<D> {
     /// Memory held for a connection in bytes.
     #[must_use]
     pub fn memory(&self, conn: ConnId) -> usize {
-        self.find(conn).map_or(0, |conn| size_of::<Conn>() + conn.kit.map_or(0, |_| self.kit_bytes()) + conn.rx.memory() + conn.tx.memory())
+        self.find(conn).map_or(0, |conn| {
+            size_of::<Conn>() + conn.kit.map_or(0, |_| self.kit_bytes()) + conn.rx.memory() + conn.tx.memory()
+        })
     }
 
     /// Counters as every transport has them.

@@ -117,7 +117,9 @@ impl Reason {
         match self {
             Reason::Disconnected | Reason::Closed => 104,
             Reason::Refused(_) => 111,
-            Reason::HandshakeTimeout | Reason::DrainTimeout | Reason::Completion(Status::RetryExceeded | Status::RnrRetryExceeded) => 110,
+            Reason::HandshakeTimeout
+            | Reason::DrainTimeout
+            | Reason::Completion(Status::RetryExceeded | Status::RnrRetryExceeded) => 110,
             Reason::Completion(_) => 104,
             Reason::DeviceRemoved => 19,
             Reason::Verbs(_) => 5,

@@ -111,7 +111,12 @@ impl<D: Device> Endpoint<D> {
     }
 
     fn on_event(&mut self, event: CmEvent) {
-        let (CmEvent::Request { qp, .. } | CmEvent::Resolved(qp) | CmEvent::Established(qp) | CmEvent::Refused(qp, _) | CmEvent::Disconnected(qp) | CmEvent::DeviceRemoved(qp)) = event;
+        let (CmEvent::Request { qp, .. }
+        | CmEvent::Resolved(qp)
+        | CmEvent::Established(qp)
+        | CmEvent::Refused(qp, _)
+        | CmEvent::Disconnected(qp)
+        | CmEvent::DeviceRemoved(qp)) = event;
         if let CmEvent::Request { remote, local, .. } = event {
             self.on_request(qp, remote, local);
             return;
@@ -127,7 +132,9 @@ impl<D: Device> Endpoint<D> {
                 }
             }
             CmEvent::Established(_) if phase == Phase::Connecting => self.established(index),
-            CmEvent::Refused(_, why) if matches!(phase, Phase::Resolving | Phase::Connecting) => self.fail(index, Reason::Refused(why)),
+            CmEvent::Refused(_, why) if matches!(phase, Phase::Resolving | Phase::Connecting) => {
+                self.fail(index, Reason::Refused(why))
+            }
             // A server that ends before it has our last word of the handshake says no after the fact.
             CmEvent::Refused(..) => self.fail(index, Reason::Disconnected),
             CmEvent::Disconnected(_) => self.fail(index, Reason::Disconnected),
@@ -139,9 +146,17 @@ impl<D: Device> Endpoint<D> {
     fn on_request(&mut self, qp: Qp, remote: SocketAddr, local: SocketAddr) {
         let of_address = self.by_address.get(&remote.ip()).copied().unwrap_or(0);
         let per_connection = self.options.send_depth + self.options.recv_depth;
-        let queue_room = u64::from(per_connection) * (self.taken as u64 + 1) <= u64::from(self.device.limits().cq_depth);
-        let pinned = if self.kits.is_empty() && self.soiled.is_empty() { self.pinned_bytes + self.kit_bytes() } else { self.pinned_bytes };
-        let welcome = self.taken < self.options.connections_max && of_address < self.options.connections_per_address_max && pinned <= self.options.pinned_bytes_max && queue_room;
+        let queue_room =
+            u64::from(per_connection) * (self.taken as u64 + 1) <= u64::from(self.device.limits().cq_depth);
+        let pinned = if self.kits.is_empty() && self.soiled.is_empty() {
+            self.pinned_bytes + self.kit_bytes()
+        } else {
+            self.pinned_bytes
+        };
+        let welcome = self.taken < self.options.connections_max
+            && of_address < self.options.connections_per_address_max
+            && pinned <= self.options.pinned_bytes_max
+            && queue_room;
         if !welcome || self.poisoned {
             self.counters.rejected += 1;
             self.device.reject(qp);
@@ -167,7 +182,8 @@ impl<D: Device> Endpoint<D> {
         let kit = match self.pooled_kit(qp) {
             Some(kit) => kit,
             None => {
-                let kit = Kit::new(&mut self.device, qp, self.options.rx_window_bytes, self.options.tx_bytes, recv_depth)?;
+                let kit =
+                    Kit::new(&mut self.device, qp, self.options.rx_window_bytes, self.options.tx_bytes, recv_depth)?;
                 self.pinned_bytes += self.kit_bytes();
                 kit
             }
@@ -175,7 +191,11 @@ impl<D: Device> Endpoint<D> {
         let conn = &mut self.conns[index as usize];
         conn.kit = Some(kit);
         conn.recv_free.extend(0..recv_depth as u16);
-        let caps = self.device.create_qp(qp, kit.pd, QpCaps { send_depth, recv_depth, inline_bytes: self.options.inline_bytes })?;
+        let caps = self.device.create_qp(
+            qp,
+            kit.pd,
+            QpCaps { send_depth, recv_depth, inline_bytes: self.options.inline_bytes },
+        )?;
         conn.inline_bytes = caps.inline_bytes;
         self.post_receives(index)
     }
@@ -207,8 +227,13 @@ impl<D: Device> Endpoint<D> {
 
     fn on_completion(&mut self, completion: &Completion) {
         self.counters.completions += 1;
-        let (index, epoch, tag) = ((completion.wr_id >> 32) as u32, (completion.wr_id >> 16) as u16, completion.wr_id as u16);
-        let Some(conn) = self.conns.get_mut(index as usize).filter(|conn| conn.epoch == epoch && conn.phase != Phase::Free) else { return };
+        let (index, epoch, tag) =
+            ((completion.wr_id >> 32) as u32, (completion.wr_id >> 16) as u16, completion.wr_id as u16);
+        let Some(conn) =
+            self.conns.get_mut(index as usize).filter(|conn| conn.epoch == epoch && conn.phase != Phase::Free)
+        else {
+            return;
+        };
         if tag == SEND_TAG {
             match completion.status {
                 Status::Success => conn.tx.completed(),
@@ -254,7 +279,8 @@ impl<D: Device> Endpoint<D> {
                 if conn.rx.is_announcement_due() {
                     return Err(Reason::NoWindow);
                 }
-                let moved = conn.rx.arrived(immediate, completion.length, &self.device, &kit.windows, &mut self.spare)?;
+                let moved =
+                    conn.rx.arrived(immediate, completion.length, &self.device, &kit.windows, &mut self.spare)?;
                 self.counters.spills += u64::from(moved);
                 self.stats.receives += 1;
                 self.stats.received_bytes += u64::from(immediate);
@@ -289,7 +315,9 @@ impl<D: Device> Endpoint<D> {
         let conn = &mut self.conns[index as usize];
         match control {
             Control::Keepalive => Ok(()),
-            Control::GetServerFeature { .. } | Control::SetClientFeature { .. } if !conn.serves => Err(Reason::ControlRole),
+            Control::GetServerFeature { .. } | Control::SetClientFeature { .. } if !conn.serves => {
+                Err(Reason::ControlRole)
+            }
             Control::GetServerFeature { select, .. } => {
                 conn.answer_due = Some(select);
                 Ok(())
@@ -328,7 +356,10 @@ impl<D: Device> Endpoint<D> {
         }
         // What came before the owner knew of the connection is told with it.
         let conn = &mut self.conns[index as usize];
-        if conn.known && conn.rx.unconsumed(self.options.rx_window_bytes) > 0 && !std::mem::replace(&mut conn.readable, true) {
+        if conn.known
+            && conn.rx.unconsumed(self.options.rx_window_bytes) > 0
+            && !std::mem::replace(&mut conn.readable, true)
+        {
             self.readable.push(index);
         }
     }
@@ -402,11 +433,16 @@ impl<D: Device> Endpoint<D> {
             if self.kits.len() + self.soiled.len() < self.options.pooled_max {
                 self.soiled.push_back((kit, 0));
             } else {
-                self.pinned_bytes -= Kit::bytes(self.options.rx_window_bytes, self.options.tx_bytes, self.options.recv_depth);
+                self.pinned_bytes -=
+                    Kit::bytes(self.options.rx_window_bytes, self.options.tx_bytes, self.options.recv_depth);
                 kit.free(&mut self.device);
             }
         }
-        *conn = Conn { dirty: conn.dirty, readable: conn.readable, ..Conn::vacant(conn.generation.wrapping_add(1), conn.epoch.wrapping_add(1)) };
+        *conn = Conn {
+            dirty: conn.dirty,
+            readable: conn.readable,
+            ..Conn::vacant(conn.generation.wrapping_add(1), conn.epoch.wrapping_add(1))
+        };
         self.free.push(index);
         self.taken -= 1;
     }
@@ -426,7 +462,9 @@ impl<D: Device> Endpoint<D> {
             if self.now_ns >= conn.deadline_ns {
                 conn.deadline_ns = u64::MAX;
                 match conn.phase {
-                    Phase::Resolving | Phase::Connecting | Phase::Greeting => self.fail(index, Reason::HandshakeTimeout),
+                    Phase::Resolving | Phase::Connecting | Phase::Greeting => {
+                        self.fail(index, Reason::HandshakeTimeout)
+                    }
                     Phase::Draining => self.fail(index, Reason::DrainTimeout),
                     // It does not flush: it is destroyed as it is.
                     Phase::Broken | Phase::Dying => {
@@ -477,12 +515,21 @@ impl<D: Device> Endpoint<D> {
         }
         let conn = &mut self.conns[index as usize];
         let Some(kit) = conn.kit else { return };
-        let shape = Shape { wr_id: wr_id(index, conn.epoch, SEND_TAG), region: kit.tx, depth: self.options.send_depth, inline_bytes: conn.inline_bytes };
+        let shape = Shape {
+            wr_id: wr_id(index, conn.epoch, SEND_TAG),
+            region: kit.tx,
+            depth: self.options.send_depth,
+            inline_bytes: conn.inline_bytes,
+        };
         let list = &mut self.sends;
         list.clear();
         if let Some(window) = conn.rx.due_window() {
             let region = kit.windows[window];
-            let announcement = Control::RegisterXferMemory(crate::proto::Window { address: region.address, length: region.length, rkey: region.rkey });
+            let announcement = Control::RegisterXferMemory(crate::proto::Window {
+                address: region.address,
+                length: region.length,
+                rkey: region.rkey,
+            });
             if conn.tx.stage_control(announcement, &shape, &mut self.device, list) {
                 conn.rx.announced();
                 self.counters.windows_announced += 1;
@@ -496,7 +543,11 @@ impl<D: Device> Endpoint<D> {
         if conn.keepalive_due && conn.tx.stage_control(Control::Keepalive, &shape, &mut self.device, list) {
             conn.keepalive_due = false;
         }
-        let sent = if !conn.serves && conn.tx.unheard() >= self.options.unheard_max { 0 } else { conn.tx.stage_data(&shape, &mut self.device, &mut self.pool, list) };
+        let sent = if !conn.serves && conn.tx.unheard() >= self.options.unheard_max {
+            0
+        } else {
+            conn.tx.stage_data(&shape, &mut self.device, &mut self.pool, list)
+        };
         let finish = conn.phase == Phase::Draining && conn.tx.unsent == 0;
         conn.tx.sign(&shape, finish, list);
         if !list.is_empty() {

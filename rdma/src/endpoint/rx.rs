@@ -36,7 +36,16 @@ pub(super) struct Rx {
 
 impl Rx {
     pub(super) fn new(limit: usize) -> Self {
-        Rx { current: 0, filled: 0, start: 0, place: Place::Window, spill: Vec::new(), announced: false, waited: false, limit }
+        Rx {
+            current: 0,
+            filled: 0,
+            start: 0,
+            place: Place::Window,
+            spill: Vec::new(),
+            announced: false,
+            waited: false,
+            limit,
+        }
     }
 
     fn end(&self, window_bytes: u32) -> usize {
@@ -101,7 +110,8 @@ impl Rx {
                 self.spill.drain(..self.start);
                 self.start = 0;
             }
-            self.spill.extend_from_slice(device.bytes(windows[self.current], self.filled, immediate).unwrap_or_default());
+            self.spill
+                .extend_from_slice(device.bytes(windows[self.current], self.filled, immediate).unwrap_or_default());
         }
         self.filled += immediate;
         Ok(moved)

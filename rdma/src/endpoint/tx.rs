@@ -116,7 +116,13 @@ impl Tx {
     }
 
     /// Puts a control message on the list; false if there is no room now.
-    pub(super) fn stage_control<D: Device>(&mut self, control: Control, shape: &Shape, device: &mut D, list: &mut Vec<SendWr>) -> bool {
+    pub(super) fn stage_control<D: Device>(
+        &mut self,
+        control: Control,
+        shape: &Shape,
+        device: &mut D,
+        list: &mut Vec<SendWr>,
+    ) -> bool {
         if !self.depth_left(shape.depth) {
             return false;
         }
@@ -141,7 +147,13 @@ impl Tx {
 
     /// Puts as much of the queue on the list as window, ring and work queue take: writes, of which the
     /// last carries one immediate for all.
-    pub(super) fn stage_data<D: Device>(&mut self, shape: &Shape, device: &mut D, pool: &mut Vec<TxBuf>, list: &mut Vec<SendWr>) -> usize {
+    pub(super) fn stage_data<D: Device>(
+        &mut self,
+        shape: &Shape,
+        device: &mut D,
+        pool: &mut Vec<TxBuf>,
+        list: &mut Vec<SendWr>,
+    ) -> usize {
         let Some(window) = self.window else { return 0 };
         let mut total = 0;
         while self.unsent > 0 && self.depth_left(shape.depth) {
@@ -209,7 +221,8 @@ impl Tx {
         {
             self.staged(shape, SendOp::Write { address: window.address, rkey: window.rkey }, 0, 0, list);
         }
-        let enough = self.since >= (shape.depth / 4).max(1) || self.head - self.since_head >= u64::from(shape.region.length / 4);
+        let enough =
+            self.since >= (shape.depth / 4).max(1) || self.head - self.since_head >= u64::from(shape.region.length / 4);
         if (enough || finish)
             && let Some(last) = list.last_mut()
         {

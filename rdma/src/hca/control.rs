@@ -128,7 +128,8 @@ impl HcaDevice {
             let listener = Listener((news.token & !LISTENER) as u32);
             let device = id.device(&self.devices);
             let addresses = id.remote_addr().zip(id.local_addr());
-            let (Some((remote, local)), Some(_), true) = (addresses, device, self.listeners.contains_key(&listener.0)) else {
+            let (Some((remote, local)), Some(_), true) = (addresses, device, self.listeners.contains_key(&listener.0))
+            else {
                 // An adapter that came later, or a listener that is gone.
                 id.reject();
                 return None;
@@ -151,7 +152,10 @@ impl HcaDevice {
                 conn.device = conn.id.device(&devices);
                 Some(CmEvent::Resolved(qp))
             }
-            RDMA_CM_EVENT_ADDR_ERROR | RDMA_CM_EVENT_ROUTE_ERROR | RDMA_CM_EVENT_CONNECT_ERROR | RDMA_CM_EVENT_UNREACHABLE => Some(unreachable),
+            RDMA_CM_EVENT_ADDR_ERROR
+            | RDMA_CM_EVENT_ROUTE_ERROR
+            | RDMA_CM_EVENT_CONNECT_ERROR
+            | RDMA_CM_EVENT_UNREACHABLE => Some(unreachable),
             RDMA_CM_EVENT_REJECTED => Some(CmEvent::Refused(qp, Refusal::Rejected)),
             RDMA_CM_EVENT_ESTABLISHED => {
                 conn.id.set_min_rnr_timer(MIN_RNR_TIMER_CODE);

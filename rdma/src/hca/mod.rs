@@ -22,7 +22,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use slab::Slab;
 
 use crate::verbs::{
-    Access, CmEvent, Completion, ConnParams, Device, DeviceLimits, Listener, Pd, Qp, QpCaps, RecvWr, Region, SendWr, VerbsError,
+    Access, CmEvent, Completion, ConnParams, Device, DeviceLimits, Listener, Pd, Qp, QpCaps, RecvWr, Region, SendWr,
+    VerbsError,
 };
 use owned::{CmId, Cq, Devices, EventChannel, Heap, Mr};
 
@@ -107,9 +108,12 @@ impl HcaDevice {
     /// # Errors
     /// One line that says what is missing: a library, the kernel's part, or an adapter.
     pub fn open(options: HcaOptions) -> Result<HcaDevice, VerbsError> {
-        let api = ffi::load().map_err(|error| VerbsError::Os(format!("rdma-core's libraries cannot be loaded: {error}")))?;
-        let channel = EventChannel::new(api).map_err(|error| VerbsError::Os(format!("the kernel offers no RDMA connection manager: {error}")))?;
-        let devices = Devices::open(api).map_err(|error| VerbsError::Os(format!("no RDMA adapter can be opened: {error}")))?;
+        let api =
+            ffi::load().map_err(|error| VerbsError::Os(format!("rdma-core's libraries cannot be loaded: {error}")))?;
+        let channel = EventChannel::new(api)
+            .map_err(|error| VerbsError::Os(format!("the kernel offers no RDMA connection manager: {error}")))?;
+        let devices =
+            Devices::open(api).map_err(|error| VerbsError::Os(format!("no RDMA adapter can be opened: {error}")))?;
         if devices.is_empty() {
             return Err(VerbsError::Os("there is no RDMA adapter".to_owned()));
         }
@@ -137,7 +141,6 @@ impl HcaDevice {
         }
         Ok(device)
     }
-
 }
 
 fn watch(epoll: &Epoll, fd: BorrowedFd<'_>) -> Result<(), VerbsError> {
@@ -180,7 +183,8 @@ impl Device for HcaDevice {
     fn register(&mut self, pd: Pd, length: u32, access: Access) -> Result<Region, VerbsError> {
         let (domain, users) = self.pds.get_mut(pd.0 as usize).ok_or(VerbsError::Unknown("protection domain"))?;
         let block = self.heap.take(length).map_err(|_| VerbsError::Memory(length))?;
-        let mr = Mr::new(domain, block, length, access == Access::RemoteWrite).map_err(|_| VerbsError::Memory(length))?;
+        let mr =
+            Mr::new(domain, block, length, access == Access::RemoteWrite).map_err(|_| VerbsError::Memory(length))?;
         *users += 1;
         let entry = self.regions.vacant_entry();
         let region = Region { id: entry.key() as u32, address: mr.address(), length, rkey: mr.rkey() };
@@ -207,7 +211,11 @@ impl Device for HcaDevice {
 
     #[inline]
     fn bytes_mut(&mut self, region: Region, offset: u32, length: u32) -> Result<&mut [u8], VerbsError> {
-        let found = self.regions.get_mut(region.id as usize).filter(|found| found.region == region).ok_or(VerbsError::Unknown("region"))?;
+        let found = self
+            .regions
+            .get_mut(region.id as usize)
+            .filter(|found| found.region == region)
+            .ok_or(VerbsError::Unknown("region"))?;
         found.mr.bytes_mut(offset, length).ok_or(VerbsError::Range { offset, length })
     }
 
@@ -232,7 +240,10 @@ impl Device for HcaDevice {
     }
 
     fn accept(&mut self, qp: Qp, params: ConnParams) -> Result<(), VerbsError> {
-        self.conn(qp)?.id.accept(params.retry_count, params.rnr_retry_count).map_err(at("cannot accept, the client may be gone"))
+        self.conn(qp)?
+            .id
+            .accept(params.retry_count, params.rnr_retry_count)
+            .map_err(at("cannot accept, the client may be gone"))
     }
 
     fn reject(&mut self, qp: Qp) {

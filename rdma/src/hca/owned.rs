@@ -206,9 +206,14 @@ impl Pages {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
             // SAFETY: new pages wherever the kernel puts them.
             let at = unsafe { libc::mmap(ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-            if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { made(at.cast::<u8>()).map(|at| Pages { at, length }) }
+            if at == libc::MAP_FAILED {
+                Err(io::Error::last_os_error())
+            } else {
+                made(at.cast::<u8>()).map(|at| Pages { at, length })
+            }
         };
-        if huge && let Ok(pages) = map(length.next_multiple_of(HUGE_PAGE_BYTES), libc::MAP_HUGETLB | libc::MAP_POPULATE) {
+        if huge && let Ok(pages) = map(length.next_multiple_of(HUGE_PAGE_BYTES), libc::MAP_HUGETLB | libc::MAP_POPULATE)
+        {
             return Ok(pages);
         }
         map(length.next_multiple_of(PAGE_BYTES), 0)
@@ -335,9 +340,12 @@ impl Mr {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let at = block.at();
-        let access = if remote_write { IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE } else { IBV_ACCESS_LOCAL_WRITE };
+        let access =
+            if remote_write { IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE } else { IBV_ACCESS_LOCAL_WRITE };
         // SAFETY: pages that stay until the region is gone, because it holds them, and nobody else has.
-        let raw = made(unsafe { (pd.devices.api.ibv_reg_mr)(pd.raw.as_ptr(), at.as_ptr().cast(), length as usize, access as c_int) })?;
+        let raw = made(unsafe {
+            (pd.devices.api.ibv_reg_mr)(pd.raw.as_ptr(), at.as_ptr().cast(), length as usize, access as c_int)
+        })?;
         Ok(Mr { raw, length, pd: pd.clone(), block: Some(block), at })
     }
 
@@ -378,8 +386,10 @@ impl Mr {
     pub fn slice(&self, offset: u32, length: u32) -> Option<Slice<'_>> {
         // SAFETY: the region is ours until `drop`.
         let lkey = unsafe { self.raw.as_ref() }.lkey;
-        self.holds(offset, length)
-            .then(|| Slice { sge: ffi::ibv_sge { addr: self.address() + u64::from(offset), length, lkey }, _region: PhantomData })
+        self.holds(offset, length).then(|| Slice {
+            sge: ffi::ibv_sge { addr: self.address() + u64::from(offset), length, lkey },
+            _region: PhantomData,
+        })
     }
 
     /// Reads its bytes; `None` if they are outside. Of a region open to a peer only what completions
@@ -389,14 +399,16 @@ impl Mr {
     pub fn bytes(&self, offset: u32, length: u32) -> Option<&[u8]> {
         // SAFETY: within pages this region holds, zeroed at first and only ever written as bytes. The
         // device may write to them besides; plain bytes have no value that is invalid.
-        self.holds(offset, length).then(|| unsafe { std::slice::from_raw_parts(self.at.as_ptr().add(offset as usize), length as usize) })
+        self.holds(offset, length)
+            .then(|| unsafe { std::slice::from_raw_parts(self.at.as_ptr().add(offset as usize), length as usize) })
     }
 
     /// As [`Mr::bytes`], to write into.
     #[must_use]
     pub fn bytes_mut(&mut self, offset: u32, length: u32) -> Option<&mut [u8]> {
         // SAFETY: as in `bytes`, and no other borrow of this process is alive.
-        self.holds(offset, length).then(|| unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr().add(offset as usize), length as usize) })
+        self.holds(offset, length)
+            .then(|| unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr().add(offset as usize), length as usize) })
     }
 }
 
@@ -432,7 +444,11 @@ impl Cq {
         // SAFETY: the channel was just made, and its descriptor belongs to it.
         let nonblocking = set_nonblocking(unsafe { BorrowedFd::borrow_raw(channel.as_ref().fd) });
         // SAFETY: an open context and a channel on it.
-        let raw = nonblocking.and_then(|()| made(unsafe { (api.ibv_create_cq)(context, depth as c_int, ptr::null_mut(), channel.as_ptr(), vector as c_int) }));
+        let raw = nonblocking.and_then(|()| {
+            made(unsafe {
+                (api.ibv_create_cq)(context, depth as c_int, ptr::null_mut(), channel.as_ptr(), vector as c_int)
+            })
+        });
         match raw {
             Ok(raw) => Ok(Rc::new(Cq { raw, channel, devices: devices.clone(), poll, notify })),
             Err(error) => {
@@ -559,7 +575,13 @@ impl EventChannel {
             let dialled = NonNull::new(id).filter(|_| kind == RDMA_CM_EVENT_CONNECT_REQUEST);
             let dialled = dialled.map(|raw| {
                 (*raw.as_ptr()).context = ptr::null_mut();
-                CmId { raw, channel: self.clone(), pair: None, list: SendList::default(), receives: RecvList::default() }
+                CmId {
+                    raw,
+                    channel: self.clone(),
+                    pair: None,
+                    list: SendList::default(),
+                    receives: RecvList::default(),
+                }
             });
             Some(News { kind, status, token, dialled })
         }
@@ -640,8 +662,16 @@ impl CmId {
     pub fn new(channel: &Rc<EventChannel>, token: u64) -> io::Result<CmId> {
         let mut raw = ptr::null_mut();
         // SAFETY: our channel, a place for a pointer; the token is never followed.
-        told(unsafe { (channel.api.rdma_create_id)(channel.raw.as_ptr(), &mut raw, token as *mut c_void, RDMA_PS_TCP) })?;
-        Ok(CmId { raw: made(raw)?, channel: channel.clone(), pair: None, list: SendList::default(), receives: RecvList::default() })
+        told(unsafe {
+            (channel.api.rdma_create_id)(channel.raw.as_ptr(), &mut raw, token as *mut c_void, RDMA_PS_TCP)
+        })?;
+        Ok(CmId {
+            raw: made(raw)?,
+            channel: channel.clone(),
+            pair: None,
+            list: SendList::default(),
+            receives: RecvList::default(),
+        })
     }
 
     fn api(&self) -> &'static Api {
@@ -713,9 +743,19 @@ impl CmId {
     ///
     /// # Errors
     /// The device's reason; there is one already; domain and connection are on different devices.
-    pub fn create_qp(&mut self, pd: &Rc<Pd>, cq: &Rc<Cq>, send_depth: u32, recv_depth: u32, inline_bytes: u32) -> io::Result<u32> {
+    pub fn create_qp(
+        &mut self,
+        pd: &Rc<Pd>,
+        cq: &Rc<Cq>,
+        send_depth: u32,
+        recv_depth: u32,
+        inline_bytes: u32,
+    ) -> io::Result<u32> {
         let unsupported = || io::Error::from(io::ErrorKind::Unsupported);
-        if self.pair.is_some() || self.seen().verbs != pd.devices.contexts[pd.device].as_ptr() || !Rc::ptr_eq(&pd.devices, &cq.devices) {
+        if self.pair.is_some()
+            || self.seen().verbs != pd.devices.contexts[pd.device].as_ptr()
+            || !Rc::ptr_eq(&pd.devices, &cq.devices)
+        {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut attr = ffi::ibv_qp_init_attr {
@@ -723,7 +763,13 @@ impl CmId {
             send_cq: cq.raw.as_ptr(),
             recv_cq: cq.raw.as_ptr(),
             srq: ptr::null_mut(),
-            cap: ffi::ibv_qp_cap { max_send_wr: send_depth, max_recv_wr: recv_depth, max_send_sge: 1, max_recv_sge: 1, max_inline_data: inline_bytes },
+            cap: ffi::ibv_qp_cap {
+                max_send_wr: send_depth,
+                max_recv_wr: recv_depth,
+                max_send_sge: 1,
+                max_recv_sge: 1,
+                max_inline_data: inline_bytes,
+            },
             qp_type: IBV_QPT_RC,
             sq_sig_all: 0,
         };
@@ -731,7 +777,9 @@ impl CmId {
         told(unsafe { (self.api().rdma_create_qp)(self.raw.as_ptr(), pd.raw.as_ptr(), &mut attr) })?;
         let ops = &pd.devices.raw(pd.device).ops;
         match (NonNull::new(self.seen().qp), ops.post_send, ops.post_recv) {
-            (Some(raw), Some(send), Some(receive)) => self.pair = Some(Pair { _pd: pd.clone(), _cq: cq.clone(), raw, send, receive }),
+            (Some(raw), Some(send), Some(receive)) => {
+                self.pair = Some(Pair { _pd: pd.clone(), _cq: cq.clone(), raw, send, receive })
+            }
             _ => {
                 // SAFETY: just made.
                 unsafe { (self.api().rdma_destroy_qp)(self.raw.as_ptr()) };
@@ -851,7 +899,8 @@ impl CmId {
         let result = unsafe { (pair.send)(pair.raw.as_ptr(), first, &mut bad) };
         told(result).map_err(|error| {
             // SAFETY: the device names an element of the chain, or nothing.
-            let posted = if bad.is_null() { 0 } else { usize::try_from(unsafe { bad.offset_from(first) }).unwrap_or(0) };
+            let posted =
+                if bad.is_null() { 0 } else { usize::try_from(unsafe { bad.offset_from(first) }).unwrap_or(0) };
             (posted.min(count), error)
         })
     }
@@ -860,7 +909,10 @@ impl CmId {
     ///
     /// # Errors
     /// How many at the front were posted all the same, and why no more were.
-    pub fn post_recv<'a>(&mut self, receives: impl Iterator<Item = (u64, Slice<'a>)>) -> Result<(), (usize, io::Error)> {
+    pub fn post_recv<'a>(
+        &mut self,
+        receives: impl Iterator<Item = (u64, Slice<'a>)>,
+    ) -> Result<(), (usize, io::Error)> {
         let Some(pair) = &self.pair else { return Err((0, io::ErrorKind::NotConnected.into())) };
         let RecvList { requests, slices } = &mut self.receives;
         requests.clear();
@@ -889,7 +941,8 @@ impl CmId {
         let result = unsafe { (pair.receive)(pair.raw.as_ptr(), first, &mut bad) };
         told(result).map_err(|error| {
             // SAFETY: the device names an element of the chain, or nothing.
-            let posted = if bad.is_null() { 0 } else { usize::try_from(unsafe { bad.offset_from(first) }).unwrap_or(0) };
+            let posted =
+                if bad.is_null() { 0 } else { usize::try_from(unsafe { bad.offset_from(first) }).unwrap_or(0) };
             (posted.min(count), error)
         })
     }

@@ -28,7 +28,14 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(limit_bytes: usize) -> Self {
-        Memory { pds: Slab::new(), regions: Slab::new(), next_address: 0x7000_0000_0000, salt: 0, registered_bytes: 0, limit_bytes }
+        Memory {
+            pds: Slab::new(),
+            regions: Slab::new(),
+            next_address: 0x7000_0000_0000,
+            salt: 0,
+            registered_bytes: 0,
+            limit_bytes,
+        }
     }
 
     pub(super) fn pds(&self) -> usize {
@@ -73,7 +80,12 @@ impl Memory {
         self.use_pd(pd)?;
         let entry = self.regions.vacant_entry();
         self.salt = self.salt.wrapping_add(0x35);
-        let region = Region { id: entry.key() as u32, address: self.next_address, length, rkey: (entry.key() as u32) << 8 | (self.salt & 0xff) };
+        let region = Region {
+            id: entry.key() as u32,
+            address: self.next_address,
+            length,
+            rkey: (entry.key() as u32) << 8 | (self.salt & 0xff),
+        };
         entry.insert(Registered { pd, region, access, bytes: vec![0; length as usize] });
         self.next_address += (u64::from(length) + GUARD_BYTES).next_multiple_of(4096);
         self.registered_bytes += length as usize;
@@ -127,10 +139,14 @@ impl Memory {
         if payload.is_empty() {
             return Ok(());
         }
-        let found = self.regions.get_mut((rkey >> 8) as usize).filter(|found| found.region.rkey == rkey && found.pd == pd);
+        let found =
+            self.regions.get_mut((rkey >> 8) as usize).filter(|found| found.region.rkey == rkey && found.pd == pd);
         let found = found.filter(|found| found.access == Access::RemoteWrite).ok_or(Status::RemoteAccess)?;
         let offset = address.checked_sub(found.region.address).ok_or(Status::RemoteAccess)?;
-        let end = offset.checked_add(payload.len() as u64).filter(|end| *end <= found.bytes.len() as u64).ok_or(Status::RemoteAccess)?;
+        let end = offset
+            .checked_add(payload.len() as u64)
+            .filter(|end| *end <= found.bytes.len() as u64)
+            .ok_or(Status::RemoteAccess)?;
         found.bytes[offset as usize..end as usize].copy_from_slice(payload);
         Ok(())
     }

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::verbs::{
-    Access, CmEvent, Completion, ConnParams, Device, DeviceLimits, Listener, Pd, Qp, QpCaps, RecvWr, Region, SendWr, VerbsError,
+    Access, CmEvent, Completion, ConnParams, Device, DeviceLimits, Listener, Pd, Qp, QpCaps, RecvWr, Region, SendWr,
+    VerbsError,
 };
 pub use faults::Faults;
 use memory::Memory;
@@ -81,7 +82,8 @@ impl Fabric {
     /// # Errors
     /// The operating system has no descriptor for its completion channel.
     pub fn device(&self, limits: SoftLimits) -> Result<SoftDevice, VerbsError> {
-        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).map_err(|errno| VerbsError::Os(errno.to_string()))?;
+        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+            .map_err(|errno| VerbsError::Os(errno.to_string()))?;
         let bell = Arc::new(bell);
         let mut net = lock(&self.net);
         net.ports.push(Port {
@@ -95,7 +97,14 @@ impl Fabric {
             active: Vec::new(),
         });
         let port = net.ports.len() - 1;
-        Ok(SoftDevice { net: self.net.clone(), port, limits, memory: Memory::new(limits.registered_bytes_max), bell, listeners: 0 })
+        Ok(SoftDevice {
+            net: self.net.clone(),
+            port,
+            limits,
+            memory: Memory::new(limits.registered_bytes_max),
+            bell,
+            listeners: 0,
+        })
     }
 }
 
@@ -220,7 +229,8 @@ impl Device for SoftDevice {
         let mut net = lock(&self.net);
         let mut addr = addr;
         if addr.port() == 0 {
-            let taken = |port: u16| net.listening.iter().any(|listening| listening.addr == SocketAddr::new(addr.ip(), port));
+            let taken =
+                |port: u16| net.listening.iter().any(|listening| listening.addr == SocketAddr::new(addr.ip(), port));
             let free = (49152..=u16::MAX).find(|port| !taken(*port)).ok_or(VerbsError::AddressInUse)?;
             addr.set_port(free);
         } else if net.listening.iter().any(|listening| listening.addr == addr) {
@@ -234,7 +244,10 @@ impl Device for SoftDevice {
 
     fn local_addr(&self, listener: Listener) -> Option<SocketAddr> {
         let net = lock(&self.net);
-        net.listening.iter().find(|listening| listening.port == self.port && listening.id == listener).map(|listening| listening.addr)
+        net.listening
+            .iter()
+            .find(|listening| listening.port == self.port && listening.id == listener)
+            .map(|listening| listening.addr)
     }
 
     fn unlisten(&mut self, listener: Listener) {

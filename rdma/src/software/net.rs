@@ -10,7 +10,10 @@ use slab::Slab;
 
 use super::faults::{Faults, Random};
 use super::memory::Memory;
-use crate::verbs::{Arrived, CmEvent, Completion, ConnParams, Listener, Pd, Qp, QpCaps, RecvWr, Refusal, SendOp, SendWr, Sge, Status, VerbsError};
+use crate::verbs::{
+    Arrived, CmEvent, Completion, ConnParams, Listener, Pd, Qp, QpCaps, RecvWr, Refusal, SendOp, SendWr, Sge, Status,
+    VerbsError,
+};
 
 /// Packets under way to one queue pair at most.
 const WIRE_PACKETS_MAX: usize = 256;
@@ -187,7 +190,11 @@ impl Net {
     pub(super) fn next_event(&mut self, port: usize) -> Option<CmEvent> {
         let step = self.step;
         let queue = &mut self.ports[port].cm;
-        if queue.front().is_some_and(|(due, _)| *due <= step) { queue.pop_front().map(|(_, event)| event) } else { None }
+        if queue.front().is_some_and(|(due, _)| *due <= step) {
+            queue.pop_front().map(|(_, event)| event)
+        } else {
+            None
+        }
     }
 
     fn complete(&mut self, id: Qp, port: usize, wr_id: u64, status: Status, arrived: Arrived, length: u32) {
@@ -214,7 +221,9 @@ impl Net {
         let port = end.port;
         let dropped = std::mem::take(&mut end.inbound);
         self.spare.extend(dropped.into_iter().map(|packet| packet.payload));
-        while let Some(wr_id) = self.end(id).and_then(|end| end.unacked.pop_front().map(|(wr_id, _)| wr_id).or_else(|| end.sq.pop_front().map(|wqe| wqe.wr.wr_id))) {
+        while let Some(wr_id) = self.end(id).and_then(|end| {
+            end.unacked.pop_front().map(|(wr_id, _)| wr_id).or_else(|| end.sq.pop_front().map(|wqe| wqe.wr.wr_id))
+        }) {
             self.complete(id, port, wr_id, Status::Flushed, Arrived::Nothing, 0);
         }
         while let Some(wr) = self.end(id).and_then(|end| end.rq.pop_front()) {
@@ -250,12 +259,17 @@ impl Net {
         }
         end.params = params;
         let Some(to) = end.dialling else { return Err(VerbsError::State) };
-        let found = self.listening.iter().find(|listening| listening.addr == to).map(|listening| (listening.port, listening.id, listening.backlog));
+        let found = self
+            .listening
+            .iter()
+            .find(|listening| listening.addr == to)
+            .map(|listening| (listening.port, listening.id, listening.backlog));
         let Some((server, listener, backlog)) = found else {
             self.event(port, CmEvent::Refused(id, Refusal::Rejected));
             return Ok(());
         };
-        let waiting = self.ports[server].cm.iter().filter(|(_, event)| matches!(event, CmEvent::Request { .. })).count();
+        let waiting =
+            self.ports[server].cm.iter().filter(|(_, event)| matches!(event, CmEvent::Request { .. })).count();
         if waiting >= backlog {
             self.event(port, CmEvent::Refused(id, Refusal::Unreachable));
             return Ok(());
@@ -275,9 +289,13 @@ impl Net {
     pub(super) fn accept(&mut self, port: usize, id: Qp, params: ConnParams) -> Result<(), VerbsError> {
         self.operation(id);
         let end = self.own(port, id)?;
-        let (Some(peer), true, State::Young) = (end.peer, end.qp.is_some(), end.state) else { return Err(VerbsError::State) };
+        let (Some(peer), true, State::Young) = (end.peer, end.qp.is_some(), end.state) else {
+            return Err(VerbsError::State);
+        };
         end.params = params;
-        let Some(other) = self.end(peer).filter(|other| other.state == State::Young) else { return Err(VerbsError::State) };
+        let Some(other) = self.end(peer).filter(|other| other.state == State::Young) else {
+            return Err(VerbsError::State);
+        };
         other.state = State::Ready;
         let theirs = other.port;
         if let Some(end) = self.end(id) {
@@ -310,7 +328,11 @@ impl Net {
             && !std::mem::replace(&mut other.goodbye, true)
         {
             let (port, young) = (other.port, state == State::Young);
-            let event = if young && other.dialling.is_some() { CmEvent::Refused(peer, Refusal::Unreachable) } else { CmEvent::Disconnected(peer) };
+            let event = if young && other.dialling.is_some() {
+                CmEvent::Refused(peer, Refusal::Unreachable)
+            } else {
+                CmEvent::Disconnected(peer)
+            };
             self.event(port, event);
         }
     }
@@ -370,7 +392,13 @@ impl Net {
         Ok(())
     }
 
-    pub(super) fn post_send(&mut self, port: usize, id: Qp, list: &[SendWr], memory: &Memory) -> Result<(), VerbsError> {
+    pub(super) fn post_send(
+        &mut self,
+        port: usize,
+        id: Qp,
+        list: &[SendWr],
+        memory: &Memory,
+    ) -> Result<(), VerbsError> {
         self.operation(id);
         let end = self.own(port, id)?;
         let Some((_, caps)) = end.qp else { return Err(VerbsError::State) };
@@ -394,7 +422,11 @@ impl Net {
                 self.complete(id, port, wr.wr_id, Status::Flushed, Arrived::Nothing, 0);
                 continue;
             }
-            let inline = if wr.inline { Some(self.copy(memory.bytes(wr.local.region, wr.local.offset, wr.local.length)?)) } else { None };
+            let inline = if wr.inline {
+                Some(self.copy(memory.bytes(wr.local.region, wr.local.offset, wr.local.length)?))
+            } else {
+                None
+            };
             if let Some(end) = self.end(id) {
                 end.sq.push_back(Wqe { wr: *wr, inline });
             }
@@ -431,7 +463,10 @@ impl Net {
     fn transmit(&mut self, id: Qp, memory: &Memory) {
         loop {
             let Some(end) = self.end(id) else { return };
-            let (Some((pd, _)), Some(peer), false) = (end.qp, end.peer, end.sq.is_empty() || end.state != State::Ready) else { return };
+            let (Some((pd, _)), Some(peer), false) = (end.qp, end.peer, end.sq.is_empty() || end.state != State::Ready)
+            else {
+                return;
+            };
             let (port, goodbye) = (end.port, end.goodbye);
             let Some(other) = self.end(peer) else {
                 if !goodbye {
@@ -449,7 +484,10 @@ impl Net {
             }
             let due = self.step + self.random.up_to(self.faults.delay_steps_max);
             // The operation may have been the connection's last.
-            let Some(wqe) = self.end(id).filter(|end| end.state == State::Ready).and_then(|end| end.sq.pop_front()) else { return };
+            let Some(wqe) = self.end(id).filter(|end| end.state == State::Ready).and_then(|end| end.sq.pop_front())
+            else {
+                return;
+            };
             let payload = match wqe.inline {
                 Some(payload) => payload,
                 None => match memory.local(pd, wqe.wr.local) {
@@ -478,7 +516,8 @@ impl Net {
     /// The oldest request fails; the others flush behind it.
     fn fail_front(&mut self, id: Qp, port: usize, status: Status) {
         let Some(end) = self.end(id) else { return };
-        let oldest = end.unacked.pop_front().map(|(wr_id, _)| wr_id).or_else(|| end.sq.pop_front().map(|wqe| wqe.wr.wr_id));
+        let oldest =
+            end.unacked.pop_front().map(|(wr_id, _)| wr_id).or_else(|| end.sq.pop_front().map(|wqe| wqe.wr.wr_id));
         if let Some(wr_id) = oldest {
             self.complete(id, port, wr_id, status, Arrived::Nothing, 0);
         }
@@ -515,9 +554,15 @@ impl Net {
             || !of.cq.is_empty()
             || of.overrun
             || of.active.iter().filter_map(|slot| self.ends.get(*slot)).any(|end| {
-                let deliverable = end.inbound.front().is_some_and(|packet| matches!(packet.op, SendOp::Write { .. }) || !end.rq.is_empty());
+                let deliverable = end
+                    .inbound
+                    .front()
+                    .is_some_and(|packet| matches!(packet.op, SendOp::Write { .. }) || !end.rq.is_empty());
                 let peer = end.peer.and_then(|peer| self.ends.get(Self::slot(peer)).filter(|other| other.id == peer));
-                let transmittable = !end.sq.is_empty() && peer.map_or(!end.goodbye, |peer| peer.state == State::Ready && peer.inbound.len() < WIRE_PACKETS_MAX);
+                let transmittable = !end.sq.is_empty()
+                    && peer.map_or(!end.goodbye, |peer| {
+                        peer.state == State::Ready && peer.inbound.len() < WIRE_PACKETS_MAX
+                    });
                 end.state == State::Ready && (deliverable || transmittable)
             })
     }
@@ -552,8 +597,21 @@ impl Net {
             let receive = if wants_receive { end.rq.pop_front() } else { None };
             let length = packet.payload.len() as u32;
             let ended = match packet.op {
-                SendOp::Send => memory.fill(pd, receive.map_or(Sge { region: crate::verbs::Region { id: u32::MAX, address: 0, length: 0, rkey: 0 }, offset: 0, length: 0 }, |wr| wr.local), &packet.payload),
-                SendOp::Write { address, rkey } | SendOp::WriteImm { address, rkey, .. } => memory.remote_write(pd, address, rkey, &packet.payload),
+                SendOp::Send => memory.fill(
+                    pd,
+                    receive.map_or(
+                        Sge {
+                            region: crate::verbs::Region { id: u32::MAX, address: 0, length: 0, rkey: 0 },
+                            offset: 0,
+                            length: 0,
+                        },
+                        |wr| wr.local,
+                    ),
+                    &packet.payload,
+                ),
+                SendOp::Write { address, rkey } | SendOp::WriteImm { address, rkey, .. } => {
+                    memory.remote_write(pd, address, rkey, &packet.payload)
+                }
             };
             self.spare.push(packet.payload);
             match ended {

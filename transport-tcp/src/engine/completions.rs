@@ -306,9 +306,10 @@ impl Engine {
         let mut at = 0;
         while let Some(&index) = self.direct.get(at) {
             let (few, window) = (self.few, self.window);
-            let stays = self.conns.slot(index).is_none_or(|conn| {
-                conn.flood > 0 || conn.state != State::Live || (few && conn.window == window)
-            });
+            let stays = self
+                .conns
+                .slot(index)
+                .is_none_or(|conn| conn.flood > 0 || conn.state != State::Live || (few && conn.window == window));
             if stays {
                 at += 1;
             } else {
