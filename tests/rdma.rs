@@ -14,7 +14,11 @@ use tercel::network::{Network, rdma_options};
 use tercel::settings::Settings;
 use tercel::state::{Core, ProcessInfo};
 use tercel_rdma::endpoint::Options;
+use tercel_rdma::proto::{Control, Window};
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
+use tercel_rdma::verbs::{
+    Access, Arrived, CmEvent, Completion, ConnParams, Device as _, Qp, QpCaps, RecvWr, Region, SendOp, SendWr, Sge,
+};
 use tercel_rdma::{RdmaClient, RdmaTransport};
 use tercel_transport::client::{Client, Received};
 use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
@@ -22,6 +26,7 @@ use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct House {
+    fabric: Fabric,
     executor: Executor<Network<SoftDevice>>,
     client: RdmaClient<SoftDevice>,
     port: u16,
@@ -47,8 +52,12 @@ fn settings(lines: &[(&str, &str)]) -> Settings {
 
 impl House {
     fn new(lines: &[(&str, &str)]) -> House {
+        House::with(lines, 7)
+    }
+
+    fn with(lines: &[(&str, &str)], seed: u64) -> House {
         let settings = settings(lines);
-        let fabric = Fabric::new(7, Faults::default());
+        let fabric = Fabric::new(seed, Faults::default());
         let of = fabric.clone();
         let open =
             move |settings: &Settings| RdmaTransport::new(of.device(SoftLimits::default())?, rdma_options(settings));
@@ -62,7 +71,7 @@ impl House {
         let addr: SocketAddr = "10.0.0.1:6379".parse().unwrap();
         let options = Options { unheard_max: u32::MAX, ..Options::default() };
         let client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), options, addr).unwrap();
-        House { executor, client, port }
+        House { fabric, executor, client, port }
     }
 
     fn turn(&mut self) {
@@ -264,4 +273,101 @@ fn rdma_can_be_turned_off_and_on() {
     assert_eq!(house.hear(late), b"<end>");
     assert_eq!(house.call(conn, &["PING"]), "+PONG\r\n");
     assert_eq!(house.call(conn, &["CONFIG", "GET", "rdma-p*"]).matches("rdma-p").count(), 2);
+}
+
+/// A client that writes by hand: what it wrote it can write over.
+struct Rewriter {
+    device: SoftDevice,
+    qp: Qp,
+    memory: Region,
+    window: Window,
+    written: u32,
+}
+
+impl Rewriter {
+    fn connect(house: &mut House, fabric: &Fabric) -> Rewriter {
+        let mut device = fabric.device(SoftLimits::default()).unwrap();
+        let qp = device.resolve("10.0.0.1:6379".parse().unwrap()).unwrap();
+        assert_eq!(device.poll_cm(), Some(CmEvent::Resolved(qp)));
+        let pd = device.alloc_pd(qp).unwrap();
+        let memory = device.register(pd, 1 << 20, Access::RemoteWrite).unwrap();
+        device.create_qp(qp, pd, QpCaps { send_depth: 64, recv_depth: 64, inline_bytes: 0 }).unwrap();
+        for _ in 0..32 {
+            let local = Sge { region: memory, offset: 0, length: 64 };
+            device.post_recv(qp, &[RecvWr { wr_id: 0, local }]).unwrap();
+        }
+        device.connect(qp, ConnParams { retry_count: 7, rnr_retry_count: 7 }).unwrap();
+        let mut window = None;
+        house.until("the server's window", |_| {
+            while device.poll_cm().is_some() {}
+            let mut got = [Completion::EMPTY; 8];
+            let count = device.poll_cq(&mut got).unwrap();
+            for _ in got[..count].iter().filter(|completion| completion.arrived == Arrived::Message) {
+                if let Ok(Control::RegisterXferMemory(announced)) =
+                    Control::decode(device.bytes(memory, 0, 32).unwrap())
+                {
+                    window = Some(announced);
+                }
+            }
+            window.is_some()
+        });
+        let mut peer = Rewriter { device, qp, memory, window: window.unwrap(), written: 0 };
+        let ours = Window { address: memory.address + 4096, length: 256 * 1024, rkey: memory.rkey };
+        peer.post(&Control::RegisterXferMemory(ours).encode(), SendOp::Send);
+        peer
+    }
+
+    fn post(&mut self, bytes: &[u8], op: SendOp) {
+        self.device.bytes_mut(self.memory, 512 * 1024, bytes.len() as u32).unwrap().copy_from_slice(bytes);
+        let local = Sge { region: self.memory, offset: 512 * 1024, length: bytes.len() as u32 };
+        self.device.post_send(self.qp, &[SendWr { wr_id: 1, op, local, signaled: false, inline: false }]).unwrap();
+        let _ = self.device.poll_cq(&mut [Completion::EMPTY; 64]);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let (address, rkey) = (self.window.address + u64::from(self.written), self.window.rkey);
+        self.written += bytes.len() as u32;
+        self.post(bytes, SendOp::WriteImm { address, rkey, immediate: bytes.len() as u32 });
+    }
+
+    fn write_over(&mut self, bytes: &[u8]) {
+        self.post(bytes, SendOp::Write { address: self.window.address, rkey: self.window.rkey });
+    }
+}
+
+#[test]
+fn what_was_parsed_cannot_be_changed_afterwards() {
+    // The least that a batch may run before it is interrupted, so that commands wait between two turns.
+    let mut house = House::with(&[("batch-us-max", "1")], 3);
+    let good = house.dial();
+    let fabric = house.fabric.clone();
+    let mut peer = Rewriter::connect(&mut house, &fabric);
+    let of = |letter: char| -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for number in 0..800 {
+            tercel_resp::encode::request(&mut bytes, &["SET", &format!("{letter}{number:04}"), "value"]);
+        }
+        bytes
+    };
+    for round in 0..50 {
+        house.turn();
+        assert!(round < 49 || house.executor.core.clients.len() == 2);
+    }
+    peer.write(&of('a'));
+    let mut interrupted = 0;
+    for _ in 0..2000 {
+        house.turn();
+        let done = house.executor.core.keyspace.db(0).len();
+        if done > 0 && done < 800 {
+            interrupted += 1;
+        }
+        peer.write_over(&of('b'));
+    }
+    assert!(interrupted > 0, "the batch ran in one turn: nothing was shown");
+    assert_eq!(house.executor.core.keyspace.db(0).len(), 800);
+    // What was not parsed yet may become another key, but each is where its bytes say.
+    for number in 0..800 {
+        let found = house.call(good, &["EXISTS", &format!("a{number:04}"), &format!("b{number:04}")]);
+        assert_eq!(found, ":1\r\n", "key {number}");
+    }
 }

@@ -397,7 +397,10 @@ impl<T: Front> Executor<T> {
             if several_keys {
                 self.core.stats.prefetch_keys += self.batch.prefetch(at, &self.core.keyspace, width) as u64;
             }
-            let input = self.transport.received(conn);
+            let input = match self.batch.copied(at_run) {
+                Some(copied) => copied,
+                None => self.transport.received(conn),
+            };
             let command = &self.batch.commands[at];
             let args = self.batch.args(at, input);
             connection.session.received_total += command.len as u64;
