@@ -390,3 +390,77 @@ fn an_overrun_completion_queue_ends_what_is_on_it() {
     server.turn();
     assert_eq!(server.transport.endpoint().connections(), 0);
 }
+
+#[test]
+fn a_peer_that_looks_at_nothing_any_more() {
+    let mut server = Server::new(Options { keepalive_interval: std::time::Duration::ZERO, ..Options::default() });
+    let mut good = Peer::connect(&mut server);
+    good.announce();
+    good.turn(&mut server);
+    let good_conn = last_accepted(&server);
+    let held = server.transport.endpoint().device().holdings();
+    let mut silent = Peer::connect(&mut server);
+    silent.announce();
+    silent.turn(&mut server);
+    let conn = last_accepted(&server);
+    // It is sent more than its window, its receives and our ring take, one message a turn.
+    for _ in 0..300 {
+        let mut buf = server.transport.lease();
+        buf.extend_from_slice(&[b'x'; 1000]);
+        server.transport.send(conn, buf);
+        server.transport.flush();
+        server.turn();
+    }
+    assert!(server.transport.unsent(conn) > 0, "all of it left, to whom?");
+    good.write(0, 5, 5);
+    good.turn(&mut server);
+    echo(&mut server, good_conn);
+    good.turn(&mut server);
+    assert_eq!(good.arrived.len(), 1, "the good peer is served no more");
+    server.transport.close(conn, Close::Abort);
+    drop(silent);
+    server.turn();
+    let endpoint = server.transport.endpoint();
+    endpoint.trim();
+    assert_eq!(endpoint.device().holdings(), held, "something is left of the silent peer");
+}
+
+#[test]
+fn a_flood_of_connection_requests() {
+    let mut server = Server::new(Options { connections_max: 8, ..Options::default() });
+    let mut good = Peer::connect(&mut server);
+    good.announce();
+    good.turn(&mut server);
+    let good_conn = last_accepted(&server);
+    server.transport.endpoint().trim();
+    let held = server.transport.endpoint().device().holdings();
+    let mut flood = server.fabric.device(SoftLimits::default()).unwrap();
+    for round in 0..200 {
+        // A backlog's worth at once, none of which ever says more.
+        let dialled: Vec<Qp> = (0..100).map(|_| flood.resolve(server.addr).unwrap()).collect();
+        while let Some(event) = flood.poll_cm() {
+            if let CmEvent::Resolved(qp) = event {
+                let pd = flood.alloc_pd(qp).unwrap();
+                flood.create_qp(qp, pd, QpCaps { send_depth: 4, recv_depth: 4, inline_bytes: 0 }).unwrap();
+                let _ = flood.connect(qp, ConnParams { retry_count: 7, rnr_retry_count: 7 });
+            }
+        }
+        server.turn();
+        assert!(server.transport.endpoint().connections() <= 8);
+        if round % 20 == 0 {
+            good.write(round / 20 * 5, 5, 5);
+            good.turn(&mut server);
+            echo(&mut server, good_conn);
+            good.turn(&mut server);
+            assert_eq!(good.arrived.len() as u32, round / 20 + 1, "the good peer is served no more");
+        }
+        dialled.into_iter().for_each(|qp| flood.destroy(qp));
+        server.turn();
+    }
+    assert!(server.transport.endpoint().counters().rejected > 1000);
+    drop(flood);
+    (0..10).for_each(|_| server.turn());
+    let endpoint = server.transport.endpoint();
+    endpoint.trim();
+    assert_eq!(endpoint.device().holdings(), held, "something is left of the flood");
+}
