@@ -26,6 +26,10 @@ pub enum Behaviour {
     GarbageAfter(u64),
     /// `$5 wrong` for every GET.
     WrongValue,
+    /// As the first, and INFO tells its memory; it keeps nothing.
+    Evicts,
+    /// As the first, and says that it holds keys.
+    Holds,
     /// An error for everything.
     Refuse,
     /// Nothing at all after so many requests, with the connections open.
@@ -53,7 +57,7 @@ pub fn counting_server(behaviour: Behaviour) -> (SocketAddr, Arc<AtomicU64>) {
 }
 
 /// What it answers to INFO.
-const INFO: &str = "evicted_keys:7\r\n";
+const INFO: &str = "evicted_keys:7\r\nused_memory:1000\r\nused_memory_rss:2000\r\n";
 
 fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &AtomicU64) {
     stream.set_nodelay(true).unwrap();
@@ -70,9 +74,15 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &Ato
                 out.extend_from_slice(if name == b"INFO" { info.as_bytes() } else { b"*0\r\n" });
                 continue;
             }
+            if name == b"DBSIZE" {
+                out.extend_from_slice(
+                    format!(":{}\r\n", if matches!(behaviour, Behaviour::Holds) { 9 } else { 0 }).as_bytes(),
+                );
+                continue;
+            }
             let number = seen.fetch_add(1, Ordering::Relaxed);
             match behaviour {
-                Behaviour::Answer => {}
+                Behaviour::Answer | Behaviour::Holds | Behaviour::Evicts => {}
                 Behaviour::Slow(time) => std::thread::sleep(time),
                 Behaviour::Stall => {
                     let within = Duration::from_nanos((begin.elapsed().as_nanos() % 1_000_000_000) as u64);
