@@ -416,6 +416,15 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 }
                 continue;
             }
+            if !self.verify && !self.generator.workload().fits(pending.issued.op, scanned.kind) {
+                self.outcome.mistyped += 1;
+                if self.outcome.mistyped_first.is_none() {
+                    let names = self.generator.workload().names();
+                    let name = names.get(usize::from(pending.issued.op)).map_or("a command", String::as_str);
+                    self.outcome.mistyped_first = Some(format!("{name} answered {}", excerpt(reply)));
+                }
+                continue;
+            }
             if pending.counts {
                 let latency_ns = now.saturating_sub(pending.intended_ns);
                 self.outcome.measured += 1;

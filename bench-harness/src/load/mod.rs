@@ -96,6 +96,10 @@ pub struct Outcome {
     pub errors: u64,
     /// The first error reply.
     pub error_first: Option<String>,
+    /// Replies of a type that their commands cannot get.
+    pub mistyped: u64,
+    /// The first of them.
+    pub mistyped_first: Option<String>,
     /// Replies that were not what had been written.
     pub mismatches: u64,
     /// The first of them.
@@ -147,6 +151,8 @@ impl Outcome {
             measured: 0,
             errors: 0,
             error_first: None,
+            mistyped: 0,
+            mistyped_first: None,
             mismatches: 0,
             mismatch_first: None,
             verified: 0,
@@ -177,6 +183,8 @@ impl Outcome {
         self.measured += other.measured;
         self.errors += other.errors;
         self.error_first = self.error_first.take().or(other.error_first);
+        self.mistyped += other.mistyped;
+        self.mistyped_first = self.mistyped_first.take().or(other.mistyped_first);
         self.mismatches += other.mismatches;
         self.mismatch_first = self.mismatch_first.take().or(other.mismatch_first);
         self.verified += other.verified;

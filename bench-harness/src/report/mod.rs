@@ -144,7 +144,7 @@ pub struct ResultView {
     pub held_back: Summary,
     /// Requests due in the measured time.
     pub due: u64,
-    /// Error replies.
+    /// Error replies, and those of a wrong type.
     pub errors: u64,
     /// Replies compared with what was written.
     pub verified: u64,
@@ -201,7 +201,7 @@ impl ResultView {
             send_lag: Summary::of(&outcome.lag),
             held_back: Summary::of(&outcome.held),
             due: outcome.due,
-            errors: outcome.errors,
+            errors: outcome.errors + outcome.mistyped,
             verified: outcome.verified,
             mismatches: outcome.mismatches,
             unanswered: outcome.unanswered,

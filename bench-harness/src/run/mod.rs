@@ -315,6 +315,16 @@ impl Measured {
                 format!("{} error replies, the first {first}; they are not in the latencies", outcome.errors),
             ));
         }
+        if outcome.mistyped > 0 {
+            let first = outcome.mistyped_first.as_deref().unwrap_or_default();
+            found.push((
+                Finding::Broken,
+                format!(
+                    "{} replies were of a wrong type, the first: {first}; they are not in the latencies",
+                    outcome.mistyped
+                ),
+            ));
+        }
         if outcome.mismatches > 0 {
             let first = outcome.mismatch_first.as_deref().unwrap_or_default();
             found.push((

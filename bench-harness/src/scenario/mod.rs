@@ -70,7 +70,16 @@ impl ScenarioView {
         } else {
             "longer than the load".to_owned()
         };
-        format!("{}: {} The event took {took}.\n{}", self.label, self.about, summaries("", &["requests"], &rows))
+        let empty: Vec<&str> = [("before", &self.before), ("after", &self.after)]
+            .into_iter()
+            .filter_map(|(name, part)| (part.count == 0).then_some(name))
+            .collect();
+        let note = if empty.is_empty() {
+            String::new()
+        } else {
+            format!("note: nothing was measured {} the event; a longer --duration may\n", empty.join(" and "))
+        };
+        format!("{}: {} The event took {took}.\n{}{note}", self.label, self.about, summaries("", &["requests"], &rows))
     }
 
     /// The event as a span of the time line.

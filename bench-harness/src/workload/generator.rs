@@ -153,7 +153,7 @@ impl Draw {
         }
         let op = self.op(workload);
         let mut issued = Issued { op, key: 0, version: 0, deadline_ns: u64::MAX };
-        let Op { template, effect, lifetime } = &workload.ops[usize::from(op)];
+        let Op { template, effect, lifetime, .. } = &workload.ops[usize::from(op)];
         if workload.verify && template.has_key {
             issued.key = self.own_key(workload.keys, conn);
             let version = &mut self.versions[issued.key as usize];

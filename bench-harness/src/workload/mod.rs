@@ -30,6 +30,8 @@ struct Op {
     template: Template,
     effect: Effect,
     lifetime: Lifetime,
+    /// First bytes of the replies it can get beside errors; none: any.
+    kinds: &'static [u8],
 }
 
 /// A compiled workload, shared by all threads.
@@ -116,7 +118,11 @@ impl Workload {
             }
             sum += weight;
             shares.push((sum / total * u64::MAX as f64) as u64);
-            ops.push(Op { template, effect, lifetime });
+            ops.push(Op { kinds: reply_kinds(&template), template, effect, lifetime });
+        }
+        if ops.iter().any(|op| op.template.name == "multi") {
+            // Between it and EXEC every command is answered with QUEUED.
+            ops.iter_mut().for_each(|op| op.kinds = b"");
         }
         if let Some(last) = shares.last_mut() {
             *last = u64::MAX;
@@ -157,6 +163,21 @@ impl Workload {
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The same, sent to somebody who answers whatever it likes, as an echo does.
+    #[must_use]
+    pub fn any_reply(mut self) -> Self {
+        self.ops.iter_mut().for_each(|op| op.kinds = b"");
+        self
+    }
+
+    /// Whether a reply that begins with `kind` is of a type that a command, an index into
+    /// [`Workload::names`], can get.
+    #[inline]
+    #[must_use]
+    pub fn fits(&self, op: u8, kind: u8) -> bool {
+        self.ops.get(usize::from(op)).is_none_or(|op| op.kinds.is_empty() || op.kinds.contains(&kind))
     }
 
     /// Number of keys.
@@ -208,6 +229,24 @@ impl Workload {
         } else {
             encode::request(out, &[b"SET".as_slice(), name.as_bytes(), value]);
         }
+    }
+}
+
+/// Only of commands whose replies do not depend on their options.
+fn reply_kinds(template: &Template) -> &'static [u8] {
+    match (template.name.as_str(), template.args.len()) {
+        ("get" | "getset" | "getdel", _) => b"$_",
+        ("set", 3) | ("mset" | "setex" | "psetex", _) => b"+",
+        ("set", 5) => match template.args[3].as_slice() {
+            [template::Part::Text(text)] if matches!(text.to_ascii_lowercase().as_slice(), b"ex" | b"px") => b"+",
+            _ => b"",
+        },
+        (
+            "append" | "decr" | "decrby" | "del" | "exists" | "expire" | "hset" | "incr" | "incrby" | "llen" | "lpush"
+            | "pexpire" | "persist" | "pttl" | "rpush" | "sadd" | "scard" | "setnx" | "strlen" | "ttl" | "unlink",
+            _,
+        ) => b":",
+        _ => b"",
     }
 }
 
@@ -320,6 +359,30 @@ mod tests {
         let deleted = Issued { version: verify::VERSION_DELETED, ..read };
         assert!(reader.check(deleted, &good, 0).is_err(), "a deleted key passes");
         assert_eq!(reader.check(Issued { version: verify::VERSION_UNKNOWN, ..read }, &good, 0), Ok(false));
+    }
+
+    #[test]
+    fn replies_of_a_wrong_type_are_seen() {
+        let of = |command: &str| {
+            let spec = WorkloadSpec { commands: vec![command.into()], ..WorkloadSpec::default() };
+            Workload::compile(&spec).unwrap()
+        };
+        for (command, fit, unfit) in [
+            ("GET __key__", "$_", ":+*"),
+            ("SET __key__ x", "+", "$_:"),
+            ("set __key__ x ex 5", "+", "$_:"),
+            ("DEL __key__", ":", "$+_"),
+            ("SET __key__ x GET", "$+_", ""),
+            ("SET __key__ x NX", "+_$", ""),
+            ("EVAL x 0", "$:+*_", ""),
+        ] {
+            let workload = of(command);
+            assert!(fit.bytes().all(|kind| workload.fits(0, kind)), "{command}");
+            assert!(!unfit.bytes().any(|kind| workload.fits(0, kind)), "{command}");
+            assert!(workload.any_reply().fits(0, b'*'));
+        }
+        let spec = WorkloadSpec { commands: vec!["MULTI".into(), "GET __key__".into()], ..WorkloadSpec::default() };
+        assert!(Workload::compile(&spec).unwrap().fits(1, b'+'));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tercel_resp::reply::Scanner;
 /// What the server does with requests that are not questions to it (INFO, LATENCY).
 #[derive(Clone, Copy, Debug)]
 pub enum Behaviour {
-    /// `+OK`.
+    /// `+OK`, or what else the command gets.
     Answer,
     /// `+OK` after so long.
     Slow(Duration),
@@ -28,6 +28,8 @@ pub enum Behaviour {
     WrongValue,
     /// As the first, and INFO tells its memory; it keeps nothing.
     Evicts,
+    /// An empty array for everything.
+    Mistypes,
     /// As the first, and says that it holds keys.
     Holds,
     /// An error for everything.
@@ -104,7 +106,12 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &Ato
                 }
                 _ => {}
             }
-            out.extend_from_slice(b"+OK\r\n");
+            out.extend_from_slice(match (name, behaviour) {
+                (_, Behaviour::Mistypes) => b"*0\r\n",
+                (b"GET", _) => b"$2\r\nOK\r\n",
+                (b"DEL" | b"UNLINK" | b"INCR", _) => b":1\r\n",
+                _ => b"+OK\r\n".as_slice(),
+            });
         }
         held.drain(..used);
         if stream.write_all(&out).is_err() {
