@@ -13,7 +13,7 @@ use crate::floor::Place;
 use crate::load::Wait;
 use crate::load::schedule::Arrivals;
 use crate::report::Report;
-use crate::report::files::Outputs;
+use crate::report::files::{Outputs, complain};
 use crate::run::{Load, LoadSpec, Session, measure, parse_rate, preload};
 use crate::server::{Contender, Over, Placement, all_answer, start};
 use crate::target::Target;
@@ -138,6 +138,9 @@ struct ScenarioArgs {
     /// Scenario files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Disturb servers that hold keys already: scenarios write, evict and delete
+    #[arg(long)]
+    yes_on_data: bool,
     /// Seconds instead of those of the files
     #[arg(long, value_name = "SECONDS")]
     duration: Option<f64>,
@@ -244,14 +247,14 @@ pub fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == start::BECOME) {
         let Err(error) = start::become_server(&words.collect::<Vec<_>>()) else { return ExitCode::SUCCESS };
-        eprintln!("tercel-bench: {error:#}");
+        complain(&format!("{error:#}"));
         return ExitCode::from(EXIT_FAILED);
     }
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("tercel-bench: {error:#}");
+            complain(&format!("{error:#}"));
             ExitCode::from(if error.is::<Usage>() { EXIT_USAGE } else { EXIT_FAILED })
         }
     }
@@ -358,6 +361,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
                 wait: args.wait,
                 duration: args.duration,
                 scale_down: args.scale_down,
+                yes_on_data: args.yes_on_data,
             };
             usage(args.outputs.check(true).and_then(|()| args.placement.check(&args.targets)))?;
             let scenarios = usage(plan.scenarios())?;
@@ -450,6 +454,10 @@ fn load_one(
     for round in 1..=args.rounds {
         if session.stopped() {
             return Ok(());
+        }
+        if round > 1 && workload.verify {
+            // What a round before left is not known to this one.
+            preload(session, &server.target, workload, load.connect_timeout)?;
         }
         let label = if args.rounds == 1 { contender.name.clone() } else { format!("{} #{round}", contender.name) };
         let measured = measure(session, &label, &server.target, workload, load, None)?;

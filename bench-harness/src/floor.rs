@@ -257,7 +257,8 @@ pub fn run(
     load.threads = 1;
     load.rate = None;
     load.plan.pacing = Pacing::Closed { depth: 1 };
-    let workload = Arc::new(Workload::compile(&WorkloadSpec { no_preload: true, verify: false, ..spec.clone() })?);
+    let workload =
+        Arc::new(Workload::compile(&WorkloadSpec { no_preload: true, verify: false, ..spec.clone() })?.any_reply());
     let label = format!("floor {}", echo.target.scheme());
     let measured = measure(session, &label, &echo.target, &workload, &load, None)?;
     let total: Histogram<u64> = measured.recording.total();

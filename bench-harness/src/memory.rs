@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Serialize;
+use tercel_resp::reply::Value;
 
 use crate::admin::Admin;
 use crate::clock::sleep;
@@ -27,6 +28,8 @@ pub struct MemoryRow {
     pub label: String,
     /// Keys written.
     pub keys: u64,
+    /// Keys the server held when its memory was read.
+    pub keys_held: u64,
     /// Length of a key in bytes.
     pub key_bytes: usize,
     /// Lengths of the values.
@@ -39,6 +42,20 @@ pub struct MemoryRow {
     pub rss_bytes: u64,
     /// `used_memory` in the end.
     pub used_bytes: u64,
+}
+
+impl MemoryRow {
+    /// Why the figures are not those of the keys written.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        (self.keys != self.keys_held).then(|| {
+            format!(
+                "{}: of {} keys written ({} bytes a value) the server held {} in the end; bytes a key are not those of \
+                 keys that were evicted or have expired",
+                self.label, self.keys, self.value_bytes, self.keys_held
+            )
+        })
+    }
 }
 
 /// What to measure.
@@ -169,19 +186,23 @@ fn one(
     let (keys, workload) = (combination.keys, &combination.workload);
     let server = contender.up(&placement, session)?;
     let mut admin = Admin::connect(&server.target, Duration::from_secs(5))?;
-    let held = admin.call(&["DBSIZE"])?;
     ensure!(
-        held == tercel_resp::reply::Value::Integer(0),
+        admin.call(&["DBSIZE"])? == Value::Integer(0),
         "{} holds keys already; the growth of its memory would not be that of the keys written",
         contender.name
     );
     let before = read(&server)?;
     preload(session, &server.target, workload, Duration::from_secs(5))?;
     let after = read(&server)?;
+    let keys_held = match admin.call(&["DBSIZE"])? {
+        Value::Integer(held) => u64::try_from(held).unwrap_or(0),
+        other => bail!("{} answered {other:?} to DBSIZE", contender.name),
+    };
     let per_key = |after: u64, before: u64| after.saturating_sub(before) as f64 / keys as f64;
     Ok(MemoryRow {
         label: contender.name.clone(),
         keys,
+        keys_held,
         key_bytes: combination.key_bytes,
         value_bytes: combination.value_bytes.clone(),
         rss_bytes_per_key: per_key(after.0, before.0),

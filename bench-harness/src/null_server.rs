@@ -72,12 +72,20 @@ pub fn run(listen: &Target, core: Option<usize>, value_len: usize, spin: bool) -
     }
 }
 
+/// Commands that get a number.
+const INTEGERS: [&[u8]; 6] = [b"append", b"del", b"exists", b"incr", b"setnx", b"unlink"];
+
 fn answer<'a>(request: &[u8], value: &'a [u8]) -> &'a [u8] {
     if request.starts_with(b"*2\r\n$3\r\n") && request.get(8..11).is_some_and(|name| name.eq_ignore_ascii_case(b"get"))
     {
         value
     } else if request.get(8..14).is_some_and(|name| name.eq_ignore_ascii_case(b"config")) {
         b"*0\r\n"
+    } else if INTEGERS.iter().any(|name| {
+        request.get(8..8 + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name))
+            && request.get(8 + name.len()) == Some(&b'\r')
+    }) {
+        b":1\r\n"
     } else {
         b"+OK\r\n"
     }

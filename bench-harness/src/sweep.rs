@@ -95,6 +95,7 @@ impl SweepView {
             Some(step) if step.blame == Some(Blame::Client) => {
                 format!("{label} does not bend up to {knee}; beyond it was the client that was too slow")
             }
+            Some(_) if self.knee.is_none() => format!("{label} bends at or below the lowest rate tried"),
             Some(_) => format!("{label} bends after {knee}"),
         };
         format!(
@@ -170,6 +171,10 @@ fn one(
             break;
         }
         let label = format!("{} at {}", contender.name, rate(asked));
+        if workload.verify {
+            // What the rate before left is not known to this one.
+            preload(session, &server.target, workload, load.connect_timeout)?;
+        }
         let measured = measure(session, &label, &server.target, workload, &load.at_rate(asked), None)?;
         // A rate that is not reached is what a sweep is looking for, no problem of the run.
         report.add_expecting(&label, &measured, &[Finding::Overload]);
@@ -214,6 +219,7 @@ mod tests {
         assert!(text.contains("NO: client") && text.contains("the client that was too slow"), "{text}");
         let text = told(vec![step(1.0, 100, true), step(1.5, 900, true), client]);
         assert!(text.contains("x bends after 1/s") && !text.contains("too slow"), "{text}");
+        assert!(told(vec![step(1.0, 100, false)]).contains("x bends at or below the lowest rate tried ("));
         assert!(told(vec![step(1.0, 100, true)]).contains("does not bend at any rate tried, up to 1/s"));
     }
 

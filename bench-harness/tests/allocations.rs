@@ -105,7 +105,7 @@ fn allocations(pacing: Pacing, requests: u64) -> u64 {
         key_distribution: "zipfian".to_owned(),
         ..WorkloadSpec::default()
     };
-    let workload = Arc::new(Workload::compile(&spec).unwrap());
+    let workload = Arc::new(Workload::compile(&spec).unwrap().any_reply());
     let mut generator = Generator::new(workload.clone(), 0, 0, 4).unwrap();
     let plan = Plan {
         pacing,

@@ -77,6 +77,11 @@ fn wrong_values_and_errors_are_found() {
     assert!(result["mismatches"].as_u64().unwrap() > 300, "{result}");
     assert!(result["problems"].to_string().contains("not what had been written"), "{result}");
 
+    let (code, report) = json(&load(&tcp(Behaviour::Mistypes), &["--warmup", "0", "-n", "100"]));
+    let result = &report["results"][0];
+    assert_eq!((code, result["errors"].as_u64(), result["latency"]["count"].as_u64()), (1, Some(100), Some(0)));
+    assert!(result["problems"].to_string().contains("100 replies were of a wrong type, the first: "), "{result}");
+
     let (code, report) = json(&load(&tcp(Behaviour::Refuse), &["--warmup", "0", "-n", "100"]));
     assert_eq!(code, 1);
     assert!(report["results"][0]["problems"].to_string().contains("ERR not today"));

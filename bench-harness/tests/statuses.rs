@@ -173,3 +173,56 @@ fn an_event_that_did_not_take_place_is_a_problem() {
     let unknown = run("[expect]\nrises={frobs=1}\n");
     assert!(unknown.code == 1 && unknown.err.contains("INFO has no frobs"), "{} {}", unknown.code, unknown.err);
 }
+
+#[test]
+fn a_server_that_holds_keys_is_disturbed_only_if_it_may_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("x.toml").display().to_string();
+    let text = "name='x'\nabout='Nothing.'\n[load]\nrate='200'\nwarmup=0.1\nduration=1\nevent_at=0.5\n\
+                [workload]\nno_preload=true\n[event]\nkind='commands'\ncommands=['PING']\n";
+    std::fs::write(&file, text).unwrap();
+    let (addr, seen) = counting_server(Behaviour::Holds);
+    let server = format!("full=tcp://{addr}");
+    let args = with(&["scenario", &file, "--target", &server], &GENTLE);
+    let refused = ran(&args);
+    assert!(refused.code == 1 && refused.err.contains("full holds keys already"), "{} {}", refused.code, refused.err);
+    assert!(seen.load(Ordering::Relaxed) <= 1, "more than PING was sent");
+    let asked_for = ran(&with(&args, &["--yes-on-data"]));
+    assert_eq!(asked_for.code, 0, "{} {}", asked_for.out, asked_for.err);
+}
+
+#[test]
+fn memory_of_keys_that_are_not_held_is_a_problem() {
+    // It says that it holds none also after they were written.
+    let server = target("evicts", Behaviour::Evicts);
+    let run = ran(&["memory", &server, "--keys", "1000", "--value-size", "8"]);
+    assert_eq!(run.code, 1, "{} {}", run.out, run.err);
+    assert!(run.out.contains("! evicts: of 1000 keys written (8 bytes a value) the server held 0"), "{}", run.out);
+}
+
+#[test]
+fn reports_that_would_not_be_written_are_refused_before_anything_is_sent() {
+    let (addr, seen) = counting_server(Behaviour::Answer);
+    let server = format!("a=tcp://{addr}");
+    for (more, word) in [
+        (&["--json", "f", "--csv", "f"][..], "both"),
+        (&["--csv", "-"], "--csv -"),
+        (&["--html", "/nonexistent/x.html"], "no directory"),
+        (&["--html", "/"], "directory"),
+    ] {
+        let ran = ran(&with(&["load", &server, "-d", "0.1"], more));
+        assert!(ran.code == 2 && ran.err.contains(word), "{more:?}: {} {}", ran.code, ran.err);
+    }
+    assert_eq!(seen.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_is_no_panic() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let server = target("a", Behaviour::Answer);
+    let args = with(&["load", &server, "--warmup", "0", "-n", "10", "--no-preload"], &GENTLE);
+    let status = common::bench(&args).env("TMPDIR", "/nonexistent").stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let status = common::bench(&["load", "tcp://127.0.0.1:1", "-d", "1"]).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}

@@ -72,9 +72,10 @@ impl std::fmt::Display for FailIf {
 pub struct MetricRow {
     /// `p50` … `max` in nanoseconds, `throughput` a second, `server-cpu` in nanoseconds a request.
     pub metric: String,
-    /// Median over the rounds of the first server.
+    /// Geometric mean over the rounds of the first server, so that the ratio is that of these two; median
+    /// where a round has no value.
     pub baseline: f64,
-    /// Median over the rounds of this one.
+    /// The same of this one.
     pub value: f64,
     /// This one's over the first one's.
     pub estimate: Option<Estimate>,
@@ -153,7 +154,15 @@ impl Comparison {
                     )),
                 }
             }
-            let verdict = verdict(&names[0], label, &rows);
+            let mut verdict = verdict(&names[0], label, &rows);
+            let short = |server: usize| whole.iter().filter(|round| round[server].fell_short).count();
+            for (name, count) in [(&names[0], short(0)), (label, short(at))].into_iter().filter(|(_, count)| *count > 0)
+            {
+                verdict += &format!(
+                    "; {name} fell short of the rate in {count} of {} rounds, which are in the ratios",
+                    whole.len()
+                );
+            }
             let hiccups = |server: usize| -> Vec<f64> {
                 whole.iter().map(|round| round[server].hiccups.p999_ns as f64).collect()
             };
@@ -175,6 +184,7 @@ impl Comparison {
         } else {
             format!("; {:.0} % interval by bootstrap over the rounds\n", self.confidence * 100.0)
         });
+        out.push_str("Values are geometric means over the rounds, as the ratios are.\n");
         for versus in &self.versus {
             let head = ["", &self.baseline, &versus.label, "ratio", "interval", "verdict"].map(str::to_owned).to_vec();
             let mut rows = vec![head];
@@ -205,6 +215,14 @@ impl Comparison {
     }
 }
 
+/// The geometric mean, as the ratio is one; the median where a value is not above 0.
+fn middle(values: &[f64]) -> f64 {
+    if values.is_empty() || values.iter().any(|value| *value <= 0.0) {
+        return median(values);
+    }
+    (values.iter().map(|value| value.ln()).sum::<f64>() / values.len() as f64).exp()
+}
+
 fn compare(rounds: &[&Vec<ResultView>], at: usize, metric: &str, confidence: f64) -> MetricRow {
     let of = |server: usize| -> Vec<f64> { rounds.iter().map(|round| value_of(&round[server], metric)).collect() };
     let (baseline, value) = (of(0), of(at));
@@ -220,8 +238,8 @@ fn compare(rounds: &[&Vec<ResultView>], at: usize, metric: &str, confidence: f64
     };
     MetricRow {
         metric: metric.to_owned(),
-        baseline: median(&baseline),
-        value: median(&value),
+        baseline: middle(&baseline),
+        value: middle(&value),
         estimate,
         verdict: verdict.to_owned(),
     }
@@ -353,7 +371,7 @@ fn one(
 ) -> anyhow::Result<(crate::run::Measured, Server)> {
     let server = contender.up(&placement, session)?;
     // A server that was started is empty; one that runs on keeps its keys.
-    if server.pid().is_some() || !*loaded {
+    if server.pid().is_some() || !*loaded || workload.verify {
         preload(session, &server.target, workload, load.connect_timeout)?;
         *loaded = true;
     }
@@ -365,6 +383,15 @@ fn one(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn values_have_the_ratio_that_is_shown() {
+        let (a, b) = ([1.0, 10.0, 100.0, 3.0], [2.0, 2.0, 900.0, 5.0]);
+        let ratios: Vec<f64> = b.iter().zip(&a).map(|(b, a)| b / a).collect();
+        let ratio = estimate(&ratios, 0.95, 1).unwrap().ratio;
+        assert!((middle(&b) / middle(&a) - ratio).abs() < 1e-9);
+        assert_eq!(middle(&[0.0, 4.0, 5.0]), 4.0);
+    }
 
     #[test]
     fn conditions_parse_and_hit_only_what_is_real() {

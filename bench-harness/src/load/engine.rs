@@ -67,8 +67,45 @@ struct Engine<'a, C, K> {
     left: u64,
     under_way: usize,
     verify: bool,
-    /// When every connection's window was last seen full; what was due by then waited for the server.
-    full_ns: Option<u64>,
+    behind: Behind,
+    /// Requests of the measured time that were not sent in it.
+    past_end: u64,
+}
+
+/// How far the loop is behind its schedule, and by whose doing. What it falls back by in a turn that
+/// ends without room on any connection is the server's, in every other turn the client's; what it
+/// catches up is taken from who it is that lets it. So a backlog keeps its cause while it is worked
+/// off, and one moment without room does not make all of it the server's.
+#[derive(Default)]
+struct Behind {
+    lag_ns: u64,
+    server_ns: i64,
+    client_ns: i64,
+}
+
+impl Behind {
+    /// Takes a turn that left the next request `lag_ns` late.
+    fn turn(&mut self, lag_ns: u64, full: bool) {
+        let more = lag_ns as i64 - self.lag_ns as i64;
+        self.lag_ns = lag_ns;
+        if lag_ns == 0 {
+            (self.server_ns, self.client_ns) = (0, 0);
+        } else if full {
+            self.server_ns += more;
+        } else {
+            self.client_ns += more;
+        }
+    }
+
+    fn by_server(&self) -> bool {
+        self.server_ns > self.client_ns
+    }
+
+    /// Of so many requests not sent, those that the client did not send.
+    fn clients(&self, count: u64) -> u64 {
+        let (server, client) = (self.server_ns.max(0) as f64, self.client_ns.max(0) as f64);
+        if server + client == 0.0 { count } else { (count as f64 * client / (server + client)) as u64 }
+    }
 }
 
 /// Runs a load over the first `conns` connections of `client`, all of them open, until its plan is
@@ -116,7 +153,8 @@ pub fn run<C: Client, K: Clock>(
         left: plan.requests.unwrap_or(u64::MAX),
         under_way: 0,
         verify,
-        full_ns: None,
+        behind: Behind::default(),
+        past_end: 0,
     };
     if let Err(failure) = engine.drive(start_ns, stop) {
         engine.outcome.failure = Some(failure);
@@ -134,6 +172,7 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
         };
         let mut next_conn = 0;
         self.recorder.begin(start_ns);
+        self.generator.set_now_ns(start_ns);
         if schedule.is_none() {
             (0..self.conns.len()).for_each(|conn| self.refill(conn, start_ns));
         }
@@ -152,6 +191,7 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 self.left = 0;
                 drain_ns = drain_ns.min(STOP_DRAIN_NS_MAX);
             }
+            self.generator.set_now_ns(now);
             if let Some(schedule) = &mut schedule {
                 self.issue_due(schedule, now, &mut next_conn);
             }
@@ -194,32 +234,32 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
 
     /// Writes the requests whose time has come, connections in turn.
     fn issue_due(&mut self, schedule: &mut Schedule, now: u64, next_conn: &mut usize) {
+        let full = self.issue_some(schedule, now, next_conn);
+        // What is late after the end says nothing about who was too slow before it.
+        if now < self.end_ns && self.left > 0 {
+            self.behind.turn(now.saturating_sub(schedule.next_ns()), full);
+        }
+    }
+
+    /// Returns whether there was no room for one that was due.
+    fn issue_some(&mut self, schedule: &mut Schedule, now: u64, next_conn: &mut usize) -> bool {
         for _ in 0..ISSUE_MAX {
             let intended = schedule.next_ns();
             if intended > now || intended >= self.end_ns || self.left == 0 {
-                return;
+                return false;
             }
             let count = self.conns.len();
             let free = (0..count)
                 .map(|step| (*next_conn + step) % count)
                 .find(|&conn| self.conns[conn].pending.len() < self.plan.window);
-            let Some(conn) = free else {
-                self.full_ns = Some(now);
-                return;
-            };
+            let Some(conn) = free else { return true };
             *next_conn = if conn + 1 == count { 0 } else { conn + 1 };
             schedule.advance();
             let counts = intended >= self.measured_from_ns;
             if counts {
-                let late_ns = (now - intended).max(1);
-                // Whoever was due while no connection was free waited for the server.
-                if self.full_ns.is_some_and(|full| intended <= full) {
-                    self.outcome.held.saturating_record(late_ns);
-                    self.outcome.held_past_end += u64::from(now >= self.end_ns);
-                } else {
-                    self.outcome.lag.saturating_record(late_ns);
-                    self.outcome.late_past_end += u64::from(now >= self.end_ns);
-                }
+                let late = if self.behind.by_server() { &mut self.outcome.held } else { &mut self.outcome.lag };
+                late.saturating_record((now - intended).max(1));
+                self.past_end += u64::from(now >= self.end_ns);
             }
             self.issue(conn, intended, counts);
             if self.left == 0 {
@@ -229,6 +269,7 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 self.outcome.due_to_ns = intended;
             }
         }
+        false
     }
 
     #[inline]
@@ -362,6 +403,12 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
             let failed = matches!(scanned.kind, b'-' | b'!');
             self.recorder.count(failed);
             self.outcome.replies_in_time += u64::from(in_time);
+            self.outcome.due_in_time += u64::from(in_time && pending.counts);
+            if now < self.end_ns {
+                // Also of the warm-up: behind its backlog no request is as quick as it could be.
+                let latency_ns = now.saturating_sub(pending.intended_ns);
+                self.outcome.latency_ns_min = self.outcome.latency_ns_min.min(latency_ns);
+            }
             if failed {
                 self.outcome.errors += 1;
                 if self.outcome.error_first.is_none() {
@@ -369,15 +416,22 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 }
                 continue;
             }
+            if !self.verify && !self.generator.workload().fits(pending.issued.op, scanned.kind) {
+                self.outcome.mistyped += 1;
+                if self.outcome.mistyped_first.is_none() {
+                    let names = self.generator.workload().names();
+                    let name = names.get(usize::from(pending.issued.op)).map_or("a command", String::as_str);
+                    self.outcome.mistyped_first = Some(format!("{name} answered {}", excerpt(reply)));
+                }
+                continue;
+            }
             if pending.counts {
                 let latency_ns = now.saturating_sub(pending.intended_ns);
                 self.outcome.measured += 1;
-                self.outcome.due_in_time += u64::from(in_time);
-                self.outcome.latency_ns_min = self.outcome.latency_ns_min.min(latency_ns);
                 self.recorder.record(pending.issued.op, latency_ns);
             }
             if self.verify {
-                match self.generator.check(pending.issued, reply) {
+                match self.generator.check(pending.issued, reply, now) {
                     Ok(compared) => self.outcome.verified += u64::from(compared),
                     Err(what) => {
                         self.outcome.mismatches += 1;
@@ -400,7 +454,11 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
             self.outcome.due_to_ns = self.outcome.measured_to_ns;
         }
         for conn in &self.conns {
-            for pending in conn.pending.iter().filter(|pending| pending.counts) {
+            for pending in &conn.pending {
+                if !pending.counts {
+                    self.outcome.unanswered_warmup += 1;
+                    continue;
+                }
                 self.outcome.unanswered += 1;
                 self.recorder.record(pending.issued.op, now.saturating_sub(pending.intended_ns));
             }
@@ -411,11 +469,14 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
         if let Some(schedule) = schedule.filter(|_| to_the_end) {
             self.unsent(schedule, now);
         }
+        self.outcome.late_past_end = self.behind.clients(self.past_end);
+        self.outcome.held_past_end = self.past_end - self.outcome.late_past_end;
+        self.outcome.open = matches!(self.plan.pacing, Pacing::Open { .. });
     }
 
     /// Accounts for what was due and never sent, by the command it would have been.
     fn unsent(&mut self, mut schedule: Schedule, now: u64) {
-        let full = self.conns.iter().all(|conn| conn.pending.len() >= self.plan.window);
+        let full = self.behind.by_server();
         let count = if schedule.count_until(self.end_ns) <= UNSENT_DRAWN_MAX {
             self.unsent_drawn(&mut schedule, now, full)
         } else {
@@ -425,8 +486,7 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
         self.outcome.due += count;
         self.outcome.unsent += count;
         self.outcome.unanswered += count;
-        let past_end = if full { &mut self.outcome.held_past_end } else { &mut self.outcome.late_past_end };
-        *past_end += count;
+        self.past_end += count;
     }
 
     fn unsent_drawn(&mut self, schedule: &mut Schedule, now: u64, full: bool) -> u64 {

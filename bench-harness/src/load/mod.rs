@@ -96,6 +96,10 @@ pub struct Outcome {
     pub errors: u64,
     /// The first error reply.
     pub error_first: Option<String>,
+    /// Replies of a type that their commands cannot get.
+    pub mistyped: u64,
+    /// The first of them.
+    pub mistyped_first: Option<String>,
     /// Replies that were not what had been written.
     pub mismatches: u64,
     /// The first of them.
@@ -104,6 +108,10 @@ pub struct Outcome {
     pub verified: u64,
     /// Requests that counted and got no reply; their latency counts as the time they waited.
     pub unanswered: u64,
+    /// Requests of the warm-up without a reply.
+    pub unanswered_warmup: u64,
+    /// Whether it was an open loop.
+    pub open: bool,
     /// Requests that counted and were never sent; among the unanswered.
     pub unsent: u64,
     /// Until when requests were due: [`Outcome::measured_to_ns`], or before it when their number ended
@@ -113,7 +121,8 @@ pub struct Outcome {
     pub held_past_end: u64,
     /// Requests due in the measured time and not sent in it although a connection had room.
     pub late_past_end: u64,
-    /// Smallest latency that counts; `u64::MAX` without any.
+    /// Smallest latency of a reply that came before the end of the measured time, also of the warm-up;
+    /// `u64::MAX` without any.
     pub latency_ns_min: u64,
     /// How much later than intended requests were written although a connection had room: the
     /// client's doing.
@@ -142,10 +151,14 @@ impl Outcome {
             measured: 0,
             errors: 0,
             error_first: None,
+            mistyped: 0,
+            mistyped_first: None,
             mismatches: 0,
             mismatch_first: None,
             verified: 0,
             unanswered: 0,
+            unanswered_warmup: 0,
+            open: false,
             unsent: 0,
             due_to_ns: 0,
             held_past_end: 0,
@@ -170,10 +183,14 @@ impl Outcome {
         self.measured += other.measured;
         self.errors += other.errors;
         self.error_first = self.error_first.take().or(other.error_first);
+        self.mistyped += other.mistyped;
+        self.mistyped_first = self.mistyped_first.take().or(other.mistyped_first);
         self.mismatches += other.mismatches;
         self.mismatch_first = self.mismatch_first.take().or(other.mismatch_first);
         self.verified += other.verified;
         self.unanswered += other.unanswered;
+        self.unanswered_warmup += other.unanswered_warmup;
+        self.open |= other.open;
         self.unsent += other.unsent;
         self.due_to_ns = self.due_to_ns.max(other.due_to_ns);
         self.held_past_end += other.held_past_end;
@@ -191,11 +208,13 @@ impl Outcome {
         self.measured_to_ns.saturating_sub(self.measured_from_ns) as f64 / 1e9
     }
 
-    /// Replies a second over the measured time.
+    /// Replies a second over the measured time. In the open loop those to requests due in it: what is
+    /// left of a warm-up is worked off in it and belongs to no measurement.
     #[must_use]
     pub fn rate_achieved(&self) -> f64 {
         let seconds = self.measured_s();
-        if seconds > 0.0 { self.replies_in_time as f64 / seconds } else { 0.0 }
+        let replies = if self.open { self.due_in_time } else { self.replies_in_time };
+        if seconds > 0.0 { replies as f64 / seconds } else { 0.0 }
     }
 
     /// Requests a second the schedule wanted. With random arrivals this is what the dice gave, not the
@@ -211,14 +230,17 @@ impl Outcome {
     pub fn shortfall(&self, rate_asked: f64) -> Option<Shortfall> {
         /// A smaller share is none.
         const TOLERANCE: f64 = 0.01;
+        /// No more than this share is taken for what is normally under way: a server whose quickest
+        /// reply takes longer is behind, or measured for too short a time to tell.
+        const UNDER_WAY_MAX: f64 = 0.1;
         let seconds = self.measured_s();
         // More than was asked for nobody must reach, even where the dice wanted more.
         let wanted = rate_asked.min(self.rate_due()) * seconds;
-        let missing = wanted - self.replies_in_time as f64;
+        let missing = wanted - self.due_in_time as f64;
         // What is under way at the end of the measured time is no shortfall, and how much that is at
         // one moment is left to chance.
         let latency_s = if self.latency_ns_min == u64::MAX { 0.0 } else { self.latency_ns_min as f64 / 1e9 };
-        let under_way = rate_asked * latency_s;
+        let under_way = (rate_asked * latency_s).min(wanted * UNDER_WAY_MAX);
         let chance = 3.0 * (under_way + 1.0).sqrt();
         if self.due == 0 || missing <= wanted * TOLERANCE + under_way + chance {
             return None;

@@ -50,6 +50,12 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
+/// Writes a line to standard error. Nobody is left to tell if that takes none, and the exit status
+/// says it all the same.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "tercel-bench: {text}");
+}
+
 /// The results as CSV: latencies in microseconds, memory in bytes.
 ///
 /// # Errors
@@ -122,6 +128,22 @@ impl Outputs {
         for (name, path) in [("--hlog", &self.hlog), ("--svg", &self.svg)] {
             ensure!(latencies || path.is_none(), "{name} has nothing to show here: no latencies are recorded");
         }
+        let files = [("--json", &self.json), ("--csv", &self.csv), ("--hlog", &self.hlog), ("--html", &self.html)];
+        let files: Vec<(&str, &PathBuf)> =
+            files.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?))).collect();
+        for (at, (name, path)) in files.iter().enumerate() {
+            if path.as_os_str() == "-" {
+                ensure!(*name == "--json", "{name} - is not known; only --json goes to the terminal");
+                continue;
+            }
+            // Rather now than after the measurement. A disk may still be full then.
+            ensure!(!path.is_dir(), "{name} {} is a directory", path.display());
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            ensure!(directory.is_dir(), "{name} {}: there is no directory {}", path.display(), directory.display());
+            if let Some((other, _)) = files[..at].iter().find(|(_, other)| other == path) {
+                anyhow::bail!("{other} and {name} are both to go to {}", path.display());
+            }
+        }
         Ok(())
     }
 
@@ -184,12 +206,12 @@ impl Outputs {
             return true;
         }
         for failure in &failures {
-            eprintln!("tercel-bench: {failure}");
+            complain(failure);
         }
         let kept = std::env::temp_dir().join(format!("tercel-bench-{}.json", std::process::id()));
         match json.and_then(|json| write(&kept, &json)) {
-            Ok(()) => eprintln!("tercel-bench: what was measured is kept in {}", kept.display()),
-            Err(error) => eprintln!("tercel-bench: {error:#}; what was measured is lost"),
+            Ok(()) => complain(&format!("what was measured is kept in {}", kept.display())),
+            Err(error) => complain(&format!("{error:#}; what was measured is lost")),
         }
         false
     }
@@ -213,6 +235,7 @@ mod tests {
         let row = crate::memory::MemoryRow {
             label: "a".into(),
             keys: 5,
+            keys_held: 5,
             key_bytes: 16,
             value_bytes: "8;9".into(),
             rss_bytes_per_key: 70.5,
@@ -225,9 +248,9 @@ mod tests {
         report.memory.extend([row.clone(), row]);
         let text = csv(&report).unwrap();
         let mut reader = csv::Reader::from_reader(text.as_slice());
-        assert_eq!(reader.headers().unwrap().iter().take(3).collect::<Vec<_>>(), ["label", "keys", "key_bytes"]);
+        assert_eq!(reader.headers().unwrap().iter().take(3).collect::<Vec<_>>(), ["label", "keys", "keys_held"]);
         let records: Vec<_> = reader.records().map(Result::unwrap).collect();
-        assert_eq!((records.len(), &records[1][3], &records[1][4]), (2, "8;9", "70.5"));
+        assert_eq!((records.len(), &records[1][4], &records[1][5]), (2, "8;9", "70.5"));
         for outputs in [
             Outputs { hlog: Some("x".into()), ..Outputs::default() },
             Outputs { svg: Some("x".into()), ..Outputs::default() },

@@ -94,9 +94,10 @@ impl Report {
             .scenarios
             .iter()
             .filter_map(|scenario| scenario.error.as_ref().map(|error| format!("{}: {error}", scenario.label)));
+        let memory = self.memory.iter().filter_map(MemoryRow::problem);
         let undecided = self.comparison.iter().flat_map(|comparison| comparison.undecided.iter().cloned());
         let mut all: Vec<String> = Vec::new();
-        for problem in results.chain(events).chain(undecided).chain(self.failure.clone()) {
+        for problem in results.chain(events).chain(memory).chain(undecided).chain(self.failure.clone()) {
             if !all.contains(&problem) {
                 all.push(problem);
             }
@@ -143,7 +144,7 @@ pub struct ResultView {
     pub held_back: Summary,
     /// Requests due in the measured time.
     pub due: u64,
-    /// Error replies.
+    /// Error replies, and those of a wrong type.
     pub errors: u64,
     /// Replies compared with what was written.
     pub verified: u64,
@@ -157,6 +158,8 @@ pub struct ResultView {
     pub client_cpu_ns_per_request: f64,
     /// CPU of the server a request, in nanoseconds, if it tells.
     pub server_cpu_ns_per_request: Option<f64>,
+    /// Whether the rate asked for was not reached.
+    pub fell_short: bool,
     /// The floor of the same transport, if it was measured.
     pub floor: Option<Summary>,
     /// What is wrong with the result; any of it makes the exit status non-zero.
@@ -198,13 +201,14 @@ impl ResultView {
             send_lag: Summary::of(&outcome.lag),
             held_back: Summary::of(&outcome.held),
             due: outcome.due,
-            errors: outcome.errors,
+            errors: outcome.errors + outcome.mistyped,
             verified: outcome.verified,
             mismatches: outcome.mismatches,
             unanswered: outcome.unanswered,
             unsent: outcome.unsent,
             client_cpu_ns_per_request: measured.client_cpu_s * 1e9 / sent,
             server_cpu_ns_per_request: measured.server_cpu_s.map(|cpu| cpu * 1e9 / sent),
+            fell_short: measured.rate_asked.is_some_and(|rate| outcome.shortfall(rate).is_some()),
             floor: None,
             problems: texts(problems),
             notes: texts(notes),

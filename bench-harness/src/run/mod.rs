@@ -304,11 +304,25 @@ impl Measured {
             };
             found.push((Finding::Overload, format!("{what}; they count with the time they had waited")));
         }
+        if outcome.unanswered_warmup > 0 {
+            let count = outcome.unanswered_warmup;
+            found.push((Finding::Overload, format!("{count} requests of the warm-up got no reply until the end")));
+        }
         if outcome.errors > 0 {
             let first = outcome.error_first.as_deref().unwrap_or_default();
             found.push((
                 Finding::Errors,
                 format!("{} error replies, the first {first}; they are not in the latencies", outcome.errors),
+            ));
+        }
+        if outcome.mistyped > 0 {
+            let first = outcome.mistyped_first.as_deref().unwrap_or_default();
+            found.push((
+                Finding::Broken,
+                format!(
+                    "{} replies were of a wrong type, the first: {first}; they are not in the latencies",
+                    outcome.mistyped
+                ),
             ));
         }
         if outcome.mismatches > 0 {
@@ -337,6 +351,9 @@ pub enum Finding {
     Overload,
 }
 
+/// A server that answers nothing for so long while keys are written is given up.
+const PRELOAD_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Writes all keys of a workload, if it wants that.
 ///
 /// # Errors
@@ -346,6 +363,8 @@ pub fn preload(session: &Session, target: &Target, workload: &Workload, timeout:
         return Ok(());
     }
     let mut admin = Admin::connect(target, timeout)?;
+    admin.set_patience(PRELOAD_PATIENCE);
+    workload.preloading(session.clock.now_ns());
     let bar = session.bar(workload.keys(), "preload");
     let done = admin.preload(workload, 0, workload.keys(), |seen| {
         bar.set_position(seen);

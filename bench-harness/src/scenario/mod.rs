@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
+use tercel_resp::reply::Value;
 
 use crate::admin::Admin;
 use crate::clock::{Clock, sleep, unix_ms};
@@ -20,7 +21,7 @@ use crate::load::Wait;
 use crate::report::Report;
 use crate::report::table::summaries;
 use crate::run::{Finding, Parts, Session, measure, preload};
-use crate::server::{Contender, Placement, all_answer};
+use crate::server::{Contender, Endpoint, Placement, all_answer};
 use crate::target::Target;
 use crate::workload::Workload;
 use crate::workload::values::parse_count;
@@ -69,7 +70,16 @@ impl ScenarioView {
         } else {
             "longer than the load".to_owned()
         };
-        format!("{}: {} The event took {took}.\n{}", self.label, self.about, summaries("", &["requests"], &rows))
+        let empty: Vec<&str> = [("before", &self.before), ("after", &self.after)]
+            .into_iter()
+            .filter_map(|(name, part)| (part.count == 0).then_some(name))
+            .collect();
+        let note = if empty.is_empty() {
+            String::new()
+        } else {
+            format!("note: nothing was measured {} the event; a longer --duration may\n", empty.join(" and "))
+        };
+        format!("{}: {} The event took {took}.\n{}{note}", self.label, self.about, summaries("", &["requests"], &rows))
     }
 
     /// The event as a span of the time line.
@@ -110,6 +120,8 @@ pub struct Plan<'a> {
     pub client_core: Option<String>,
     /// What the client does while there is nothing to do.
     pub wait: Wait,
+    /// Whether servers that hold keys may be disturbed.
+    pub yes_on_data: bool,
     /// Seconds instead of those of the files; the event stays where it is in proportion.
     pub duration: Option<f64>,
     /// Keys of the workload and of events are divided by this.
@@ -136,12 +148,35 @@ impl Plan<'_> {
     }
 }
 
+/// Refuses a server somebody keeps something in: a scenario may delete all of it.
+fn holds_nothing(target: &Target, name: &str) -> anyhow::Result<()> {
+    let mut admin = Admin::connect(target, Duration::from_secs(5))?;
+    let size = admin.call(&["DBSIZE"])?;
+    // INFO knows of the other databases, which FLUSHALL does not spare.
+    let others = admin.info()?.into_iter().any(|(field, text)| {
+        field.strip_prefix("db").is_some_and(|digits| digits.parse::<u64>().is_ok()) && text.starts_with("keys=")
+    });
+    ensure!(
+        size == Value::Integer(0) && !others,
+        "{name} holds keys already, or does not tell; a scenario writes, evicts and deletes. Give it an empty server, or \
+         --yes-on-data if what it holds may be lost"
+    );
+    Ok(())
+}
+
 /// Runs every scenario on every server.
 ///
 /// # Errors
 /// The first scenario could not begin.
 pub fn run(session: &Session, plan: &Plan<'_>, scenarios: &[Scenario]) -> anyhow::Result<Report> {
     all_answer(plan.contenders, &plan.placement, session)?;
+    if !plan.yes_on_data {
+        for contender in plan.contenders {
+            if let Endpoint::Running(target) = &contender.endpoint {
+                holds_nothing(target, &contender.name)?;
+            }
+        }
+    }
     let mut report =
         Report::new("scenario", session.fingerprint.clone(), "a constant open-loop load and an event in it".to_owned());
     for scenario in scenarios {
@@ -354,6 +389,7 @@ mod tests {
             wait: Wait::Block,
             duration: None,
             scale_down: 1,
+            yes_on_data: false,
         };
         let of = |plan: &Plan<'_>| {
             let scenario = plan.scenarios().expect("a whole scenario").remove(0);

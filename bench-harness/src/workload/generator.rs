@@ -9,7 +9,7 @@ use tercel_resp::encode;
 
 use super::keys::{KeySource, below};
 use super::template::{Part, Piece, Placeholder, write_digits};
-use super::verify::{Effect, VERSION_DELETED, VERSION_LAST, VERSION_UNKNOWN, version_of_literal};
+use super::verify::{Effect, Lifetime, VERSION_DELETED, VERSION_LAST, VERSION_UNKNOWN, version_of_literal};
 use super::{Op, Workload};
 
 /// A request that was written.
@@ -21,6 +21,9 @@ pub struct Issued {
     pub key: u64,
     /// In verification mode the version the key has after this command.
     pub version: u32,
+    /// In verification mode the time from which on the key may have expired, on the clock of
+    /// [`Generator::set_now_ns`]; `u64::MAX` if it does not.
+    pub deadline_ns: u64,
 }
 
 /// Draws requests; one a load thread.
@@ -38,6 +41,9 @@ struct Draw {
     /// Connections of all threads, and which of them is this thread's first: the owners of keys.
     conns: (u64, u64),
     versions: Vec<u32>,
+    /// Of each key, if keys expire.
+    deadlines_ns: Vec<u64>,
+    now_ns: u64,
     argument: Vec<u8>,
 }
 
@@ -48,10 +54,13 @@ impl Generator {
     /// # Errors
     /// Verification with more connections than keys.
     pub fn new(workload: Arc<Workload>, thread: u64, conn_first: u64, conns: u64) -> anyhow::Result<Self> {
-        let mut versions = Vec::new();
+        let (mut versions, mut deadlines_ns) = (Vec::new(), Vec::new());
         if workload.verify {
             ensure!(workload.keys >= conns, "--verify wants at least as many keys as connections");
             versions = vec![if workload.preload { 0 } else { VERSION_UNKNOWN }; workload.keys as usize];
+        }
+        if workload.verify && workload.expires {
+            deadlines_ns = (0..workload.keys).map(|key| workload.preload_deadline_ns(key)).collect();
         }
         let offset = workload.keys / conns.max(1) * conn_first;
         let next_replayed =
@@ -65,6 +74,8 @@ impl Generator {
             next_replayed,
             conns: (conns, conn_first),
             versions,
+            deadlines_ns,
+            now_ns: 0,
             argument: Vec::with_capacity(workload.values.len_max() + 64),
         };
         Ok(Generator { workload, draw })
@@ -80,6 +91,12 @@ impl Generator {
     #[inline]
     pub fn next(&mut self, out: &mut Vec<u8>, conn: usize) -> Issued {
         self.draw.next(&self.workload, out, conn)
+    }
+
+    /// Tells the time, which must not be after that of the next request's sending.
+    #[inline]
+    pub fn set_now_ns(&mut self, now_ns: u64) {
+        self.draw.now_ns = now_ns;
     }
 
     /// Draws which command the next request would be, without writing it.
@@ -101,13 +118,13 @@ impl Generator {
         self.workload.shares.iter().map(share).collect()
     }
 
-    /// Whether a whole reply is what this command must get: `Err` says what is wrong. `Ok(false)`:
+    /// Whether a whole reply that came at `now_ns` is what this command must get: `Err` says what is wrong. `Ok(false)`:
     /// nothing is known to compare it with.
     ///
     /// # Errors
     /// The reply differs from what was written.
-    pub fn check(&self, issued: Issued, reply: &[u8]) -> Result<bool, String> {
-        self.workload.check(issued, reply)
+    pub fn check(&self, issued: Issued, reply: &[u8], now_ns: u64) -> Result<bool, String> {
+        self.workload.check(issued, reply, now_ns)
     }
 }
 
@@ -132,11 +149,11 @@ impl Draw {
     fn next(&mut self, workload: &Workload, out: &mut Vec<u8>, conn: usize) -> Issued {
         if let Some(replay) = &workload.replay {
             out.extend_from_slice(replay.command(self.next_replayed).0);
-            return Issued { op: self.op(workload), key: 0, version: 0 };
+            return Issued { op: self.op(workload), key: 0, version: 0, deadline_ns: u64::MAX };
         }
         let op = self.op(workload);
-        let mut issued = Issued { op, key: 0, version: 0 };
-        let Op { template, effect } = &workload.ops[usize::from(op)];
+        let mut issued = Issued { op, key: 0, version: 0, deadline_ns: u64::MAX };
+        let Op { template, effect, lifetime, .. } = &workload.ops[usize::from(op)];
         if workload.verify && template.has_key {
             issued.key = self.own_key(workload.keys, conn);
             let version = &mut self.versions[issued.key as usize];
@@ -147,6 +164,14 @@ impl Draw {
                 Effect::Read | Effect::Other => {}
             }
             issued.version = *version;
+            if let Some(deadline_ns) = self.deadlines_ns.get_mut(issued.key as usize) {
+                match lifetime {
+                    Lifetime::Kept => {}
+                    Lifetime::Unlimited => *deadline_ns = u64::MAX,
+                    Lifetime::LeastNs(least_ns) => *deadline_ns = self.now_ns.saturating_add(*least_ns),
+                }
+                issued.deadline_ns = *deadline_ns;
+            }
         }
         for piece in &template.pieces {
             match piece {

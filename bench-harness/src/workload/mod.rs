@@ -12,6 +12,8 @@ pub mod template;
 pub mod values;
 mod verify;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use anyhow::{Context, bail, ensure};
 use tercel_resp::encode;
 
@@ -21,12 +23,15 @@ use replay::Replay;
 pub use spec::{MIX, WorkloadSpec};
 use template::Template;
 use values::{SizeDistribution, ValueSource, parse_count};
-use verify::Effect;
+use verify::{Effect, Lifetime};
 
 #[derive(Debug)]
 struct Op {
     template: Template,
     effect: Effect,
+    lifetime: Lifetime,
+    /// First bytes of the replies it can get beside errors; none: any.
+    kinds: &'static [u8],
 }
 
 /// A compiled workload, shared by all threads.
@@ -45,6 +50,8 @@ pub struct Workload {
     prefix: String,
     /// Whether keys may go by themselves.
     expires: bool,
+    /// When the keys began to be written last; `u64::MAX` until they are.
+    preloaded_ns: AtomicU64,
     /// Whether replies are checked.
     pub verify: bool,
     /// Whether keys are written before measuring.
@@ -103,14 +110,19 @@ impl Workload {
         for (text, weight) in &weighted {
             let template = Template::parse(text, &spec.key_prefix).with_context(|| format!("the command {text:?}"))?;
             ensure!(!template.has_ttl || ttl.is_some(), "the command {text:?} uses __ttl__, which needs --ttl");
-            let effect = Effect::of(&template);
+            let (effect, mut lifetime) = (Effect::of(&template), Lifetime::Kept);
             if spec.verify {
-                expires |= verify::follow(&template, &effect, &spec.key_prefix)
+                lifetime = verify::follow(&template, &effect, &spec.key_prefix, ttl.map_or(0, |(least, _)| least))
                     .with_context(|| format!("the command {text:?}"))?;
+                expires |= matches!(lifetime, Lifetime::LeastNs(_));
             }
             sum += weight;
             shares.push((sum / total * u64::MAX as f64) as u64);
-            ops.push(Op { template, effect });
+            ops.push(Op { kinds: reply_kinds(&template), template, effect, lifetime });
+        }
+        if ops.iter().any(|op| op.template.name == "multi") {
+            // Between it and EXEC every command is answered with QUEUED.
+            ops.iter_mut().for_each(|op| op.kinds = b"");
         }
         if let Some(last) = shares.last_mut() {
             *last = u64::MAX;
@@ -141,6 +153,7 @@ impl Workload {
             seed: spec.seed,
             prefix: spec.key_prefix.clone(),
             expires,
+            preloaded_ns: AtomicU64::new(u64::MAX),
             verify: spec.verify,
             preload,
         })
@@ -150,6 +163,21 @@ impl Workload {
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The same, sent to somebody who answers whatever it likes, as an echo does.
+    #[must_use]
+    pub fn any_reply(mut self) -> Self {
+        self.ops.iter_mut().for_each(|op| op.kinds = b"");
+        self
+    }
+
+    /// Whether a reply that begins with `kind` is of a type that a command, an index into
+    /// [`Workload::names`], can get.
+    #[inline]
+    #[must_use]
+    pub fn fits(&self, op: u8, kind: u8) -> bool {
+        self.ops.get(usize::from(op)).is_none_or(|op| op.kinds.is_empty() || op.kinds.contains(&kind))
     }
 
     /// Number of keys.
@@ -170,17 +198,55 @@ impl Workload {
         Ok(())
     }
 
+    /// Tells when the keys begin to be written, on the clock of the load.
+    pub fn preloading(&self, now_ns: u64) {
+        self.preloaded_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// From when on a preloaded key may have expired.
+    fn preload_deadline_ns(&self, key: u64) -> u64 {
+        if !self.preload || self.ttl.1 == 0 {
+            return u64::MAX;
+        }
+        let written_ns = match self.preloaded_ns.load(Ordering::Relaxed) {
+            u64::MAX => 0,
+            written_ns => written_ns,
+        };
+        written_ns.saturating_add(self.preload_ttl_s(key).saturating_mul(1_000_000_000))
+    }
+
+    fn preload_ttl_s(&self, key: u64) -> u64 {
+        self.ttl.0 + key % (self.ttl.1 - self.ttl.0 + 1)
+    }
+
     /// Appends the SET that preloads a key.
     pub fn preload_request(&self, out: &mut Vec<u8>, key: u64) {
         let name = format!("{}{key:0width$}", self.prefix, width = template::DIGITS);
         let value = self.values.of(key, 0);
         if self.ttl.1 > 0 {
-            let spread = self.ttl.1 - self.ttl.0 + 1;
-            let ttl = (self.ttl.0 + key % spread).to_string();
+            let ttl = self.preload_ttl_s(key).to_string();
             encode::request(out, &[b"SET".as_slice(), name.as_bytes(), value, b"EX", ttl.as_bytes()]);
         } else {
             encode::request(out, &[b"SET".as_slice(), name.as_bytes(), value]);
         }
+    }
+}
+
+/// Only of commands whose replies do not depend on their options.
+fn reply_kinds(template: &Template) -> &'static [u8] {
+    match (template.name.as_str(), template.args.len()) {
+        ("get" | "getset" | "getdel", _) => b"$_",
+        ("set", 3) | ("mset" | "setex" | "psetex", _) => b"+",
+        ("set", 5) => match template.args[3].as_slice() {
+            [template::Part::Text(text)] if matches!(text.to_ascii_lowercase().as_slice(), b"ex" | b"px") => b"+",
+            _ => b"",
+        },
+        (
+            "append" | "decr" | "decrby" | "del" | "exists" | "expire" | "hset" | "incr" | "incrby" | "llen" | "lpush"
+            | "pexpire" | "persist" | "pttl" | "rpush" | "sadd" | "scard" | "setnx" | "strlen" | "ttl" | "unlink",
+            _,
+        ) => b":",
+        _ => b"",
     }
 }
 
@@ -278,21 +344,45 @@ mod tests {
         let mut out = Vec::new();
         let written = generator.next(&mut out, 1);
         assert_eq!(written.key % 4, 1, "a key of another connection");
-        assert_eq!(generator.check(written, b"+OK\r\n"), Ok(true));
-        assert!(generator.check(written, b"-ERR\r\n").is_err());
+        assert_eq!(generator.check(written, b"+OK\r\n", 0), Ok(true));
+        assert!(generator.check(written, b"-ERR\r\n", 0).is_err());
         let reader = super::tests::generator(|spec| {
             spec.verify = true;
             spec.mix = "get".into();
         });
         let mut good = Vec::new();
         encode::bulk(&mut good, reader.workload().values.of(9, 3));
-        let read = Issued { op: 0, key: 9, version: 3 };
-        assert_eq!(reader.check(read, &good), Ok(true));
-        assert!(reader.check(Issued { version: 2, ..read }, &good).is_err(), "an older value passes");
-        assert!(reader.check(read, b"$-1\r\n").is_err(), "a lost key passes");
+        let read = Issued { op: 0, key: 9, version: 3, deadline_ns: u64::MAX };
+        assert_eq!(reader.check(read, &good, 0), Ok(true));
+        assert!(reader.check(Issued { version: 2, ..read }, &good, 0).is_err(), "an older value passes");
+        assert!(reader.check(read, b"$-1\r\n", 0).is_err(), "a lost key passes");
         let deleted = Issued { version: verify::VERSION_DELETED, ..read };
-        assert!(reader.check(deleted, &good).is_err(), "a deleted key passes");
-        assert_eq!(reader.check(Issued { version: verify::VERSION_UNKNOWN, ..read }, &good), Ok(false));
+        assert!(reader.check(deleted, &good, 0).is_err(), "a deleted key passes");
+        assert_eq!(reader.check(Issued { version: verify::VERSION_UNKNOWN, ..read }, &good, 0), Ok(false));
+    }
+
+    #[test]
+    fn replies_of_a_wrong_type_are_seen() {
+        let of = |command: &str| {
+            let spec = WorkloadSpec { commands: vec![command.into()], ..WorkloadSpec::default() };
+            Workload::compile(&spec).unwrap()
+        };
+        for (command, fit, unfit) in [
+            ("GET __key__", "$_", ":+*"),
+            ("SET __key__ x", "+", "$_:"),
+            ("set __key__ x ex 5", "+", "$_:"),
+            ("DEL __key__", ":", "$+_"),
+            ("SET __key__ x GET", "$+_", ""),
+            ("SET __key__ x NX", "+_$", ""),
+            ("EVAL x 0", "$:+*_", ""),
+        ] {
+            let workload = of(command);
+            assert!(fit.bytes().all(|kind| workload.fits(0, kind)), "{command}");
+            assert!(!unfit.bytes().any(|kind| workload.fits(0, kind)), "{command}");
+            assert!(workload.any_reply().fits(0, b'*'));
+        }
+        let spec = WorkloadSpec { commands: vec!["MULTI".into(), "GET __key__".into()], ..WorkloadSpec::default() };
+        assert!(Workload::compile(&spec).unwrap().fits(1, b'+'));
     }
 
     #[test]

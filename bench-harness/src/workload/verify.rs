@@ -62,8 +62,20 @@ const READERS: [&str; 19] = [
     "touch",
     "ttl",
 ];
-/// Commands that may let a key expire and do nothing else to it.
-const EXPIRERS: [&str; 5] = ["expire", "expireat", "persist", "pexpire", "pexpireat"];
+/// A key may be gone so long before its deadline: clocks of servers are not so fine.
+const DEADLINE_MARGIN_NS: u64 = 100_000_000;
+
+/// How long a key lives after a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// As long as before, as with a command that does not write.
+    #[default]
+    Kept,
+    /// Until it is written or deleted.
+    Unlimited,
+    /// At least so many nanoseconds.
+    LeastNs(u64),
+}
 
 impl Effect {
     /// What a template does, as far as it can be seen.
@@ -89,11 +101,21 @@ fn is_key(argument: &[Part], prefix: &str) -> bool {
     }
 }
 
-/// Whether what a template does can be followed; returns whether it lets keys expire.
+/// The least an argument of EX or PX can be: a number, or one of those of --ttl.
+fn least(argument: Option<&Vec<Part>>, ttl_least: u64) -> u64 {
+    match argument.map(Vec::as_slice) {
+        Some([Part::Fill(Placeholder::Ttl)]) => ttl_least,
+        Some([Part::Text(text)]) => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Whether what a template does can be followed; returns how long it lets its key live. `ttl_least` is
+/// the least number __ttl__ stands for.
 ///
 /// # Errors
 /// It cannot, and why.
-pub(super) fn follow(template: &Template, effect: &Effect, prefix: &str) -> anyhow::Result<bool> {
+pub(super) fn follow(template: &Template, effect: &Effect, prefix: &str, ttl_least: u64) -> anyhow::Result<Lifetime> {
     let name = template.name.to_uppercase();
     let keys = template.args.iter().filter(|argument| is_key(argument, prefix)).count();
     match (template.name.as_str(), effect) {
@@ -102,7 +124,7 @@ pub(super) fn follow(template: &Template, effect: &Effect, prefix: &str) -> anyh
                 keys == 1 && template.args.len() == 2,
                 "--verify follows {name} of exactly one key, written {name} __key__"
             );
-            Ok(false)
+            Ok(if template.name == "get" { Lifetime::Kept } else { Lifetime::Unlimited })
         }
         ("set", Effect::Other) => {
             bail!("--verify follows a SET whose value is __value__ or a literal, and nothing put together from both")
@@ -112,36 +134,39 @@ pub(super) fn follow(template: &Template, effect: &Effect, prefix: &str) -> anyh
                 keys == 1 && is_key(&template.args[1], prefix),
                 "--verify follows SET of exactly one key, written SET __key__ …"
             );
-            let mut expires = false;
+            let mut lifetime = Lifetime::Unlimited;
             let mut options = template.args[3..].iter();
             while let Some(option) = options.next() {
                 let word = match option.as_slice() {
                     [Part::Text(text)] => String::from_utf8_lossy(text).to_uppercase(),
                     _ => String::new(),
                 };
-                ensure!(
-                    matches!(word.as_str(), "EX" | "PX" | "EXAT" | "PXAT" | "KEEPTTL"),
-                    "--verify cannot follow the options of this SET: whether and what it writes depends on more than \
-                     itself; EX, PX, EXAT, PXAT and KEEPTTL it can"
-                );
-                if word != "KEEPTTL" {
-                    expires = true;
-                    options.next();
-                }
+                let unit_ns = match word.as_str() {
+                    "KEEPTTL" => {
+                        lifetime = Lifetime::Kept;
+                        continue;
+                    }
+                    "EX" => 1_000_000_000,
+                    "PX" => 1_000_000,
+                    _ => bail!(
+                        "--verify cannot follow the options of this SET: whether and what it writes, or when it \
+                         expires, depends on more than itself; EX, PX and KEEPTTL it can"
+                    ),
+                };
+                lifetime = Lifetime::LeastNs(least(options.next(), ttl_least).saturating_mul(unit_ns));
             }
-            Ok(expires)
+            Ok(lifetime)
         }
-        (reader, _) if READERS.contains(&reader) => Ok(false),
-        (expirer, _) if EXPIRERS.contains(&expirer) => Ok(true),
+        (reader, _) if READERS.contains(&reader) => Ok(Lifetime::Kept),
         // Whatever it does, it does to another key than those that are followed.
-        _ if template.has_key && keys == 0 => Ok(false),
+        _ if template.has_key && keys == 0 => Ok(Lifetime::Kept),
         _ => bail!("--verify knows GET, SET, DEL, UNLINK and what changes nothing; what {name} does it cannot follow"),
     }
 }
 
 impl Workload {
     /// See [`super::Generator::check`].
-    pub(super) fn check(&self, issued: Issued, reply: &[u8]) -> Result<bool, String> {
+    pub(super) fn check(&self, issued: Issued, reply: &[u8], now_ns: u64) -> Result<bool, String> {
         let Some(op) = self.ops.get(usize::from(issued.op)) else { return Ok(false) };
         match &op.effect {
             Effect::Write | Effect::WriteLiteral(_) if reply == b"+OK\r\n" => Ok(true),
@@ -160,7 +185,7 @@ impl Workload {
                         Err(format!("key {} was deleted, yet GET answered {}", issued.key, excerpt(reply)))
                     };
                 }
-                if absent && self.expires {
+                if absent && now_ns >= issued.deadline_ns.saturating_sub(DEADLINE_MARGIN_NS) {
                     return Ok(false);
                 }
                 let want = self.content(issued);
@@ -250,7 +275,7 @@ mod tests {
         for turn in 0..5000 {
             out.clear();
             let issued = generator.next(&mut out, turn % 4);
-            wrong += usize::from(generator.check(issued, &serve(&mut store, &out, lose)).is_err());
+            wrong += usize::from(generator.check(issued, &serve(&mut store, &out, lose), 0).is_err());
         }
         wrong
     }
@@ -279,23 +304,46 @@ mod tests {
             ("INCR __key__", "INCR"),
             ("MSET __key__ x", "MSET"),
             ("FLUSHALL", "FLUSHALL"),
+            ("EXPIRE __key__ 5", "EXPIRE"),
+            ("PERSIST __key__", "PERSIST"),
+            ("SET __key__ x EXAT 5", "options"),
         ] {
             let error = format!("{:#}", generator(&[template]).err().unwrap());
             assert!(error.contains(word) && error.contains("--verify"), "{template}: {error}");
         }
-        let fine =
-            ["SET __key__ x EX 5 KEEPTTL", "INCR counter:__key__", "MGET __key__ __key__", "EXPIRE __key__ 5", "PING"];
+        let fine = ["SET __key__ x KEEPTTL", "INCR counter:__key__", "MGET __key__ __key__", "PING"];
         for template in fine {
             assert!(generator(&[template]).is_ok(), "{template}");
         }
     }
 
     #[test]
-    fn a_key_that_may_have_expired_is_no_loss() {
-        let generator = generator(&["GET __key__", "SET __key__ x EX 1"]).unwrap();
-        let read = Issued { op: 0, key: 3, version: version_of_literal(1) };
-        assert_eq!(generator.check(read, b"$-1\r\n"), Ok(false));
-        assert_eq!(generator.check(read, b"$1\r\nx\r\n"), Ok(true));
-        assert!(generator.check(read, b"$1\r\ny\r\n").is_err());
+    fn a_key_is_lost_before_its_deadline_and_expired_after_it() {
+        const SECOND: u64 = 1_000_000_000;
+        let deadline = |commands: &[&str], at_ns: u64| {
+            let mut generator = generator(commands).unwrap();
+            generator.set_now_ns(at_ns);
+            let issued = generator.next(&mut Vec::new(), 0);
+            (generator, issued.deadline_ns)
+        };
+        for (command, want) in [
+            ("SET __key__ x EX 1", 6 * SECOND),
+            ("SET __key__ x PX 1500", 6 * SECOND + SECOND / 2),
+            ("SET __key__ x EX __ttl__", 15 * SECOND),
+            ("SET __key__ x", u64::MAX),
+        ] {
+            assert_eq!(deadline(&[command], 5 * SECOND).1, want, "{command}");
+        }
+        // Those that are there from the beginning have their own, which KEEPTTL and GET leave.
+        for command in ["GET __key__", "SET __key__ x KEEPTTL"] {
+            let found = deadline(&[command], 5 * SECOND).1;
+            assert!((10 * SECOND..=20 * SECOND).contains(&found), "{command}: {found}");
+        }
+        let (generator, _) = deadline(&["GET __key__", "SET __key__ x EX 1"], 0);
+        let read = Issued { op: 0, key: 3, version: version_of_literal(1), deadline_ns: 7 * SECOND };
+        assert!(generator.check(read, b"$-1\r\n", 6 * SECOND).is_err(), "a key lost before its deadline passes");
+        assert_eq!(generator.check(read, b"$-1\r\n", 7 * SECOND), Ok(false));
+        assert_eq!(generator.check(read, b"$1\r\nx\r\n", 6 * SECOND), Ok(true));
+        assert!(generator.check(read, b"$1\r\ny\r\n", 7 * SECOND).is_err());
     }
 }

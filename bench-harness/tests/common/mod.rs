@@ -14,7 +14,7 @@ use tercel_resp::reply::Scanner;
 /// What the server does with requests that are not questions to it (INFO, LATENCY).
 #[derive(Clone, Copy, Debug)]
 pub enum Behaviour {
-    /// `+OK`.
+    /// `+OK`, or what else the command gets.
     Answer,
     /// `+OK` after so long.
     Slow(Duration),
@@ -26,6 +26,12 @@ pub enum Behaviour {
     GarbageAfter(u64),
     /// `$5 wrong` for every GET.
     WrongValue,
+    /// As the first, and INFO tells its memory; it keeps nothing.
+    Evicts,
+    /// An empty array for everything.
+    Mistypes,
+    /// As the first, and says that it holds keys.
+    Holds,
     /// An error for everything.
     Refuse,
     /// Nothing at all after so many requests, with the connections open.
@@ -53,7 +59,7 @@ pub fn counting_server(behaviour: Behaviour) -> (SocketAddr, Arc<AtomicU64>) {
 }
 
 /// What it answers to INFO.
-const INFO: &str = "evicted_keys:7\r\n";
+const INFO: &str = "evicted_keys:7\r\nused_memory:1000\r\nused_memory_rss:2000\r\n";
 
 fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &AtomicU64) {
     stream.set_nodelay(true).unwrap();
@@ -70,9 +76,15 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &Ato
                 out.extend_from_slice(if name == b"INFO" { info.as_bytes() } else { b"*0\r\n" });
                 continue;
             }
+            if name == b"DBSIZE" {
+                out.extend_from_slice(
+                    format!(":{}\r\n", if matches!(behaviour, Behaviour::Holds) { 9 } else { 0 }).as_bytes(),
+                );
+                continue;
+            }
             let number = seen.fetch_add(1, Ordering::Relaxed);
             match behaviour {
-                Behaviour::Answer => {}
+                Behaviour::Answer | Behaviour::Holds | Behaviour::Evicts => {}
                 Behaviour::Slow(time) => std::thread::sleep(time),
                 Behaviour::Stall => {
                     let within = Duration::from_nanos((begin.elapsed().as_nanos() % 1_000_000_000) as u64);
@@ -94,7 +106,12 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &Ato
                 }
                 _ => {}
             }
-            out.extend_from_slice(b"+OK\r\n");
+            out.extend_from_slice(match (name, behaviour) {
+                (_, Behaviour::Mistypes) => b"*0\r\n",
+                (b"GET", _) => b"$2\r\nOK\r\n",
+                (b"DEL" | b"UNLINK" | b"INCR", _) => b":1\r\n",
+                _ => b"+OK\r\n".as_slice(),
+            });
         }
         held.drain(..used);
         if stream.write_all(&out).is_err() {
