@@ -139,6 +139,34 @@ pub struct CmId {
     receives: RecvList,
 }
 
+/// A work request that can be followed by another.
+trait Link {
+    fn link(&mut self, slice: *mut ffi::ibv_sge, next: *mut Self);
+}
+
+impl Link for ffi::ibv_send_wr {
+    fn link(&mut self, slice: *mut ffi::ibv_sge, next: *mut Self) {
+        (self.sg_list, self.next) = (slice, next);
+    }
+}
+
+impl Link for ffi::ibv_recv_wr {
+    fn link(&mut self, slice: *mut ffi::ibv_sge, next: *mut Self) {
+        (self.sg_list, self.next) = (slice, next);
+    }
+}
+
+/// Makes a chain that ends with null of requests and as many slices; its first.
+fn chain<T: Link>(requests: &mut [T], slices: &mut [ffi::ibv_sge]) -> *mut T {
+    let (first, slice, count) = (requests.as_mut_ptr(), slices.as_mut_ptr(), requests.len().min(slices.len()));
+    for at in 0..count {
+        let next = if at + 1 < count { first.wrapping_add(at + 1) } else { ptr::null_mut() };
+        // SAFETY: both have `count` elements at least, and nobody else looks at them.
+        unsafe { (*first.add(at)).link(slice.add(at), next) };
+    }
+    first
+}
+
 /// How many requests of a chain were posted before the one that a device calls bad.
 fn posted_before<T>(first: *mut T, bad: *mut T) -> usize {
     if bad.is_null() { 0 } else { (bad as usize).saturating_sub(first as usize) / size_of::<T>() }
@@ -378,20 +406,11 @@ impl CmId {
                 _other_unions: [0; 9],
             });
         }
-        let (first, slice) = (requests.as_mut_ptr(), slices.as_mut_ptr());
         let count = requests.len();
-        for at in 0..count {
-            // SAFETY: both vectors have `count` elements and do not grow any more.
-            unsafe {
-                (*first.add(at)).sg_list = slice.add(at);
-                if at + 1 < count {
-                    (*first.add(at)).next = first.add(at + 1);
-                }
-            }
-        }
         if count == 0 {
             return Ok(());
         }
+        let first = chain(requests, slices);
         let mut bad = ptr::null_mut();
         // SAFETY: our queue pair, on whose device this function is; a chain that ends with null, whose
         // slices lie in registered memory that is borrowed while inline bytes are taken. What is not
@@ -416,20 +435,11 @@ impl CmId {
             slices.push(slice.sge);
             requests.push(ffi::ibv_recv_wr { wr_id, next: ptr::null_mut(), sg_list: ptr::null_mut(), num_sge: 1 });
         }
-        let (first, slice) = (requests.as_mut_ptr(), slices.as_mut_ptr());
         let count = requests.len();
-        for at in 0..count {
-            // SAFETY: both vectors have `count` elements and do not grow any more.
-            unsafe {
-                (*first.add(at)).sg_list = slice.add(at);
-                if at + 1 < count {
-                    (*first.add(at)).next = first.add(at + 1);
-                }
-            }
-        }
         if count == 0 {
             return Ok(());
         }
+        let first = chain(requests, slices);
         let mut bad = ptr::null_mut();
         // SAFETY: our queue pair, on whose device this function is, and a chain that ends with null. The
         // device writes by key as long as the region is registered.
