@@ -9,6 +9,7 @@ use crate::evict::{self, Policy, Pool};
 use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
 use crate::rng::Rng;
+use crate::snapshot::Orphan;
 use crate::table::{Drain, Table};
 
 /// What a [`Keyspace`] is made from.
@@ -23,8 +24,10 @@ pub struct KeyspaceConfig {
 
 /// All databases.
 pub struct Keyspace {
-    dbs: Vec<Db>,
-    hasher: KeyHasher,
+    pub(crate) dbs: Vec<Db>,
+    /// Flushed databases that a snapshot still walks.
+    pub(crate) orphans: Vec<Orphan>,
+    pub(crate) hasher: KeyHasher,
     rng: Rng,
     pool: Pool,
     debris: VecDeque<Debris>,
@@ -49,6 +52,7 @@ impl Keyspace {
         let mut rng = Rng::new(seed);
         Keyspace {
             dbs: (0..databases).map(|_| Db::new(hasher, rng.next_u64())).collect(),
+            orphans: Vec::new(),
             hasher,
             rng,
             pool: Pool::default(),
@@ -95,9 +99,17 @@ impl Keyspace {
         let table = std::mem::take(&mut self.dbs[db].table);
         let timers = std::mem::take(&mut self.dbs[db].timers);
         let entries = table.len();
-        self.debris_entries += entries;
-        self.debris.push_back(Debris { table, drain: Drain::default(), timers });
+        match self.dbs[db].snapshot.take() {
+            Some(progress) => self.orphans.push(Orphan { table, timers, progress }),
+            None => self.discard(table, timers),
+        }
         entries
+    }
+
+    /// Leaves a table to be freed.
+    pub(crate) fn discard(&mut self, table: Table, timers: Timers) {
+        self.debris_entries += table.len();
+        self.debris.push_back(Debris { table, drain: Drain::default(), timers });
     }
 
     /// Frees a piece of what was flushed; a step is about one entry, bucket or deadline. True while more is left.
@@ -234,6 +246,7 @@ impl Keyspace {
     pub fn overhead_bytes(&self) -> usize {
         let live: usize = self.dbs.iter().map(Db::overhead_bytes).sum();
         let dead: usize = self.debris.iter().map(|debris| debris.table.bytes() + debris.timers.bytes()).sum();
-        live + dead
+        let walked: usize = self.orphans.iter().map(|orphan| orphan.table.bytes() + orphan.timers.bytes()).sum();
+        live + dead + walked
     }
 }

@@ -22,6 +22,7 @@ mod number;
 mod prefetch;
 mod rng;
 mod size_class;
+mod snapshot;
 mod table;
 mod value;
 

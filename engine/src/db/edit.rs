@@ -26,6 +26,7 @@ impl Db {
         let (slot, entry) = self.table.find_key(key, hash)?;
         let field = access.field_used(entry.access_field(), &mut self.rng);
         let at = entry.expire_at();
+        self.before_change(key, hash);
         let mut in_place = self.table.entry_mut(hash, slot)?;
         let is_blob = matches!(in_place.as_ref().value(), ValueRef::Blob(_));
         if is_blob || (len <= EMBED_LEN_MAX && in_place.resize_embedded(len)) {

@@ -10,6 +10,7 @@ use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
 use crate::number;
 use crate::rng::Rng;
+use crate::snapshot::Progress;
 use crate::table::{Slot, Table, TableStats};
 use crate::value::{Blob, EMBED_LEN_MAX, Expire, NewValue};
 
@@ -19,6 +20,8 @@ use crate::value::{Blob, EMBED_LEN_MAX, Expire, NewValue};
 pub struct Db {
     pub(crate) table: Table,
     pub(crate) timers: Timers,
+    /// The snapshot that walks this database.
+    pub(crate) snapshot: Option<Box<Progress>>,
     hasher: KeyHasher,
     rng: Rng,
 }
@@ -45,7 +48,7 @@ fn stored_of(value: NewValue<'_>) -> (Stored<'_>, bool) {
 
 impl Db {
     pub(crate) fn new(hasher: KeyHasher, seed: u64) -> Self {
-        Db { table: Table::default(), timers: Timers::default(), hasher, rng: Rng::new(seed) }
+        Db { table: Table::default(), timers: Timers::default(), snapshot: None, hasher, rng: Rng::new(seed) }
     }
 
     /// How many keys there are, expired ones included.
@@ -132,6 +135,7 @@ impl Db {
             Expire::At(at) => Some(at),
         };
         let field = access.field_used(entry.access_field(), &mut self.rng);
+        self.before_change(key, hash);
         let Some(mut entry) = self.table.entry_mut(hash, slot) else { return false };
         if let Err(value) = entry.overwrite(value, raw, at, field) {
             drop(self.table.replace(hash, slot, EntryBox::new(key, value, raw, at, field)));
@@ -142,6 +146,7 @@ impl Db {
 
     /// Adds an entry whose key is not there.
     pub(crate) fn insert(&mut self, hash: Hash, entry: EntryBox) {
+        self.before_change(entry.as_ref().key(), hash);
         if let Some(at) = entry.as_ref().expire_at() {
             self.timers.add(at, hash.0);
         }
@@ -154,15 +159,28 @@ impl Db {
             return self.insert(hash, entry);
         };
         let (old_at, at) = (old.expire_at(), entry.as_ref().expire_at());
+        self.before_change(entry.as_ref().key(), hash);
         drop(self.table.replace(hash, slot, entry));
         self.reschedule(hash, old_at, at);
     }
 
     /// Takes an entry out of the table and its deadline with it.
     pub(crate) fn extract(&mut self, hash: Hash, slot: Slot) -> Option<EntryBox> {
+        if let Some(progress) = &mut self.snapshot {
+            let key = self.table.entry(hash, slot)?.key().to_vec();
+            progress.before_change(&self.table, &key, hash);
+        }
         let entry = self.table.remove(hash, slot)?;
         self.reschedule(hash, entry.as_ref().expire_at(), None);
         Some(entry)
+    }
+
+    /// To be called before a key's value or deadline changes, and before the key comes or goes.
+    #[inline]
+    fn before_change(&mut self, key: &[u8], hash: Hash) {
+        if let Some(progress) = &mut self.snapshot {
+            progress.before_change(&self.table, key, hash);
+        }
     }
 
     /// Notes that an entry's deadline has changed, after it has.
@@ -213,6 +231,7 @@ impl Db {
     pub fn set_expire(&mut self, key: &[u8], hash: Hash, at_ms: Option<i64>) -> bool {
         let Some((slot, entry)) = self.table.find_key(key, hash) else { return false };
         let old = entry.expire_at();
+        self.before_change(key, hash);
         let Some(mut entry) = self.table.entry_mut(hash, slot) else { return false };
         if !entry.set_expire(at_ms) {
             let entry = entry.as_ref();

@@ -17,6 +17,7 @@ mod dead;
 mod grow;
 mod scan;
 mod segment;
+mod walk;
 
 use std::alloc::{self, Layout};
 
@@ -29,6 +30,7 @@ use bucket::{SLOTS, slots_of};
 pub(crate) use dead::Drain;
 use segment::Segment;
 pub(crate) use segment::Slot;
+pub(crate) use walk::Position;
 
 /// What a table is made of, for reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,6 +252,12 @@ impl Table {
         let address = segment.bucket(slot.bucket as usize).address(slot.slot as usize);
         // SAFETY: the slot is in use, so this is a live entry, and the table is borrowed for writing.
         Some(unsafe { EntryMut::from_address(address) })
+    }
+
+    /// The entry in a slot found before.
+    pub(crate) fn entry(&self, hash: Hash, slot: Slot) -> Option<EntryRef<'_>> {
+        let segment = self.resolve(hash, slot)?;
+        Some(segment.bucket(slot.bucket as usize).entry(slot.slot as usize))
     }
 
     /// Puts an entry into the slot of another with the same key, which is handed out.

@@ -2,8 +2,6 @@
 //!
 //! The bucket of a tag is monotone in the tag, whatever the number of buckets: `tag * buckets >> 16`.
 //! So a segment is resized, split or merged in tag order, and resizing reads tags only, no entry.
-//!
-//! A snapshot's version of each segment will go into an array beside the directory: the word is full.
 
 use std::alloc::{self, Layout};
 
