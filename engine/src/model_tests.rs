@@ -38,6 +38,9 @@ enum Op {
     Swap { a: usize, b: usize },
     Reclaim { steps: usize },
     Expire { now: i64, max: usize },
+    SnapshotBegin,
+    SnapshotStep { steps: usize },
+    SnapshotCancel,
 }
 
 const DBS: usize = 3;
@@ -80,6 +83,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (db.clone(), db).prop_map(|(a, b)| Op::Swap { a, b }),
         2 => (0usize..500).prop_map(|steps| Op::Reclaim { steps }),
         3 => (deadline(), 0usize..200).prop_map(|(now, max)| Op::Expire { now, max }),
+        2 => Just(Op::SnapshotBegin),
+        6 => (1usize..60).prop_map(|steps| Op::SnapshotStep { steps }),
+        1 => Just(Op::SnapshotCancel),
     ]
 }
 
@@ -92,12 +98,14 @@ struct Pair {
     keyspace: Keyspace,
     model: Vec<BTreeMap<Vec<u8>, Item>>,
     flushed: u64,
+    /// What the snapshot under way is to hand out, and what it has.
+    snapshot: Option<[BTreeMap<(usize, Vec<u8>), Item>; 2]>,
 }
 
 impl Pair {
     fn new(keep: u64) -> Self {
         let keyspace = Keyspace::with_hasher(DBS, KeyHasher::new(&[9; 16], keep), 4);
-        Pair { keyspace, model: vec![BTreeMap::new(); DBS], flushed: 0 }
+        Pair { keyspace, model: vec![BTreeMap::new(); DBS], flushed: 0, snapshot: None }
     }
 
     fn hashed(&self, key: u16) -> (Vec<u8>, Hash) {
@@ -217,7 +225,9 @@ impl Pair {
             Op::Reclaim { steps } => {
                 let more = self.keyspace.reclaim(steps);
                 assert!(more || self.keyspace.reclaim_pending() == 0);
-                assert_eq!(self.keyspace.reclaimed_total() + self.keyspace.reclaim_pending() as u64, self.flushed);
+                let counted = self.keyspace.reclaimed_total() + self.keyspace.reclaim_pending() as u64;
+                // A snapshot keeps what was flushed until it has walked it.
+                assert!(counted == self.flushed || (self.snapshot.is_some() && counted < self.flushed));
             }
             Op::Expire { now, max } => {
                 let mut due: Vec<(i64, usize, Vec<u8>)> = Vec::new();
@@ -236,6 +246,33 @@ impl Pair {
                     assert!(item.expire_at.is_some_and(|at| at <= now));
                 }
             }
+            Op::SnapshotBegin => {
+                self.keyspace.snapshot_begin();
+                let keys = self.model.iter().enumerate();
+                let wanted =
+                    keys.flat_map(|(db, keys)| keys.iter().map(move |(key, item)| ((db, key.clone()), item.clone())));
+                self.snapshot = Some([wanted.collect(), BTreeMap::new()]);
+            }
+            Op::SnapshotStep { steps } => (0..steps).for_each(|_| self.snapshot_step()),
+            Op::SnapshotCancel => {
+                self.keyspace.snapshot_cancel();
+                self.snapshot = None;
+            }
+        }
+    }
+
+    fn snapshot_step(&mut self) {
+        let Some([wanted, seen]) = &mut self.snapshot else {
+            assert!(!self.keyspace.snapshot_step(&mut |_, _| panic!("no snapshot is under way")));
+            return;
+        };
+        let more = self.keyspace.snapshot_step(&mut |db, entry| {
+            let item = Item { value: entry.value().to_vec(), expire_at: entry.expire_at() };
+            assert!(seen.insert((db, entry.key().to_vec()), item).is_none(), "each key comes once");
+        });
+        if !more {
+            assert_eq!(seen, wanted);
+            self.snapshot = None;
         }
     }
 
@@ -286,6 +323,9 @@ proptest! {
             if at % 16 == 0 {
                 pair.check();
             }
+        }
+        while pair.snapshot.is_some() {
+            pair.snapshot_step();
         }
         pair.check();
     }
