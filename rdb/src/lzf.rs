@@ -187,3 +187,128 @@ pub(crate) fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, &'static s
     }
     if out.len() == len { Ok(out) } else { Err("a compressed string is shorter than it says") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal")).collect()
+    }
+
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut state = seed;
+        std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 56) as u8
+        })
+        .take(len)
+        .collect()
+    }
+
+    fn samples() -> Vec<Vec<u8>> {
+        let text = b"The quick brown fox jumps over the quick brown dog, and the quick brown fox sleeps.";
+        let mut samples = vec![
+            b"a".repeat(21),
+            b"ab".repeat(50),
+            b"a".repeat(264 + 3),
+            b"a".repeat(100_000),
+            text.to_vec(),
+            text.repeat(400),
+            (0..=255u8).collect::<Vec<_>>().repeat(64),
+            noise(1, 8191).repeat(2),
+            noise(2, 8192).repeat(2),
+            noise(3, 8193).repeat(2),
+            [noise(4, 50_000), vec![0; 50_000], noise(4, 5_000)].concat(),
+        ];
+        samples.extend((0..40).map(|len| vec![b'x'; len]));
+        samples.extend((0..40).map(|len| [noise(9, len), noise(9, len)].concat()));
+        samples
+    }
+
+    #[test]
+    fn what_liblzf_made_is_read() {
+        for (expected, compressed) in [
+            (b"a".repeat(21), "016161e00a00"),
+            (b"ab".repeat(50), "02616261e05601016162"),
+            (b"a".repeat(300), "016161e0ff00e01700016161"),
+            (
+                b"The quick brown fox jumps over the quick brown dog, and the quick brown fox sleeps.".to_vec(),
+                "1f54686520717569636b2062726f776e20666f78206a756d7073206f7665722074e0061e07646f672c20616e64e00818403706736c656570732e",
+            ),
+            (
+                (0..64u8).collect::<Vec<_>>().repeat(2),
+                "1f000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f0000e0343f013e3f",
+            ),
+        ] {
+            assert_eq!(decompress(&hex(compressed), expected.len()), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_compressed_is_shorter_and_comes_back() {
+        let mut compressor = Compressor::default();
+        let mut shorter = 0;
+        for sample in samples() {
+            let Some(compressed) = compressor.compress(&sample) else { continue };
+            assert!(compressed.len() + GAIN_MIN <= sample.len());
+            assert!(sample.len() as u64 <= compressed.len() as u64 * EXPANSION_MAX);
+            assert_eq!(decompress(compressed, sample.len()).as_ref(), Ok(&sample));
+            shorter += 1;
+        }
+        assert!(shorter > 40, "{shorter}");
+    }
+
+    #[test]
+    fn compression_finds_what_there_is_to_find() {
+        let mut compressor = Compressor::default();
+        let mut len_of = |input: &[u8]| compressor.compress(input).map(<[u8]>::len);
+        assert_eq!(len_of(&b"a".repeat(21)), Some(5));
+        assert_eq!(len_of(&b"a".repeat(1 + 264 * 1000)), Some(2 + 3 * 1000));
+        assert_eq!(len_of(&noise(1, 10_000)), None);
+        // As far back as a match may be, and one byte further.
+        assert!(len_of(&noise(1, 8192).repeat(2)).is_some_and(|len| len < 8192 + 256 + 100));
+        assert_eq!(len_of(&noise(1, 8193).repeat(2)), None);
+        // Noise is hurried through, yet what follows it is seen.
+        assert!(len_of(&[noise(4, 50_000), vec![0; 50_000]].concat()).is_some_and(|len| len < 53_000));
+    }
+
+    #[test]
+    fn the_outcome_does_not_depend_on_what_came_before() {
+        let mut used = Compressor::default();
+        for sample in samples().iter().chain(samples().iter().rev()) {
+            let mut fresh = Compressor::default();
+            assert_eq!(used.compress(sample), fresh.compress(sample));
+        }
+        // Nor on where positions have come to, or on their starting over.
+        for before_end in [0, 1, 2, 100, 20_000, 150_000] {
+            used.base = u32::MAX - before_end;
+            for sample in samples() {
+                let mut fresh = Compressor::default();
+                assert_eq!(used.compress(&sample), fresh.compress(&sample));
+            }
+        }
+    }
+
+    #[test]
+    fn bad_input_is_refused() {
+        for (compressed, len) in [
+            ("", 1),
+            ("00", 1),
+            ("0261", 3),
+            ("0061", 0),
+            ("0061", 2),
+            ("2000", 3),
+            ("00612001", 4),
+            ("006120", 4),
+            ("0061e0", 10),
+            ("0061e000", 10),
+            ("0061e00b00", 20),
+            ("0061e00b00", 22),
+        ] {
+            assert!(decompress(&hex(compressed), len).is_err(), "{compressed} for {len}");
+        }
+        assert_eq!(decompress(&hex("0061e00b00"), 21), Ok(b"a".repeat(21)));
+        assert_eq!(decompress(&[], 0), Ok(Vec::new()));
+    }
+}
