@@ -1,0 +1,219 @@
+//! Run by hand: `write FILE` makes a file of strings of all kinds, `show FILE` lists what a file holds
+//! (a line an entry: database, key, value, expiry, idle time and counter of use; bytes in hexadecimal),
+//! `dumps` lists values with their payloads of DUMP, `measure` says what writing and reading cost.
+//! `tests/with_valkey.py` uses the first three.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // A program that measures time, run by hand.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::time::Instant;
+
+use tercel_rdb::{
+    Decoder, Encoder, EntryMeta, Item, LoadedString, ReadOptions, StringValue, WriteOptions, dump_string,
+    restore_string,
+};
+
+const NO_META: EntryMeta = EntryMeta { expire_at_ms: None, idle_s: None, freq: None };
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    })
+    .take(len)
+    .collect()
+}
+
+fn write(out: impl Write, options: WriteOptions) -> io::Result<()> {
+    let mut encoder = Encoder::new(out, options)?;
+    encoder.aux("tercel-ver", "0.1.0")?;
+    encoder.aux("redis-ver", "7.2.4")?;
+    encoder.aux("redis-bits", "64")?;
+    encoder.aux("ctime", "1800000000")?;
+    for db in [0, 1, 9] {
+        encoder.select_db(db)?;
+        encoder.resize_db(3000, 1000)?;
+        for number in 0..1000u64 {
+            let meta = EntryMeta {
+                expire_at_ms: (number % 3 == 0).then_some(4_102_444_800_000 + number as i64),
+                idle_s: (db == 1).then_some(number * 100),
+                freq: (db == 9).then_some(number as u8),
+            };
+            let spread = (number as i64 - 500) << (number % 55);
+            encoder.entry(format!("int:{number}").as_bytes(), StringValue::Int(spread), &meta)?;
+            let len = (number * number / 37) as usize;
+            let repeated = b"some text, ".repeat(len / 11 + 1);
+            encoder.entry(format!("text:{number}").as_bytes(), StringValue::Bytes(&repeated[..len]), &meta)?;
+            // Half of it compresses.
+            let mut mixed = noise(number, len);
+            mixed[..len / 2].fill(b'-');
+            encoder.entry(&noise(number + 7, 12), StringValue::Bytes(&mixed), &meta)?;
+        }
+        let long = noise(db, 3 << 20);
+        encoder.begin_long(b"long", long.len() as u64, &NO_META)?;
+        for piece in long.chunks(100_000) {
+            encoder.piece(piece)?;
+        }
+        encoder.entry(&b"a key that repeats itself ".repeat(10), StringValue::Bytes(&vec![0; 5 << 20]), &NO_META)?;
+        encoder.entry(b"12345", StringValue::Bytes(b""), &NO_META)?;
+    }
+    encoder.finish()?.flush()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn show(path: &str) {
+    let mut decoder = Decoder::new(File::open(path).unwrap(), ReadOptions::default()).unwrap();
+    let mut out = io::stdout().lock();
+    let mut db = 0;
+    loop {
+        match decoder.next().unwrap() {
+            Item::SelectDb(number) => db = number,
+            Item::Entry { key, value, meta } => {
+                let value = match value {
+                    LoadedString::Int(number) => number.to_string().into_bytes(),
+                    LoadedString::Bytes(bytes) => bytes,
+                };
+                let number = |what: Option<i64>| what.map_or("-".to_string(), |number| number.to_string());
+                let (expire, idle) = (number(meta.expire_at_ms), number(meta.idle_s.map(|idle_s| idle_s as i64)));
+                let freq = number(meta.freq.map(i64::from));
+                writeln!(out, "{db} {} {} {expire} {idle} {freq}", hex(&key), hex(&value)).unwrap();
+            }
+            Item::End => return,
+            _ => {}
+        }
+    }
+}
+
+fn dumps() {
+    let mut values: Vec<_> = (0..64).map(|bits| (1i64 << bits).to_string().into_bytes()).collect();
+    values.extend((0..200).map(|len| noise(len as u64, len * len / 5)));
+    values.extend((0..200).map(|len| b"and so on, ".repeat(len)));
+    for value in values {
+        for compress in [false, true] {
+            println!("{} {}", hex(&value), hex(&dump_string(StringValue::Bytes(&value), compress)));
+        }
+    }
+}
+
+/// The median of what seven rounds take, in nanoseconds.
+fn median_ns(mut round: impl FnMut()) -> f64 {
+    let mut rounds: Vec<_> = (0..7)
+        .map(|_| {
+            let start = Instant::now();
+            round();
+            start.elapsed().as_nanos() as f64
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds[rounds.len() / 2]
+}
+
+fn measure() {
+    const ENTRIES: usize = 200_000;
+    let text = b"{\"user\":12345,\"name\":\"someone\",\"mail\":\"someone@example.org\",\"since\":\"2024-05-06\",\"active\":true}  ";
+    let random: Vec<_> = (0..ENTRIES).map(|number| noise(number as u64, 100)).collect();
+    let json: Vec<_> = (0..ENTRIES).map(|number| [&text[..90], format!("{number:010}").as_bytes()].concat()).collect();
+    let numbers: Vec<_> = (0..ENTRIES).map(|number| number.to_string().into_bytes()).collect();
+    let keys: Vec<_> = (0..ENTRIES).map(|number| format!("key:{number:012}").into_bytes()).collect();
+    let meta = EntryMeta { expire_at_ms: Some(4_102_444_800_000), ..NO_META };
+    println!(
+        "entries of a 16-byte key with expiry, {ENTRIES} a round: ns each, written to nowhere and read from memory"
+    );
+    for (name, values) in [("100 random bytes", &random), ("100 bytes of JSON", &json), ("small numbers", &numbers)] {
+        for options in [(false, false), (false, true), (true, false), (true, true)] {
+            let options = WriteOptions { compress: options.0, checksum: options.1 };
+            let mut bytes = 0;
+            let write_ns = median_ns(|| {
+                let mut encoder = Encoder::new(io::sink(), options).unwrap();
+                for (key, value) in keys.iter().zip(values) {
+                    encoder.entry(key, StringValue::Bytes(value), &meta).unwrap();
+                }
+                bytes = encoder.bytes_written();
+                encoder.finish().unwrap();
+            }) / ENTRIES as f64;
+            let mut encoder = Encoder::new(Vec::new(), options).unwrap();
+            for (key, value) in keys.iter().zip(values) {
+                encoder.entry(key, StringValue::Bytes(value), &meta).unwrap();
+            }
+            let file = encoder.finish().unwrap();
+            let read_ns = median_ns(|| {
+                let mut decoder = Decoder::new(&file[..], ReadOptions::default()).unwrap();
+                while black_box(decoder.next().unwrap()) != Item::End {}
+            }) / ENTRIES as f64;
+            println!(
+                "  {name:18} compress {:5} checksum {:5}: write {write_ns:6.0}, read {read_ns:6.0}, {:6.1} bytes an entry",
+                options.compress,
+                options.checksum,
+                bytes as f64 / ENTRIES as f64
+            );
+        }
+    }
+    println!("one value of 64 MiB: MB/s of the value");
+    let len = 64 << 20;
+    let lines = (0..len / 50).map(|line| format!("{line:020} line of a log that says little\n"));
+    for (name, value) in
+        [("random", noise(1, len)), ("zeros", vec![0; len]), ("log lines", lines.collect::<String>().into_bytes())]
+    {
+        for (compress, checksum) in [(false, false), (false, true), (true, true)] {
+            let options = WriteOptions { compress, checksum };
+            let write_ns = median_ns(|| {
+                let mut encoder = Encoder::new(io::sink(), options).unwrap();
+                encoder.entry(b"k", StringValue::Bytes(&value), &NO_META).unwrap();
+                encoder.finish().unwrap();
+            });
+            let mut encoder = Encoder::new(Vec::new(), options).unwrap();
+            encoder.entry(b"k", StringValue::Bytes(&value), &NO_META).unwrap();
+            let file = encoder.finish().unwrap();
+            let read_ns = median_ns(|| {
+                let mut decoder = Decoder::new(&file[..], ReadOptions::default()).unwrap();
+                while black_box(decoder.next().unwrap()) != Item::End {}
+            });
+            println!(
+                "  {name:10} compress {compress:5} checksum {checksum:5}: write {:6.0}, read {:6.0}, to {:5.1} %",
+                value.len() as f64 * 1000.0 / write_ns,
+                value.len() as f64 * 1000.0 / read_ns,
+                file.len() as f64 * 100.0 / value.len() as f64
+            );
+        }
+    }
+    println!("DUMP and RESTORE: ns each");
+    for (name, value) in [("5 bytes", &b"hello"[..]), ("100 bytes of JSON", &json[7]), ("100 random bytes", &random[7])]
+    {
+        let dump_ns = median_ns(|| {
+            for _ in 0..ENTRIES {
+                black_box(dump_string(StringValue::Bytes(black_box(value)), true));
+            }
+        }) / ENTRIES as f64;
+        let payload = dump_string(StringValue::Bytes(value), true);
+        let restore_ns = median_ns(|| {
+            for _ in 0..ENTRIES {
+                black_box(restore_string(black_box(&payload), ReadOptions::default()).unwrap());
+            }
+        }) / ENTRIES as f64;
+        println!("  {name:18}: dump {dump_ns:6.0}, restore {restore_ns:6.0}");
+    }
+}
+
+fn main() {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["write", path] => write(File::create(path).unwrap(), WriteOptions::default()).unwrap(),
+        ["write", path, "plain"] => {
+            write(File::create(path).unwrap(), WriteOptions { compress: false, checksum: false }).unwrap();
+        }
+        ["show", path] => show(path),
+        ["dumps"] => dumps(),
+        ["measure"] => measure(),
+        _ => {
+            eprintln!("usage: rdb_tool write FILE [plain] | show FILE | dumps | measure");
+            std::process::exit(2);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Reading a file, item by item.
+//!
+//! The decoder reads ahead in blocks, so the input needs no buffer of its own; what it read past the
+//! end of the file is in [`Decoder::into_inner`]. Files of all versions of the format are read as far
+//! as they hold strings.
+
+use std::io::{self, Read};
+
+use thiserror::Error;
+
+use crate::EntryMeta;
+use crate::format::{self, BLOCK_BYTES, opcode};
+use crate::source::Source;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Compare the checksum of a file that has one (`rdbchecksum`).
+    pub checksum: bool,
+    /// Refuse versions that are not known in all of their parts (`rdb-version-check strict`): Redis's
+    /// from 12 on, which are not Valkey's, and Valkey's after 80. Otherwise they are read until
+    /// something unknown comes (`relaxed`).
+    pub version_check_strict: bool,
+    /// The longest string that is accepted, in bytes.
+    pub string_len_max: u64,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { checksum: true, version_check_strict: true, string_len_max: 512 << 20 }
+    }
+}
+
+/// What is next in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A field about the file itself; those one does not know are to be skipped.
+    Aux { key: Vec<u8>, value: Vec<u8> },
+    /// The database of the entries that follow; before the first of these it is 0.
+    SelectDb(u64),
+    /// How many keys the database has and how many of them expire: a hint, which need not be true.
+    ResizeDb { keys: u64, expires: u64 },
+    /// The same for one slot of a cluster.
+    SlotInfo { slot: u64, keys: u64, expires: u64 },
+    /// A key with its value.
+    Entry { key: Vec<u8>, value: LoadedString, meta: EntryMeta },
+    /// The code of a library of functions.
+    Function(Vec<u8>),
+    /// The file is at its end, and the checksum was right if there was one and it was to be compared.
+    End,
+}
+
+/// A string that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadedString {
+    /// The string is the canonical decimal text of this number.
+    Int(i64),
+    /// Any other string.
+    Bytes(Vec<u8>),
+}
+
+/// Whose format a file says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Magic {
+    /// `REDIS`: Redis of all versions, and Valkey before 9.
+    Redis,
+    /// `VALKEY`: Valkey from 9 on.
+    Valkey,
+}
+
+/// Why a file or a payload cannot be read. Positions are bytes from its beginning.
+#[derive(Debug, Error)]
+pub enum RdbError {
+    #[error("the input failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("this is no RDB file: it begins with neither REDIS nor VALKEY and a version")]
+    NotRdb,
+    #[error("version {version} of the RDB format ({magic:?}) is not one that can be read")]
+    Version { magic: Magic, version: u32 },
+    #[error("the input ends at byte {at}, before the end of what it holds")]
+    Truncated { at: u64 },
+    #[error("{why} (checksum stored {stored:#018x}, computed {computed:#018x})")]
+    Checksum { why: &'static str, stored: u64, computed: u64 },
+    /// Something that Tercel has no place for. `key` is the key that it is the value of.
+    #[error("the data holds a {what}, which is not supported{}", of_key(.key))]
+    Unsupported { what: &'static str, key: Option<Vec<u8>> },
+    #[error("the data is damaged at byte {at}: {why}")]
+    Corrupt { at: u64, why: &'static str },
+    #[error("a string of {len} bytes at byte {at} is longer than the {len_max} allowed")]
+    TooLong { at: u64, len: u64, len_max: u64 },
+}
+
+/// How much of a key a message shows.
+const KEY_SHOWN_LEN_MAX: usize = 64;
+
+fn of_key(key: &Option<Vec<u8>>) -> String {
+    match key {
+        None => String::new(),
+        Some(key) if key.len() <= KEY_SHOWN_LEN_MAX => format!(" (key '{}')", key.escape_ascii()),
+        Some(key) => {
+            format!(" (a key of {} bytes, '{}...')", key.len(), key[..KEY_SHOWN_LEN_MAX].escape_ascii())
+        }
+    }
+}
+
+/// The name of a type of values that is not a string; `foreign` for Redis from version 12 on, which
+/// went on counting differently from Valkey.
+pub(crate) fn type_name(kind: u8, foreign: bool) -> Option<&'static str> {
+    Some(match (kind, foreign) {
+        (1 | 10 | 14 | 18, _) => "list",
+        (2 | 11 | 20, _) => "set",
+        (3 | 5 | 12 | 17, _) => "sorted set",
+        (4 | 9 | 13 | 16, _) => "hash",
+        (6 | 7, _) => "value of a module",
+        (15 | 19 | 21, _) => "stream",
+        (22, false) => "hash with fields that expire",
+        (22..=25, true) => "hash with fields that expire",
+        (26 | 27, true) => "stream",
+        (format::TYPE_FOREIGN_MIN..format::TYPE_FOREIGN_MAX, true) => "type of values that only Redis has",
+        _ => return None,
+    })
+}
+
+/// Reads one file from `R`.
+#[derive(Debug)]
+pub struct Decoder<R: Read> {
+    source: Source<R>,
+    magic: Magic,
+    version: u32,
+    strict: bool,
+    /// What was said about the next key so far.
+    meta: EntryMeta,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Items,
+    End,
+    Failed,
+}
+
+impl<R: Read> Decoder<R> {
+    /// Reads the magic and the version.
+    pub fn new(input: R, options: ReadOptions) -> Result<Self, RdbError> {
+        let mut source = Source::new(input, BLOCK_BYTES, options.checksum, options.string_len_max);
+        let (magic, version) = read_magic(&mut source)?;
+        if !format::version_accepted(version, Some(magic), options.version_check_strict) {
+            return Err(RdbError::Version { magic, version });
+        }
+        let strict = options.version_check_strict;
+        Ok(Self { source, magic, version, strict, meta: EntryMeta::default(), state: State::Items })
+    }
+
+    /// The next item; after [`Item::End`] that again. After an error there is nothing more to be had.
+    #[allow(clippy::should_implement_trait, reason = "a file has an end that is an item and may fail")]
+    pub fn next(&mut self) -> Result<Item, RdbError> {
+        match self.state {
+            State::Items => {}
+            State::End => return Ok(Item::End),
+            State::Failed => {
+                return Err(RdbError::Corrupt { at: self.source.offset(), why: "reading failed before" });
+            }
+        }
+        self.state = State::Failed;
+        let item = self.item()?;
+        self.state = if item == Item::End { State::End } else { State::Items };
+        Ok(item)
+    }
+
+    fn item(&mut self) -> Result<Item, RdbError> {
+        let source = &mut self.source;
+        loop {
+            let kind = source.byte()?;
+            let foreign =
+                self.magic == Magic::Redis && (format::TYPE_FOREIGN_MIN..=format::TYPE_FOREIGN_MAX).contains(&kind);
+            match kind {
+                format::TYPE_STRING => {
+                    let meta = std::mem::take(&mut self.meta);
+                    let key = source.bytes()?;
+                    let value = source.value()?;
+                    return Ok(Item::Entry { key, value, meta });
+                }
+                opcode::EXPIRE_MS => {
+                    let at_ms = i64::from_le_bytes(source.array()?);
+                    self.meta.expire_at_ms = Some(at_ms).filter(|&at_ms| at_ms != -1);
+                }
+                opcode::EXPIRE_S => {
+                    self.meta.expire_at_ms = Some(i64::from(i32::from_le_bytes(source.array()?)) * 1000);
+                }
+                opcode::IDLE => self.meta.idle_s = Some(source.length()?),
+                opcode::FREQ => self.meta.freq = Some(source.byte()?),
+                opcode::SELECT_DB => return Ok(Item::SelectDb(source.length()?)),
+                opcode::RESIZE_DB => {
+                    return Ok(Item::ResizeDb { keys: source.length()?, expires: source.length()? });
+                }
+                opcode::SLOT_INFO => {
+                    let (slot, keys, expires) = (source.length()?, source.length()?, source.length()?);
+                    return Ok(Item::SlotInfo { slot, keys, expires });
+                }
+                opcode::AUX => return Ok(Item::Aux { key: source.bytes()?, value: source.bytes()? }),
+                opcode::FUNCTION => return Ok(Item::Function(source.bytes()?)),
+                opcode::EOF => return self.end(),
+                opcode::MODULE_AUX => return Err(RdbError::Unsupported { what: "module aux", key: None }),
+                opcode::FUNCTION_PRE_GA => {
+                    return Err(RdbError::Unsupported { what: "function of a release candidate of 7.0", key: None });
+                }
+                opcode::SLOT_IMPORT if foreign => {
+                    return Err(RdbError::Unsupported { what: "module's note on a key", key: None });
+                }
+                opcode::SLOT_IMPORT => return Err(RdbError::Unsupported { what: "slot import", key: None }),
+                _ => {
+                    let Some(what) = type_name(kind, foreign) else {
+                        let at = source.offset().saturating_sub(1);
+                        return Err(if self.strict || self.version <= format::VERSION_SHARED_MAX {
+                            RdbError::Corrupt { at, why: "an unknown type or opcode" }
+                        } else {
+                            RdbError::Unsupported { what: "type or opcode that is unknown here", key: None }
+                        });
+                    };
+                    let key = source.bytes()?;
+                    return Err(RdbError::Unsupported { what, key: Some(key) });
+                }
+            }
+        }
+    }
+
+    /// Behind the end: the checksum, from version 5 on.
+    fn end(&mut self) -> Result<Item, RdbError> {
+        let computed = self.source.take_crc();
+        if self.version < format::VERSION_CHECKSUM_MIN {
+            // Nothing ever followed the end of so old a file. It may as well be one with a checksum
+            // whose version is damaged.
+            return if self.source.at_end()? {
+                Ok(Item::End)
+            } else {
+                Err(RdbError::Corrupt {
+                    at: self.source.offset(),
+                    why: "there is data after the end of a version that has no checksum",
+                })
+            };
+        }
+        let stored = u64::from_le_bytes(self.source.array()?);
+        match computed {
+            Some(computed) if stored != 0 && stored != computed => {
+                Err(RdbError::Checksum { why: "the file is damaged: its checksum is wrong", stored, computed })
+            }
+            _ => Ok(Item::End),
+        }
+    }
+
+    /// Bytes of the file that were consumed (not those only read ahead).
+    pub fn bytes_read(&self) -> u64 {
+        self.source.offset()
+    }
+
+    /// The version the file says it has.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    pub fn magic(&self) -> Magic {
+        self.magic
+    }
+
+    /// The input, and what was read from it but not consumed: what follows the file, after
+    /// [`Item::End`].
+    pub fn into_inner(self) -> (R, Vec<u8>) {
+        self.source.into_inner()
+    }
+}
+
+fn read_magic<R: Read>(source: &mut Source<R>) -> Result<(Magic, u32), RdbError> {
+    // Both are nine bytes with the version.
+    let mut head = [0; 9];
+    for at in 0..head.len() {
+        head[at] = match source.byte() {
+            // A file that is cut here is one that is cut, one that says something else is none.
+            Err(RdbError::Truncated { .. })
+                if !b"REDIS".starts_with(&head[..at.min(5)]) && !b"VALKEY".starts_with(&head[..at.min(6)]) =>
+            {
+                return Err(RdbError::NotRdb);
+            }
+            byte => byte?,
+        };
+    }
+    let (magic, digits) = match head {
+        [b'R', b'E', b'D', b'I', b'S', digits @ ..] => (Magic::Redis, digits),
+        [b'V', b'A', b'L', b'K', b'E', b'Y', a, b, c] => (Magic::Valkey, [b'0', a, b, c]),
+        _ => return Err(RdbError::NotRdb),
+    };
+    let mut version = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return Err(RdbError::NotRdb);
+        }
+        version = version * 10 + u32::from(digit - b'0');
+    }
+    Ok((magic, version))
+}
