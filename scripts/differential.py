@@ -428,7 +428,7 @@ class Server:
     def __init__(self, program, options):
         self.port = free_port()
         self.dir = tempfile.TemporaryDirectory()
-        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--enable-debug-command", "yes", "--dir", self.dir.name,
+        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--enable-debug-command", "yes", "--dir", self.dir.name, "--save", "",
                    "--slowlog-log-slower-than", "-1", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         for _ in range(500):
@@ -680,7 +680,7 @@ def main():
     options.add_argument("--round", type=int, help="only this one, with every command shown")
     options.add_argument("--our-options", default="", help="more options for our server")
     given = options.parse_args()
-    servers = [Server(given.ours, given.our_options.split()), Server(given.peer, ["--save", "", "--loglevel", "warning"])]
+    servers = [Server(given.ours, given.our_options.split()), Server(given.peer, ["--loglevel", "warning"])]
     differ = Differ(servers, given.round is not None)
     number = given.round if given.round is not None else given.first
     end = time.monotonic() + given.seconds

@@ -67,7 +67,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         directory = tempfile.mkdtemp()
-        arguments = [command, "--port", str(self.port), "--bind", "127.0.0.1", "--enable-debug-command", "yes", *options]
+        arguments = [command, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes", *options]
         # Pinned as an operator would: the executor alone on its core, the helpers elsewhere.
         arguments += ["--cpu-affinity", str(SERVER_CORE)]
         self.process = subprocess.Popen(

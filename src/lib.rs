@@ -11,6 +11,7 @@ pub mod host_check;
 pub mod listen;
 pub mod logging;
 pub mod network;
+pub mod persistence;
 pub mod reply;
 pub mod server;
 pub mod session;

@@ -16,6 +16,7 @@ use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
 use crate::executor::{Ending, Executor};
 use crate::listen::ListenError;
 use crate::network::{self, Network};
+use crate::persistence::LoadError;
 use crate::settings::{Settings, Supervised, TransportBackend};
 use crate::state::{Core, ProcessInfo};
 use crate::{admin, host_check, listen, sys};
@@ -45,6 +46,9 @@ pub enum StartError {
         /// The operating system's words.
         reason: String,
     },
+    /// The snapshot cannot be loaded.
+    #[error("{0}")]
+    Load(#[from] LoadError),
     /// Something the operating system refused.
     #[error("{what}: {reason}")]
     Os {
@@ -183,12 +187,17 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     };
     let (supervised, pidfile, port) = (settings.supervised.0, settings.pidfile.clone(), settings.port);
     let waker = network.waker();
-    let mut executor = Executor::new(network, listeners, Core::new(settings, process), stop);
+    let mut core = Core::new(settings, process);
+    core.persistence.set_helpers(Arc::clone(&waker), cores.helpers.clone());
+    let mut executor = Executor::new(network, listeners, core, stop);
     if let Some(listener) = metrics {
         let (sender, receiver) = mpsc::channel();
         executor.serve_queries(receiver);
         admin::serve(listener, sender, waker, cores.helpers)
             .map_err(|error| os("can't start the admin thread", error))?;
+    }
+    if let Some(ending) = executor.load()? {
+        return Ok(ending);
     }
     tracing::info!("Ready to accept connections on port {port}");
     if supervised != Supervised::No {

@@ -43,6 +43,7 @@ fn settings(lines: &[(&str, &str)]) -> Settings {
         ("rdma-rx-size", "65536"),
         ("protected-mode", "no"),
         ("hz", "500"),
+        ("save", ""),
     ];
     all.extend_from_slice(lines);
     let options: Vec<(String, Vec<String>)> =

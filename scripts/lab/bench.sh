@@ -35,11 +35,11 @@ serve() {
         sleep 0.2
     done
 }
-common=(--bind "$addr" --rdma-bind "$addr" --protected-mode no)
+common=(--bind "$addr" --rdma-bind "$addr" --protected-mode no --save '' --dir /tmp)
 : >/tmp/servers
 trap 'kill $(cat /tmp/servers) 2>/dev/null' EXIT
 serve tercel 6379 "$server" "${common[@]}" --port 6379 --rdma-port 6379
-serve valkey 6380 "$valkey/valkey-server" "${common[@]}" --port 6380 --rdma-port 6380 --save '' --appendonly no --dir /tmp
+serve valkey 6380 "$valkey/valkey-server" "${common[@]}" --port 6380 --rdma-port 6380 --appendonly no
 
 # section TITLE NAME ARGUMENT...: one run of the harness, its table and its page.
 section() {

@@ -100,11 +100,10 @@ def tests(cache, run, names, quick):
 
 def _start(kind, server):
     """Shell text that starts a server on the RDMA address and waits for it; $server is its process."""
+    words = [server, "--port", "6379", "--bind", "$TERCEL_RDMA_ADDR", "--rdma-port", "6379", "--rdma-bind", "$TERCEL_RDMA_ADDR"]
+    words += ["--protected-mode", "no", "--save", "''", "--dir", "/tmp"]
     if kind == "valkey":
-        words = [server, "--port", "6379", "--bind", "$TERCEL_RDMA_ADDR", "--rdma-port", "6379", "--rdma-bind", "$TERCEL_RDMA_ADDR"]
-        words += ["--protected-mode", "no", "--save", "''", "--appendonly", "no", "--dir", "/tmp"]
-    else:
-        words = [server, "--port", "6379", "--bind", "$TERCEL_RDMA_ADDR", "--rdma-port", "6379", "--rdma-bind", "$TERCEL_RDMA_ADDR", "--protected-mode", "no"]
+        words += ["--appendonly", "no"]
     line = " ".join(word if word.startswith("$") or word == "''" else shlex.quote(word) for word in words)
     return f"""
 {line} >$TERCEL_SOFTROCE_OUT/{kind}.log 2>&1 &

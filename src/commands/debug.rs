@@ -30,6 +30,8 @@ const HELP: &[&str] = &[
     "    Makes keys <prefix>:<number> that are not there yet, with values of a size in bytes.",
     "PROTOCOL <type>",
     "    Answers a value of a type of the protocol.",
+    "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
+    "    Saves, removes all data and loads what was saved.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Lets deadlines fire or not.",
     "SLEEP <seconds>",
@@ -90,8 +92,12 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         ("protocol", 3) => return protocol(cx, args),
         ("change-repl-id" | "jmap" | "quicklist-packed-threshold", _)
         | ("pause-cron" | "replybuffer" | "dict-resizing", 3 | 4) => cx.out.ok(),
+        ("reload", 2..) => {
+            reload(cx, args)?;
+            cx.out.ok();
+        }
         ("exit", 2) => cx.core.actions.push(Action::Exit(0)),
-        ("reload" | "loadaof" | "restart" | "crash-and-recover" | "panic" | "segfault", _) => {
+        ("loadaof" | "restart" | "crash-and-recover" | "panic" | "segfault", _) => {
             return Err(Fail::new(format!("ERR DEBUG {} is not supported by this version", sub.to_ascii_uppercase())));
         }
         _ => {
@@ -110,6 +116,30 @@ fn sleep(seconds: f64) {
     if seconds.is_finite() && seconds > 0.0 {
         std::thread::sleep(std::time::Duration::from_secs_f64(seconds.min(3600.0)));
     }
+}
+
+fn reload(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let (mut save, mut flush, mut merge) = (true, true, false);
+    for index in 2..args.len() {
+        match () {
+            () if args.is(index, "nosave") => save = false,
+            () if args.is(index, "noflush") => flush = false,
+            () if args.is(index, "merge") => merge = true,
+            () => return Err(fail("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")),
+        }
+    }
+    if save {
+        cx.core.save_now().map_err(|()| super::persistence::FAILED)?;
+    }
+    if flush {
+        for db in 0..cx.core.keyspace.databases() {
+            cx.core.keyspace.flush(db);
+        }
+    }
+    cx.core.load_now(merge).map_err(|error| {
+        tracing::warn!("{error}");
+        fail("ERR Error trying to load the RDB dump, check server logs.")
+    })
 }
 
 /// Values say their number, padded with zero bytes or cut to the size if one is given.

@@ -193,6 +193,13 @@ fn admit(
             command.name
         )));
     }
+    if core.persistence.loading.is_some() && !command.is(flags::LOADING) {
+        return Err(fail("LOADING Valkey is loading the dataset in memory"));
+    }
+    if core.save_failing() {
+        let queued = session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union);
+        refuse_unsaved(command, queued)?;
+    }
     if core.settings.maxmemory.0 > 0 {
         room_for(core, session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union), command)?;
     }
@@ -205,6 +212,19 @@ fn admit(
         }
     }
     Ok(Admitted::Run(id))
+}
+
+/// Refuses what would change data while nothing can be saved.
+fn refuse_unsaved(command: &Command, queued_flags: u32) -> Result<(), Fail> {
+    if command.is(flags::WRITE)
+        || command.name == "ping"
+        || (command.name == "exec" && queued_flags & flags::WRITE != 0)
+    {
+        return Err(fail(
+            "MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Valkey logs for details about the RDB error.",
+        ));
+    }
+    Ok(())
 }
 
 fn debug_allowed(core: &Core, connection: &Connection) -> bool {

@@ -254,25 +254,28 @@ fn memory(out: &mut String, core: &Core, totals: &Totals) {
 }
 
 fn persistence(out: &mut String, core: &Core, _: &Totals) {
+    let state = &core.persistence;
+    let (saving_s, keys_done, keys_total) = state.progress(core.now.unix_ms / 1000).unwrap_or((-1, 0, 0));
+    let done_percent = if keys_total == 0 { 0.0 } else { keys_done as f64 * 100.0 / keys_total as f64 };
     fields!(out,
-        "loading": 0,
+        "loading": u8::from(state.loading.is_some()),
         "async_loading": 0,
         "current_cow_peak": 0,
         "current_cow_size": 0,
         "current_cow_size_age": 0,
-        "current_fork_perc": "0.00",
-        "current_save_keys_processed": 0,
-        "current_save_keys_total": 0,
-        "rdb_changes_since_last_save": core.dirty,
-        "rdb_bgsave_in_progress": 0,
-        "rdb_last_save_time": core.stats.started.unix_ms / 1000,
-        "rdb_last_bgsave_status": "ok",
-        "rdb_last_bgsave_time_sec": -1,
-        "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0,
+        "current_fork_perc": format_args!("{done_percent:.2}"),
+        "current_save_keys_processed": keys_done,
+        "current_save_keys_total": keys_total,
+        "rdb_changes_since_last_save": core.dirty - state.saved_dirty,
+        "rdb_bgsave_in_progress": u8::from(state.is_saving()),
+        "rdb_last_save_time": state.last_save_s,
+        "rdb_last_bgsave_status": if state.last_ok { "ok" } else { "err" },
+        "rdb_last_bgsave_time_sec": state.last_took_s.unwrap_or(-1),
+        "rdb_current_bgsave_time_sec": saving_s,
+        "rdb_saves": state.saves,
         "rdb_last_cow_size": 0,
-        "rdb_last_load_keys_expired": 0,
-        "rdb_last_load_keys_loaded": 0,
+        "rdb_last_load_keys_expired": state.loaded_expired,
+        "rdb_last_load_keys_loaded": state.loaded_keys,
         "aof_enabled": 0,
         "aof_rewrite_in_progress": 0,
         "aof_rewrite_scheduled": 0,
@@ -287,6 +290,18 @@ fn persistence(out: &mut String, core: &Core, _: &Totals) {
         "module_fork_last_cow_size": 0,
         "slot_migration_fork_in_progress": 0,
     );
+    if let Some(loader) = &state.loading {
+        let (total, read) = (loader.bytes_total, loader.bytes_read());
+        let elapsed_s = (core.now.unix_ms / 1000 - loader.began_s).max(0) as u64;
+        fields!(out,
+            "loading_start_time": loader.began_s,
+            "loading_total_bytes": total,
+            "loading_rdb_used_mem": 0,
+            "loading_loaded_bytes": read,
+            "loading_loaded_perc": format_args!("{:.2}", read as f64 * 100.0 / total.max(1) as f64),
+            "loading_eta_seconds": if read == 0 { 1 } else { elapsed_s * total.saturating_sub(read) / read },
+        );
+    }
 }
 
 fn stats(out: &mut String, core: &Core, _: &Totals) {

@@ -22,6 +22,7 @@ mod latency;
 mod lcs;
 mod long_double;
 mod memory;
+mod persistence;
 mod pubsub;
 pub mod registry;
 mod server;

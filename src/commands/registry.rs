@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use super::args::Args;
 use super::spec::Command;
 use super::{
-    bitfield, bitmap, client, command, commandlog, config, connection, expire, keys, latency, lcs, memory, pubsub,
-    server, string, transaction,
+    bitfield, bitmap, client, command, commandlog, config, connection, expire, keys, latency, lcs, memory, persistence,
+    pubsub, server, string, transaction,
 };
 
 /// A command's place in the table.
@@ -43,6 +43,7 @@ static FAMILIES: &[&[Command]] = &[
     client::COMMANDS,
     server::COMMANDS,
     memory::COMMANDS,
+    persistence::COMMANDS,
     config::COMMANDS,
     command::COMMANDS,
     latency::COMMANDS,

@@ -96,6 +96,7 @@ fn flushall(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     for db in 0..cx.core.keyspace.databases() {
         flush_db(cx, db);
     }
+    cx.core.save_after_flush();
     cx.out.ok();
     Ok(())
 }
@@ -170,18 +171,20 @@ fn lolwut(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn shutdown(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let (mut save, mut nosave, mut abort, mut failover, mut others) = (false, false, false, false, false);
+    let (mut save, mut nosave, mut abort, mut failover) = (false, false, false, false);
+    let (mut force, mut others) = (false, false);
     for index in 1..args.len() {
         match () {
             () if args.is(index, "save") => save = true,
             () if args.is(index, "nosave") => nosave = true,
             () if args.is(index, "abort") => abort = true,
             () if args.is(index, "failover") => failover = true,
-            () if args.is(index, "now") || args.is(index, "force") || args.is(index, "safe") => others = true,
+            () if args.is(index, "force") => force = true,
+            () if args.is(index, "now") || args.is(index, "safe") => others = true,
             () => return Err(SYNTAX),
         }
     }
-    if (abort && (save || nosave || failover || others)) || (save && nosave) {
+    if (abort && (save || nosave || failover || force || others)) || (save && nosave) {
         return Err(SYNTAX);
     }
     if failover {
@@ -190,10 +193,15 @@ fn shutdown(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if abort {
         return Err(fail("ERR No shutdown in progress."));
     }
-    if save {
-        return Err(fail("ERR Errors trying to SHUTDOWN. Check logs: snapshots are not supported by this version."));
-    }
     tracing::info!("User requested shutdown...");
+    let asked = if save { Some(true) } else { nosave.then_some(false) };
+    if cx.core.save_before_shutdown(asked).is_err() {
+        if !force {
+            tracing::warn!("Error trying to save the DB, can't exit.");
+            return Err(fail("ERR Errors trying to SHUTDOWN. Check logs."));
+        }
+        tracing::warn!("Error trying to save the DB. Exit anyway.");
+    }
     cx.core.actions.push(Action::Shutdown);
     Ok(())
 }

@@ -40,6 +40,12 @@ impl<T: Front> Executor<T> {
             self.release_paused();
             more = true;
         }
+        if self.core.persistence.is_saving() {
+            // A piece a turn: whoever asks meanwhile waits for one at most.
+            more |= self.core.save_step(0);
+        } else if self.core.persistence.scheduled {
+            self.core.save_if_due();
+        }
         if self.core.now.mono_ns >= self.cron_at_ns {
             self.cron();
         }
@@ -106,6 +112,7 @@ impl<T: Front> Executor<T> {
         stats.rdma = self.transport.report_rdma();
         stats.memory_peak = stats.memory_peak.max(self.core.meter.allocated());
         self.check_soft_limits();
+        self.core.save_if_due();
         if now_ns >= self.second_at_ns {
             self.second_at_ns = now_ns + SECOND_NS;
             if now_ns >= self.meter_at_ns {

@@ -17,6 +17,7 @@ use tercel_transport::{Close, ConnId, Event, Hangup, TxBuf};
 use crate::commands::OwnedCommand;
 use crate::commands::dispatch::{self, Verdict};
 use crate::listen::{Front, Listeners};
+use crate::persistence::{LoadError, Loader};
 use crate::session::{ClientKey, Closing, Connection};
 use crate::state::{Action, Core};
 use crate::stats::Phase;
@@ -25,6 +26,8 @@ use batch::{Batch, ParseBounds};
 const NO_CLIENT: ClientKey = ClientKey::MAX;
 /// Commands between two looks at the clock within a batch.
 const CLOCK_EVERY: usize = 8;
+/// While a snapshot is loaded, clients are answered that often.
+const LOAD_SLICE_NS: u64 = 1_000_000;
 /// A batch ends, to go on in the next turn, once its commands have evicted for this long.
 const EVICT_NS_MAX: u64 = 100_000;
 
@@ -115,6 +118,28 @@ impl<T: Front> Executor<T> {
         &mut self.transport
     }
 
+    /// Loads the snapshot the settings name, if there is one, answering clients that it does. How the
+    /// server ended if somebody ended it meanwhile.
+    ///
+    /// # Errors
+    /// [`LoadError`]; the server is to end.
+    pub fn load(&mut self) -> Result<Option<Ending>, LoadError> {
+        self.core.persistence.loading = Loader::open(&self.core)?;
+        while let Some(mut loader) = self.core.persistence.loading.take() {
+            let until_ns = self.core.clock.mono_ns() + LOAD_SLICE_NS;
+            if self.core.load_step(&mut loader, until_ns)? {
+                break;
+            }
+            self.core.persistence.loading = Some(loader);
+            self.turn();
+            if self.ending.is_some() {
+                self.finish();
+                return Ok(self.ending);
+            }
+        }
+        Ok(None)
+    }
+
     /// Runs until the server ends.
     pub fn run(&mut self) -> Ending {
         loop {
@@ -159,7 +184,12 @@ impl<T: Front> Executor<T> {
         let more = self.housekeeping();
         if self.stop.load(Ordering::Relaxed) {
             tracing::info!("Received SIGTERM or SIGINT scheduling shutdown...");
-            self.ending.get_or_insert(Ending::Shutdown);
+            if self.core.save_before_shutdown(None).is_ok() {
+                self.ending.get_or_insert(Ending::Shutdown);
+            } else {
+                tracing::warn!("Error trying to save the DB, can't exit.");
+                self.stop.store(false, Ordering::Relaxed);
+            }
         }
         let stats = &mut self.core.stats;
         stats.turns += 1;
@@ -548,6 +578,7 @@ impl<T: Front> Executor<T> {
 
     /// Sends what is still to be sent and lets all clients go.
     fn finish(&mut self) {
+        self.core.save_end();
         for key in self.core.clients.keys() {
             self.remove_client(key, Close::Drain);
         }

@@ -72,6 +72,12 @@ impl Default for Choice<TransportBackend> {
     }
 }
 
+impl Default for Choice<RdbVersionCheck> {
+    fn default() -> Self {
+        Choice(RdbVersionCheck::Strict)
+    }
+}
+
 impl Default for Choice<Supervised> {
     fn default() -> Self {
         Choice(Supervised::No)
@@ -109,6 +115,9 @@ replaces!(
     CpuList,
     Choice<LocalAccess>,
     Choice<LogLevel>,
+    FileName,
+    SavePoints,
+    Choice<RdbVersionCheck>,
     Choice<TransportBackend>,
     Choice<Supervised>
 );
@@ -180,7 +189,14 @@ settings! {
     commandlog_large_reply_max_len: i64, "commandlog-large-reply-max-len", ANY, "128", Mutable, "Entries kept of large replies.";
     enable_debug_command: Choice<LocalAccess>, "enable-debug-command", (), "no", Immutable, "Who may use DEBUG.";
     enable_protected_configs: Choice<LocalAccess>, "enable-protected-configs", (), "no", Immutable, "Whether protected settings may change at run time.";
-    dir: String, "dir", (), ".", Protected, "Working directory.";
+    dir: String, "dir", (), ".", Protected, "Working directory; snapshots are there.";
+    dbfilename: FileName, "dbfilename", ("dbfilename"), "dump.rdb", Protected, "Name of the snapshot's file in `dir`; loaded at the start.";
+    save: SavePoints, "save", (), "3600 1 300 100 60 10000", Mutable, "When to save in the background: pairs of seconds and changes, each enough by itself; empty for never. With any, SHUTDOWN and a signal save, too.";
+    stop_writes_on_bgsave_error: bool, "stop-writes-on-bgsave-error", (), "yes", Mutable, "Refuses writes after a background save failed, until one succeeds, if there are save points.";
+    rdbcompression: bool, "rdbcompression", (), "yes", Mutable, "Compresses strings in snapshots, on the thread that writes them.";
+    rdbchecksum: bool, "rdbchecksum", (), "yes", Immutable, "Ends snapshots with a checksum, and checks it when one is loaded.";
+    rdb_version_check: Choice<RdbVersionCheck>, "rdb-version-check", (), "strict", Mutable, "Whether a snapshot of a later version is refused at once or loaded as far as it holds nothing unknown.";
+    rdb_save_incremental_fsync: bool, "rdb-save-incremental-fsync", (), "yes", Mutable, "Syncs a snapshot every 4 MiB while it is written, so that the end of a save is no burst.";
     pidfile: String, "pidfile", (), "", Immutable, "File the process number is written to; empty for none.";
     supervised: Choice<Supervised>, "supervised", (), "no", Immutable, "Whether a supervisor is told when the server is ready.";
     disable_thp: bool, "disable-thp", (), "no", Immutable, "Keeps transparent huge pages away from the process. There is no fork to make them costly here, and they halve the time of a lookup in a large keyspace.";
@@ -198,7 +214,6 @@ settings! {
     always_show_logo: bool, "always-show-logo", (), "no", Immutable, "Taken for compatibility: there is no logo.";
     daemonize: NotYet, "daemonize", (&["no"] as &'static [&'static str]), "no", Immutable, "The server stays in the foreground; a supervisor puts it elsewhere.";
     io_threads: NotYet, "io-threads", (&["1"] as &'static [&'static str]), "1", Immutable, "One thread owns the data and the network.";
-    save: NotYet, "save", (&[""] as &'static [&'static str]), "", Mutable, "Snapshots are not there yet: only the empty value is taken.";
     appendonly: NotYet, "appendonly", (&["no"] as &'static [&'static str]), "no", Mutable, "The append-only file is not there yet.";
     cluster_enabled: NotYet, "cluster-enabled", (&["no"] as &'static [&'static str]), "no", Immutable, "Cluster mode is not there yet.";
     tls_port: NotYet, "tls-port", (&["0"] as &'static [&'static str]), "0", Immutable, "TLS is not there yet.";
@@ -259,7 +274,6 @@ settings! {
     cluster_slot_stats_enabled: Inert, "cluster-slot-stats-enabled", (), "no", Mutable, "Taken, and without effect: cluster mode is not there yet.";
     crash_log_enabled: Inert, "crash-log-enabled", (), "yes", Mutable, "Taken, and without effect: a panic is always logged.";
     crash_memcheck_enabled: Inert, "crash-memcheck-enabled", (), "yes", Mutable, "Taken, and without effect: a panic is always logged.";
-    dbfilename: Inert, "dbfilename", (), "dump.rdb", Mutable, "Taken, and without effect: snapshots are not there yet.";
     dual_channel_replication_enabled: Inert, "dual-channel-replication-enabled", (), "no", Mutable, "Taken, and without effect: replication is not there yet.";
     enable_module_command: Inert, "enable-module-command", (), "no", Immutable, "Taken, and without effect: modules are not there yet.";
     extended_redis_compatibility: NotYet, "extended-redis-compatibility", (&["no"] as &'static [&'static str]), "no", Mutable, "Replies are Valkey's.";
@@ -286,10 +300,6 @@ settings! {
     proc_title_template: Inert, "proc-title-template", (), "{title} {listen-addr} {server-mode}", Mutable, "Taken, and without effect: the process keeps its title.";
     propagation_error_behavior: Inert, "propagation-error-behavior", (), "ignore", Mutable, "Taken, and without effect: replication is not there yet.";
     rdb_del_sync_files: Inert, "rdb-del-sync-files", (), "no", Mutable, "Taken, and without effect: snapshots are not there yet.";
-    rdb_save_incremental_fsync: Inert, "rdb-save-incremental-fsync", (), "yes", Mutable, "Taken, and without effect: snapshots are not there yet.";
-    rdb_version_check: Inert, "rdb-version-check", (), "strict", Mutable, "Taken, and without effect: snapshots are not there yet.";
-    rdbchecksum: Inert, "rdbchecksum", (), "yes", Immutable, "Taken, and without effect: snapshots are not there yet.";
-    rdbcompression: Inert, "rdbcompression", (), "yes", Mutable, "Taken, and without effect: snapshots are not there yet.";
     repl_backlog_size: Inert, "repl-backlog-size", (), "10485760", Mutable, "Taken, and without effect: replication is not there yet.";
     repl_backlog_ttl: Inert, "repl-backlog-ttl", (), "3600", Mutable, "Taken, and without effect: replication is not there yet.";
     repl_disable_tcp_nodelay: Inert, "repl-disable-tcp-nodelay", (), "no", Mutable, "Taken, and without effect: replication is not there yet.";
@@ -318,7 +328,6 @@ settings! {
     shutdown_timeout: Inert, "shutdown-timeout", (), "10", Mutable, "Taken, and without effect: there are no replicas to wait for.";
     slot_migration_max_failover_repl_bytes: Inert, "slot-migration-max-failover-repl-bytes", (), "0", Mutable, "Taken, and without effect: cluster mode is not there yet.";
     socket_mark_id: NotYet, "socket-mark-id", (&["0"] as &'static [&'static str]), "0", Immutable, "Sockets are not marked.";
-    stop_writes_on_bgsave_error: Inert, "stop-writes-on-bgsave-error", (), "yes", Mutable, "Taken, and without effect: snapshots are not there yet.";
     stream_node_max_bytes: Inert, "stream-node-max-bytes", (), "4096", Mutable, "Taken, and without effect: streams are not there yet.";
     stream_node_max_entries: Inert, "stream-node-max-entries", (), "100", Mutable, "Taken, and without effect: streams are not there yet.";
     syslog_facility: Inert, "syslog-facility", (), "local0", Immutable, "Taken, and without effect: logging to syslog is not there yet.";

@@ -181,7 +181,16 @@ fn apply(settings: &mut Settings, name: &str, values: &[&str]) -> Result<(), Str
         _ => values.iter().map(|value| (*value).to_owned()).collect(),
     };
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
-    (setting.set)(settings, &values)
+    let earlier = (setting.name == "save" && settings.save.given).then(|| settings.save.points.clone());
+    (setting.set)(settings, &values)?;
+    if setting.name == "save" {
+        // Each line of a file adds a save point; an empty one removes those before it.
+        if !values.is_empty() {
+            settings.save.points.splice(0..0, earlier.unwrap_or_default());
+        }
+        settings.save.given = true;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

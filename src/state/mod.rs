@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tercel_engine::{Access, Keyspace, KeyspaceConfig, Policy};
 
 use crate::clock::{Clock, Now};
+use crate::persistence::Persistence;
 use crate::session::ClientKey;
 use crate::settings::Settings;
 use crate::stats::Stats;
@@ -64,6 +65,8 @@ pub struct Core {
     pub no_touch: bool,
     /// Changes to the data since start.
     pub dirty: u64,
+    /// Snapshots: the one being written or loaded, and those before.
+    pub persistence: Persistence,
     /// What reads left to be done when the command is over.
     pub afterwards: Vec<keys::Afterwards>,
     /// What the executor is to do.
@@ -145,6 +148,7 @@ impl Core {
             access: Access { now_ms: now.unix_ms, lfu: false, lfu_log_factor: 10, lfu_decay_minutes: 1 },
             no_touch: false,
             dirty: 0,
+            persistence: Persistence::new(now.unix_ms / 1000),
             afterwards: Vec::new(),
             actions: Vec::new(),
             pause: None,

@@ -17,15 +17,17 @@ pub fn program() -> String {
     std::env::var("TERCEL_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tercel-server").to_owned())
 }
 
-/// Whether a server answers: then it is past everything it does at start.
+/// Whether a server answers, and not that it still loads: then it is past everything it does at start.
 pub fn answers(port: u16) -> bool {
     let answer = || -> std::io::Result<usize> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.write_all(b"PING\r\n")?;
-        stream.read(&mut [0; 16])
+        let mut reply = [0; 8];
+        let len = stream.read(&mut reply)?;
+        Ok(usize::from(len > 0 && reply != *b"-LOADING"))
     };
-    answer().is_ok_and(|len| len > 0)
+    answer().is_ok_and(|answered| answered > 0)
 }
 
 pub fn free_port() -> u16 {
@@ -51,6 +53,8 @@ impl Server {
                 "yes",
                 "--loglevel",
                 "warning",
+                "--save",
+                "",
             ])
             .args(options)
             .stdout(Stdio::null());

@@ -13,8 +13,8 @@ use tercel::state::{Core, ProcessInfo};
 use tercel_resp::reply::{self, Value};
 use tercel_transport::{ConnId, Peer};
 
-/// Commands that end or stop the process, or do not answer once.
-const LEFT_OUT: &[&str] = &["debug", "shutdown", "monitor", "client", "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "quit", "config", "memory"];
+/// Commands that end or stop the process, write files, or do not answer once.
+const LEFT_OUT: &[&str] = &["debug", "shutdown", "monitor", "client", "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "quit", "config", "memory", "save", "bgsave"];
 
 /// Reads words out of the fuzzer's bytes: a command by number, then arguments from a small set.
 fn words(data: &mut &[u8]) -> Option<Vec<Vec<u8>>> {

@@ -1,0 +1,72 @@
+//! What goes from the executor to the writer: keys and values as plain bytes, many in one allocation.
+
+use tercel_engine::{EntryRef, ValueRef};
+use tercel_rdb::EntryMeta;
+
+/// A chunk is handed on once it has so many bytes.
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
+/// Values longer than this are not copied into a chunk but handed on piece by piece.
+pub(super) const LONG_BYTES: usize = 64 << 10;
+
+/// How a value stands in a chunk.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// As a number, not in the bytes at all.
+    Int(i64),
+    /// As so many bytes, after the key.
+    Bytes(u32),
+}
+
+/// One key of a chunk.
+#[derive(Clone, Copy)]
+pub(super) struct Record {
+    pub(super) db: u32,
+    pub(super) key_len: u32,
+    pub(super) form: Form,
+    pub(super) meta: EntryMeta,
+}
+
+/// Keys and values one after the other, and what each is.
+#[derive(Default)]
+pub(super) struct Chunk {
+    pub(super) bytes: Vec<u8>,
+    pub(super) records: Vec<Record>,
+}
+
+impl Chunk {
+    /// Adds an entry; its value if it is short. False if it is long: then nothing is added.
+    pub(super) fn push(&mut self, db: usize, entry: EntryRef<'_>, meta: EntryMeta) -> bool {
+        let value = entry.value();
+        if value.len() > LONG_BYTES {
+            return false;
+        }
+        let key = entry.key();
+        self.bytes.extend_from_slice(key);
+        let form = match value {
+            ValueRef::Int(value) => Form::Int(value),
+            ValueRef::Bytes(bytes) => self.value(bytes),
+            ValueRef::Blob(blob) => self.value(blob.as_slice()),
+        };
+        // Keys and databases are bounded far below 2^32 by the protocol and the settings.
+        self.records.push(Record { db: db as u32, key_len: key.len() as u32, form, meta });
+        true
+    }
+
+    fn value(&mut self, bytes: &[u8]) -> Form {
+        self.bytes.extend_from_slice(bytes);
+        Form::Bytes(bytes.len() as u32)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes.len() + self.records.len() * size_of::<Record>() >= CHUNK_BYTES
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+    }
+}

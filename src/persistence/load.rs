@@ -1,0 +1,214 @@
+//! Loading a snapshot, in slices: between two of them the executor answers whoever may be answered.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use tercel_engine::{Blob, Expire, NewValue};
+use tercel_rdb::{Decoder, Item, LoadedString, RdbError, ReadOptions};
+
+use super::file_path;
+use crate::settings::{RdbVersionCheck, Settings};
+use crate::state::Core;
+
+/// Bytes read from the file at once.
+const READ_BYTES: usize = 1 << 20;
+/// Items between two looks at the clock.
+const CLOCK_EVERY: usize = 64;
+/// Longer values are taken over rather than copied.
+const COPY_BYTES_MAX: usize = 1024;
+
+/// Why a snapshot was not loaded. The server does not go on without it: what it did not load would be
+/// lost with the next save.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be opened.
+    #[error("Fatal error: can't open the RDB file {path} for reading: {error}")]
+    Open {
+        /// The file.
+        path: String,
+        /// The operating system's words.
+        error: io::Error,
+    },
+    /// What is in it.
+    #[error("{path}: {error}. It was not loaded, and the file is left as it is.")]
+    Content {
+        /// The file.
+        path: String,
+        /// What is wrong, or not supported.
+        error: RdbError,
+    },
+    /// A database this server does not have.
+    #[error("FATAL: Data file was created with a server configured to handle more than {0} databases. Exiting")]
+    Database(usize),
+    /// A key that comes twice.
+    #[error("RDB has duplicated key '{key}' in DB {db}")]
+    Duplicate {
+        /// The key, as far as it is text.
+        key: String,
+        /// The database.
+        db: usize,
+    },
+}
+
+/// A snapshot that is being loaded.
+pub struct Loader {
+    decoder: Decoder<BufReader<File>>,
+    path: String,
+    db: usize,
+    /// Keys may be there already, and are replaced.
+    merge: bool,
+    /// Bytes of the file.
+    pub bytes_total: u64,
+    /// When loading began, in Unix seconds.
+    pub began_s: i64,
+    began_ns: u64,
+    keys: u64,
+    expired: u64,
+}
+
+impl Loader {
+    /// Opens the snapshot the settings name; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read, or is no snapshot.
+    pub fn open(core: &Core) -> Result<Option<Box<Loader>>, LoadError> {
+        let path = file_path(&core.settings.dbfilename);
+        let shown = path.display().to_string();
+        match Self::open_file(&path, &shown, core) {
+            Ok(loader) => Ok(Some(Box::new(loader))),
+            Err(LoadError::Open { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_file(path: &Path, shown: &str, core: &Core) -> Result<Loader, LoadError> {
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (bytes_total, file) = opened.map_err(|error| LoadError::Open { path: shown.to_owned(), error })?;
+        let decoder = Decoder::new(BufReader::with_capacity(READ_BYTES, file), read_options(&core.settings))
+            .map_err(|error| LoadError::Content { path: shown.to_owned(), error })?;
+        Ok(Loader {
+            decoder,
+            path: shown.to_owned(),
+            db: 0,
+            merge: false,
+            bytes_total,
+            began_s: core.now.unix_ms / 1000,
+            began_ns: core.now.mono_ns,
+            keys: 0,
+            expired: 0,
+        })
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.decoder.bytes_read()
+    }
+}
+
+fn read_options(settings: &Settings) -> ReadOptions {
+    ReadOptions {
+        checksum: settings.rdbchecksum,
+        version_check_strict: settings.rdb_version_check.0 == RdbVersionCheck::Strict,
+        string_len_max: settings.proto_max_bulk_len.0 as u64,
+    }
+}
+
+impl Core {
+    /// Loads until the clock says `until_ns`. True once everything is there.
+    ///
+    /// # Errors
+    /// [`LoadError`]; what was loaded before it stays.
+    pub fn load_step(&mut self, loader: &mut Loader, until_ns: u64) -> Result<bool, LoadError> {
+        loop {
+            for _ in 0..CLOCK_EVERY {
+                let item = loader
+                    .decoder
+                    .next()
+                    .map_err(|error| LoadError::Content { path: loader.path.clone(), error })?;
+                match item {
+                    Item::SelectDb(db) => {
+                        let databases = self.keyspace.databases();
+                        loader.db = usize::try_from(db)
+                            .ok()
+                            .filter(|db| *db < databases)
+                            .ok_or(LoadError::Database(databases))?;
+                    }
+                    Item::Entry { key, value, meta } => self.load_entry(loader, &key, value, &meta)?,
+                    Item::End => {
+                        self.persistence.loaded_keys = loader.keys;
+                        self.persistence.loaded_expired = loader.expired;
+                        let took_s = (self.clock.mono_ns() - loader.began_ns) as f64 / 1e9;
+                        tracing::info!(
+                            "Done loading RDB, keys loaded: {}, keys expired: {}. DB loaded from disk: {took_s:.3} seconds",
+                            loader.keys,
+                            loader.expired
+                        );
+                        return Ok(true);
+                    }
+                    Item::Aux { key, value } if key == b"ctime" => {
+                        let created_s = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).unwrap_or(0i64);
+                        tracing::info!("RDB age {} seconds", (self.now.unix_ms / 1000 - created_s).max(0));
+                    }
+                    Item::Function(_) => {
+                        let error = RdbError::Unsupported { what: "function library", key: None };
+                        return Err(LoadError::Content { path: loader.path.clone(), error });
+                    }
+                    _ => {}
+                }
+            }
+            if self.clock.mono_ns() >= until_ns {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Loads the snapshot before it returns; nothing if there is none. With `merge`, keys that are there
+    /// already are replaced.
+    ///
+    /// # Errors
+    /// [`LoadError`]; what was loaded before it stays.
+    pub fn load_now(&mut self, merge: bool) -> Result<(), LoadError> {
+        if let Some(mut loader) = Loader::open(self)? {
+            loader.merge = merge;
+            self.load_step(&mut loader, u64::MAX)?;
+        }
+        Ok(())
+    }
+
+    fn load_entry(
+        &mut self,
+        loader: &mut Loader,
+        key: &[u8],
+        value: LoadedString,
+        meta: &tercel_rdb::EntryMeta,
+    ) -> Result<(), LoadError> {
+        if meta.expire_at_ms.is_some_and(|at_ms| at_ms <= self.now.unix_ms) {
+            loader.expired += 1;
+            return Ok(());
+        }
+        let hash = self.keyspace.hash(key);
+        let expire = meta.expire_at_ms.map_or(Expire::Clear, Expire::At);
+        let db = self.keyspace.db_mut(loader.db);
+        let replaced = match value {
+            LoadedString::Int(value) => db.set(key, hash, NewValue::Int(value), expire, &self.access),
+            LoadedString::Bytes(bytes) if bytes.len() > COPY_BYTES_MAX => {
+                db.set(key, hash, NewValue::Blob(Blob::from_vec(bytes)), expire, &self.access)
+            }
+            LoadedString::Bytes(bytes) => db.set(key, hash, NewValue::Bytes(&bytes), expire, &self.access),
+        };
+        if replaced && !loader.merge {
+            return Err(LoadError::Duplicate { key: String::from_utf8_lossy(key).into_owned(), db: loader.db });
+        }
+        if self.access.lfu {
+            if let Some(freq) = meta.freq {
+                db.set_access_freq(key, hash, freq, &self.access);
+            }
+        } else if let Some(idle_s) = meta.idle_s {
+            db.set_access_idle(key, hash, idle_s, &self.access);
+        }
+        loader.keys += 1;
+        Ok(())
+    }
+}

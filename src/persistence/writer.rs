@@ -1,0 +1,191 @@
+//! The thread that writes a snapshot's file: encodes what comes, syncs as it goes, and puts the file in
+//! the old one's place only when it is whole. It knows bytes and a path.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use tercel_rdb::{Encoder, EntryMeta, StringValue, WriteOptions};
+use tercel_transport::Wake;
+
+use super::chunk::{Chunk, Form};
+use crate::sys;
+
+/// With `rdb-save-incremental-fsync`, the file is synced after so many bytes, so that the end of a save
+/// is no burst.
+const SYNC_BYTES: usize = 4 << 20;
+
+/// What the executor sends.
+pub(super) enum Message {
+    /// Some keys.
+    Keys(Chunk),
+    /// A key whose value follows in pieces, `len` bytes in all.
+    Long { db: usize, key: Box<[u8]>, len: u64, meta: EntryMeta },
+    /// Some bytes of that value.
+    Piece(Vec<u8>),
+    /// That was all: sync and rename.
+    Finish,
+}
+
+/// What comes back.
+pub(super) enum Answer {
+    /// A chunk was written and may be filled again.
+    Written(Chunk),
+    /// A message other than a chunk was worked off.
+    Done,
+    /// The file is in its place, or why not.
+    Ended(Result<(), String>),
+}
+
+/// What a writer has to know before it begins.
+pub(super) struct Order {
+    /// The file to put in place.
+    pub(super) path: PathBuf,
+    /// Of this process's saves, which it is.
+    pub(super) number: u64,
+    pub(super) options: WriteOptions,
+    pub(super) incremental_sync: bool,
+    /// Database, keys and keys with a deadline, of those that are not empty.
+    pub(super) databases: Vec<(usize, u64, u64)>,
+    /// Unix time and memory in use, for the file's head.
+    pub(super) created_s: i64,
+    pub(super) used_memory: usize,
+    /// Cores to run on; empty for any.
+    pub(super) cores: Vec<usize>,
+    pub(super) waker: Option<Arc<dyn Wake>>,
+}
+
+impl Order {
+    /// The file while it is not whole yet.
+    fn temporary(&self) -> PathBuf {
+        self.path.with_file_name(format!("temp-{}.{}.rdb", std::process::id(), self.number))
+    }
+}
+
+/// Runs until the file is there, something fails or the executor lets go.
+pub(super) fn run(order: &Order, inbox: &Receiver<Message>, answers: &Sender<Answer>) {
+    sys::run_on(&order.cores);
+    let temporary = order.temporary();
+    let result = write(order, &temporary, inbox, answers);
+    if result.is_err() {
+        // It may not even have been made.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    // Nobody listens to a save that was cancelled.
+    let _ = answers.send(Answer::Ended(result));
+    if let Some(waker) = &order.waker {
+        waker.wake();
+    }
+}
+
+/// A file that is synced every so many bytes.
+struct Synced {
+    file: File,
+    every: Option<usize>,
+    unsynced: usize,
+}
+
+impl Write for Synced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.every.is_some_and(|every| self.unsynced >= every) {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn write(
+    order: &Order,
+    temporary: &Path,
+    inbox: &Receiver<Message>,
+    answers: &Sender<Answer>,
+) -> Result<(), String> {
+    let shown = temporary.display();
+    let file =
+        File::create(temporary).map_err(|error| format!("Failed opening the temp RDB file {shown} for saving: {error}"))?;
+    let file = Synced { file, every: order.incremental_sync.then_some(SYNC_BYTES), unsynced: 0 };
+    let file = encode(order, file, inbox, answers)
+        .map_err(|error| format!("Write error while saving DB to the disk({shown}): {error}"))?;
+    file.file.sync_all().map_err(|error| format!("Write error while saving DB to the disk(fsync): {error}"))?;
+    std::fs::rename(temporary, &order.path).map_err(|error| {
+        format!("Error moving temp DB file {shown} on the final destination {}: {error}", order.path.display())
+    })?;
+    // The new name is there for certain only once its directory is.
+    let directory = order.path.parent().unwrap_or(Path::new("."));
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| format!("Failed to fsync directory while saving DB: {error}"))
+}
+
+fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Sender<Answer>) -> io::Result<Synced> {
+    let mut out = Encoder::new(file, order.options)?;
+    out.aux("tercel-ver", env!("CARGO_PKG_VERSION"))?;
+    out.aux("redis-bits", &usize::BITS.to_string())?;
+    out.aux("ctime", &order.created_s.to_string())?;
+    out.aux("used-mem", &order.used_memory.to_string())?;
+    out.aux("aof-base", "0")?;
+    let mut begun: HashSet<usize> = HashSet::new();
+    let mut select = |out: &mut Encoder<Synced>, db: usize| -> io::Result<()> {
+        out.select_db(db as u64)?;
+        if begun.insert(db)
+            && let Some((_, keys, expires)) = order.databases.iter().find(|(index, ..)| *index == db)
+        {
+            out.resize_db(*keys, *expires)?;
+        }
+        Ok(())
+    };
+    loop {
+        // Without a sender the save was cancelled.
+        let message = inbox.recv().map_err(|_| io::Error::other("the save was cancelled"))?;
+        let answer = match message {
+            Message::Keys(mut chunk) => {
+                let mut at = 0;
+                let mut last_db = None;
+                for record in &chunk.records {
+                    if last_db != Some(record.db) {
+                        select(&mut out, record.db as usize)?;
+                        last_db = Some(record.db);
+                    }
+                    let key_end = at + record.key_len as usize;
+                    let key = &chunk.bytes[at..key_end];
+                    at = key_end;
+                    let value = match record.form {
+                        Form::Int(value) => StringValue::Int(value),
+                        Form::Bytes(len) => {
+                            at += len as usize;
+                            StringValue::Bytes(&chunk.bytes[key_end..at])
+                        }
+                    };
+                    out.entry(key, value, &record.meta)?;
+                }
+                chunk.clear();
+                Answer::Written(chunk)
+            }
+            Message::Long { db, key, len, meta } => {
+                select(&mut out, db)?;
+                out.begin_long(&key, len, &meta)?;
+                Answer::Done
+            }
+            Message::Piece(bytes) => {
+                out.piece(&bytes)?;
+                Answer::Done
+            }
+            Message::Finish => return out.finish(),
+        };
+        // An executor that is gone cancels with its next message, which does not come.
+        let _ = answers.send(answer);
+        if let Some(waker) = &order.waker {
+            waker.wake();
+        }
+    }
+}
