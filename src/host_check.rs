@@ -32,7 +32,7 @@ pub fn parse_cpu_list(text: &str) -> Vec<usize> {
             let low: usize = low.parse().ok()?;
             // A stride (`0-8:2`) is no range this server makes use of; its first part will do.
             let high: usize = high.split(':').next()?.parse().ok()?;
-            (low <= high && high - low < 4096).then(|| low..=high)
+            (low <= high && high - low < 4096).then_some(low..=high)
         })
         .flatten()
         .collect()

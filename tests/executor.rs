@@ -464,3 +464,34 @@ fn a_command_of_many_arguments_that_arrives_at_once() {
         }
     }
 }
+
+#[test]
+fn while_a_snapshot_is_loaded_only_those_are_served_who_do_not_need_it() {
+    use tercel::persistence::Loader;
+    use tercel::settings::FileName;
+    let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/loading.rdb");
+    let settings = || Settings { dbfilename: FileName(path.to_owned()), ..Settings::default() };
+    let mut house = House::with(settings());
+    let client = house.net.connect();
+    assert_eq!(house.call(&client, &["SET", "a", "1"]), "+OK\r\n");
+    assert_eq!(house.call(&client, &["SAVE"]), "+OK\r\n");
+
+    let mut house = House::with(settings());
+    let client = house.net.connect();
+    house.executor.core.persistence.loading = Loader::open(&house.executor.core).unwrap();
+    let loading = "-LOADING Valkey is loading the dataset in memory\r\n";
+    for command in [&["GET", "a"][..], &["SET", "a", "2"], &["DBSIZE"], &["SAVE"], &["BGSAVE"], &["PING"]] {
+        assert_eq!(house.call(&client, command), loading, "{command:?}");
+    }
+    let info = house.call(&client, &["INFO", "persistence"]);
+    assert!(info.contains("loading:1\r\n") && info.contains("loading_total_bytes:"), "{info}");
+    assert_eq!(house.call(&client, &["MULTI"]), "+OK\r\n");
+    assert_eq!(house.call(&client, &["DISCARD"]), "+OK\r\n");
+    // What is loaded in part is not saved over the whole.
+    assert!(house.executor.core.settings.save.points.len() == 3);
+    house.call(&client, &["SHUTDOWN"]);
+    assert!(house.executor.load().unwrap().is_none());
+    assert_eq!(house.call(&client, &["GET", "a"]), "$1\r\n1\r\n");
+    assert_eq!(house.call(&client, &["INFO", "persistence"]).matches("rdb_last_load_keys_loaded:1\r\n").count(), 1);
+    std::fs::remove_file(path).unwrap();
+}

@@ -123,7 +123,10 @@ fn save_reload_and_the_ends_of_a_server() {
     server.terminate();
     let server = start(&dir, &[]);
     let mut client = server.connect();
-    assert_eq!(client.call(&["MGET", "a", "b", "c", "d", "e"]), "*5\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$-1\r\n");
+    assert_eq!(
+        client.call(&["MGET", "a", "b", "c", "d", "e"]),
+        "*5\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$-1\r\n"
+    );
     client.call(&["SET", "e", "5"]);
     client.send(b"SHUTDOWN SAVE\r\n");
     assert!(server.ended().success());

@@ -94,12 +94,15 @@ fn key_of(key: u16) -> Vec<u8> {
     if key == 7 { vec![b'L'; 70_000] } else { format!("k{key}").into_bytes() }
 }
 
+/// Keys by database.
+type Snapshot = BTreeMap<(usize, Vec<u8>), Item>;
+
 struct Pair {
     keyspace: Keyspace,
     model: Vec<BTreeMap<Vec<u8>, Item>>,
     flushed: u64,
     /// What the snapshot under way is to hand out, and what it has.
-    snapshot: Option<[BTreeMap<(usize, Vec<u8>), Item>; 2]>,
+    snapshot: Option<[Snapshot; 2]>,
 }
 
 impl Pair {

@@ -129,7 +129,7 @@ fn reload(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     }
     if save {
-        cx.core.save_now().map_err(|()| super::persistence::FAILED)?;
+        cx.core.save_now().map_err(|_| super::persistence::FAILED)?;
     }
     if flush {
         for db in 0..cx.core.keyspace.databases() {

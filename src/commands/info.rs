@@ -299,7 +299,7 @@ fn persistence(out: &mut String, core: &Core, _: &Totals) {
             "loading_rdb_used_mem": 0,
             "loading_loaded_bytes": read,
             "loading_loaded_perc": format_args!("{:.2}", read as f64 * 100.0 / total.max(1) as f64),
-            "loading_eta_seconds": if read == 0 { 1 } else { elapsed_s * total.saturating_sub(read) / read },
+            "loading_eta_seconds": (elapsed_s * total.saturating_sub(read)).checked_div(read).unwrap_or(1),
         );
     }
 }

@@ -25,7 +25,7 @@ fn save(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     if cx.core.persistence.is_saving() {
         return Err(fail("ERR Background save already in progress"));
     }
-    cx.core.save_now().map_err(|()| FAILED)?;
+    cx.core.save_now().map_err(|_| FAILED)?;
     cx.out.ok();
     Ok(())
 }

@@ -123,10 +123,8 @@ impl Core {
     pub fn load_step(&mut self, loader: &mut Loader, until_ns: u64) -> Result<bool, LoadError> {
         loop {
             for _ in 0..CLOCK_EVERY {
-                let item = loader
-                    .decoder
-                    .next()
-                    .map_err(|error| LoadError::Content { path: loader.path.clone(), error })?;
+                let item =
+                    loader.decoder.next().map_err(|error| LoadError::Content { path: loader.path.clone(), error })?;
                 match item {
                     Item::SelectDb(db) => {
                         let databases = self.keyspace.databases();
@@ -148,7 +146,8 @@ impl Core {
                         return Ok(true);
                     }
                     Item::Aux { key, value } if key == b"ctime" => {
-                        let created_s = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).unwrap_or(0i64);
+                        let created_s =
+                            std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).unwrap_or(0i64);
                         tracing::info!("RDB age {} seconds", (self.now.unix_ms / 1000 - created_s).max(0));
                     }
                     Item::Function(_) => {

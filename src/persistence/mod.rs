@@ -19,6 +19,11 @@ use save::Job;
 /// After a failed save the next one that a save point asks for waits for so long.
 const RETRY_SECONDS: i64 = 5;
 
+/// Something was to be saved and could not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the data could not be saved; the log says why")]
+pub struct SaveFailed;
+
 /// What an executor keeps about its snapshots.
 pub struct Persistence {
     /// When the data was last saved whole, in Unix seconds; at first when the server started.

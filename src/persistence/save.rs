@@ -10,7 +10,7 @@ use tercel_rdb::{EntryMeta, WriteOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk};
 use super::writer::{self, Answer, Message, Order};
-use super::{RETRY_SECONDS, file_path};
+use super::{RETRY_SECONDS, SaveFailed, file_path};
 use crate::state::Core;
 
 /// Messages on their way to the writer at most.
@@ -69,7 +69,12 @@ impl Job {
         let message = match long.sent {
             None => {
                 long.sent = Some(0);
-                Message::Long { db: long.db, key: std::mem::take(&mut long.key), len: bytes.len() as u64, meta: long.meta }
+                Message::Long {
+                    db: long.db,
+                    key: std::mem::take(&mut long.key),
+                    len: bytes.len() as u64,
+                    meta: long.meta,
+                }
             }
             Some(at) => {
                 let end = bytes.len().min(at + CHUNK_BYTES);
@@ -256,13 +261,13 @@ impl Core {
     /// Saves everything before it returns. A background save under way is given up.
     ///
     /// # Errors
-    /// It could not be saved; the log says why.
-    pub fn save_now(&mut self) -> Result<(), ()> {
+    /// [`SaveFailed`].
+    pub fn save_now(&mut self) -> Result<(), SaveFailed> {
         self.save_cancel();
         let saves = self.persistence.saves;
         if let Err(error) = self.save_start(true) {
             tracing::warn!("can't start a thread to save: {error}");
-            return Err(());
+            return Err(SaveFailed);
         }
         loop {
             self.save_step(u64::MAX);
@@ -282,7 +287,7 @@ impl Core {
                 Err(_) => continue,
             }
         }
-        if self.persistence.saves > saves { Ok(()) } else { Err(()) }
+        if self.persistence.saves > saves { Ok(()) } else { Err(SaveFailed) }
     }
 
     /// Gives up the save under way; false if there is none. The file that was there stays.
@@ -309,7 +314,7 @@ impl Core {
     ///
     /// # Errors
     /// Something was to be saved and could not be.
-    pub(crate) fn save_before_shutdown(&mut self, save: Option<bool>) -> Result<(), ()> {
+    pub(crate) fn save_before_shutdown(&mut self, save: Option<bool>) -> Result<(), SaveFailed> {
         self.save_cancel();
         // What is loaded only in part must not replace the whole.
         if self.persistence.loading.is_some() || !save.unwrap_or(!self.settings.save.points.is_empty()) {
@@ -328,9 +333,7 @@ impl Core {
     /// Whether writes are refused because they could not be saved.
     #[inline]
     pub(crate) fn save_failing(&self) -> bool {
-        !self.persistence.last_ok
-            && self.settings.stop_writes_on_bgsave_error
-            && !self.settings.save.points.is_empty()
+        !self.persistence.last_ok && self.settings.stop_writes_on_bgsave_error && !self.settings.save.points.is_empty()
     }
 
     /// Begins a save if one was scheduled or a save point is reached.

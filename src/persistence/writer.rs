@@ -104,15 +104,10 @@ impl Write for Synced {
     }
 }
 
-fn write(
-    order: &Order,
-    temporary: &Path,
-    inbox: &Receiver<Message>,
-    answers: &Sender<Answer>,
-) -> Result<(), String> {
+fn write(order: &Order, temporary: &Path, inbox: &Receiver<Message>, answers: &Sender<Answer>) -> Result<(), String> {
     let shown = temporary.display();
-    let file =
-        File::create(temporary).map_err(|error| format!("Failed opening the temp RDB file {shown} for saving: {error}"))?;
+    let file = File::create(temporary)
+        .map_err(|error| format!("Failed opening the temp RDB file {shown} for saving: {error}"))?;
     let file = Synced { file, every: order.incremental_sync.then_some(SYNC_BYTES), unsynced: 0 };
     let file = encode(order, file, inbox, answers)
         .map_err(|error| format!("Write error while saving DB to the disk({shown}): {error}"))?;

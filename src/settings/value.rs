@@ -536,7 +536,7 @@ impl Value for SavePoints {
         if let [] | [""] = words {
             return Ok(SavePoints::default());
         }
-        if words.len() % 2 != 0 {
+        if !words.len().is_multiple_of(2) {
             return Err(invalid());
         }
         let number = |word: &str, least: u64| {
