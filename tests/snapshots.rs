@@ -286,3 +286,63 @@ fn keys_past_their_time_are_not_loaded() {
     assert_eq!(client.call(&["KEYS", "*"]), "*1\r\n$5\r\nstays\r\n");
     assert_eq!(client.info("rdb_last_load_keys_expired"), "1");
 }
+
+#[test]
+fn dumped_values_are_restored() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let bytes = |reply: &[u8]| -> Vec<u8> {
+        let start = reply.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        reply[start..reply.len() - 2].to_vec()
+    };
+    let call = |client: &mut Raw, words: &[&[u8]]| -> String {
+        let mut request = Vec::new();
+        tercel_resp::encode::request(&mut request, words);
+        client.send(&request);
+        client.text()
+    };
+    for value in ["", "5", "-70000000000", "short", &"compressible ".repeat(50), &"long".repeat(50_000)] {
+        client.call(&["SET", "from", value]);
+        client.send(b"DUMP from\r\n");
+        let payload = bytes(&client.reply());
+        client.call(&["DEL", "to"]);
+        assert_eq!(call(&mut client, &[b"RESTORE", b"to", b"0", &payload]), "+OK\r\n");
+        assert_eq!(client.call(&["GET", "to"]), client.call(&["GET", "from"]));
+        assert_eq!(client.call(&["TTL", "to"]), ":-1\r\n");
+        assert_eq!(
+            call(&mut client, &[b"RESTORE", b"to", b"0", &payload]),
+            "-BUSYKEY Target key name already exists.\r\n"
+        );
+        assert_eq!(call(&mut client, &[b"RESTORE", b"to", b"100000", &payload, b"REPLACE"]), "+OK\r\n");
+        assert!(client.call(&["PTTL", "to"]).starts_with(":99") || client.call(&["PTTL", "to"]) == ":100000\r\n");
+        let mut damaged = payload.clone();
+        damaged[0] ^= 1;
+        assert_eq!(
+            call(&mut client, &[b"RESTORE", b"to", b"0", &damaged, b"REPLACE"]),
+            "-ERR DUMP payload version or checksum are wrong\r\n"
+        );
+    }
+    client.send(b"DUMP from\r\n");
+    let payload = bytes(&client.reply());
+    let mut restore = |words: &[&[u8]]| {
+        let mut all: Vec<&[u8]> = vec![b"RESTORE", b"to"];
+        all.extend_from_slice(words);
+        call(&mut client, &all)
+    };
+    assert_eq!(restore(&[b"0", &payload, b"REPLACE", b"IDLETIME", b"1000"]), "+OK\r\n");
+    assert!(client.call(&["OBJECT", "IDLETIME", "to"]).starts_with(":100"));
+    let mut restore = |words: &[&[u8]]| {
+        let mut all: Vec<&[u8]> = vec![b"RESTORE", b"to"];
+        all.extend_from_slice(words);
+        call(&mut client, &all)
+    };
+    assert_eq!(restore(&[b"1", &payload, b"REPLACE", b"ABSTTL"]), "+OK\r\n");
+    assert_eq!(restore(&[b"-1", &payload]), "-ERR Invalid TTL value, must be >= 0\r\n");
+    assert_eq!(restore(&[b"x", &payload]), "-ERR value is not an integer or out of range\r\n");
+    assert_eq!(restore(&[b"0", &payload, b"FREQ", b"256"]), "-ERR Invalid FREQ value, must be >= 0 and <= 255\r\n");
+    assert_eq!(restore(&[b"0", &payload, b"IDLETIME", b"-1"]), "-ERR Invalid IDLETIME value, must be >= 0\r\n");
+    assert_eq!(restore(&[b"0", &payload, b"FREQ", b"1", b"IDLETIME", b"1"]), "-ERR syntax error\r\n");
+    assert_eq!(restore(&[b"0", b"short"]), "-ERR DUMP payload version or checksum are wrong\r\n");
+    assert_eq!(restore(&[b"9223372036854775807", &payload]), "+OK\r\n");
+    assert_eq!(client.call(&["DUMP", "absent"]), "$-1\r\n");
+}

@@ -13,6 +13,7 @@ mod connection;
 mod context;
 mod debug;
 pub mod dispatch;
+mod dump;
 mod expire;
 pub mod fail;
 pub mod grammar;

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use super::args::Args;
 use super::spec::Command;
 use super::{
-    bitfield, bitmap, client, command, commandlog, config, connection, expire, keys, latency, lcs, memory, persistence,
-    pubsub, server, string, transaction,
+    bitfield, bitmap, client, command, commandlog, config, connection, dump, expire, keys, latency, lcs, memory,
+    persistence, pubsub, server, string, transaction,
 };
 
 /// A command's place in the table.
@@ -36,6 +36,7 @@ static FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     bitfield::COMMANDS,
     keys::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     transaction::COMMANDS,
     pubsub::COMMANDS,

@@ -10,6 +10,7 @@ use tercel_rdb::{Decoder, Item, LoadedString, RdbError, ReadOptions};
 use super::file_path;
 use crate::settings::{RdbVersionCheck, Settings};
 use crate::state::Core;
+use crate::state::keys::Key;
 
 /// Bytes read from the file at once.
 const READ_BYTES: usize = 1 << 20;
@@ -107,7 +108,8 @@ impl Loader {
     }
 }
 
-fn read_options(settings: &Settings) -> ReadOptions {
+/// How snapshots and dumped values are read.
+pub(crate) fn read_options(settings: &Settings) -> ReadOptions {
     ReadOptions {
         checksum: settings.rdbchecksum,
         version_check_strict: settings.rdb_version_check.0 == RdbVersionCheck::Strict,
@@ -190,24 +192,33 @@ impl Core {
         let hash = self.keyspace.hash(key);
         let expire = meta.expire_at_ms.map_or(Expire::Clear, Expire::At);
         let db = self.keyspace.db_mut(loader.db);
-        let replaced = match value {
-            LoadedString::Int(value) => db.set(key, hash, NewValue::Int(value), expire, &self.access),
-            LoadedString::Bytes(bytes) if bytes.len() > COPY_BYTES_MAX => {
-                db.set(key, hash, NewValue::Blob(Blob::from_vec(bytes)), expire, &self.access)
-            }
-            LoadedString::Bytes(bytes) => db.set(key, hash, NewValue::Bytes(&bytes), expire, &self.access),
-        };
+        let replaced = with_new_value(value, |value| db.set(key, hash, value, expire, &self.access));
         if replaced && !loader.merge {
             return Err(LoadError::Duplicate { key: String::from_utf8_lossy(key).into_owned(), db: loader.db });
         }
-        if self.access.lfu {
-            if let Some(freq) = meta.freq {
-                db.set_access_freq(key, hash, freq, &self.access);
-            }
-        } else if let Some(idle_s) = meta.idle_s {
-            db.set_access_idle(key, hash, idle_s, &self.access);
-        }
+        self.set_accesses(loader.db, Key { bytes: key, hash }, meta.idle_s, meta.freq);
         loader.keys += 1;
         Ok(())
+    }
+
+    /// Sets how long ago or how often a key was used, whichever the eviction policy goes by.
+    pub(crate) fn set_accesses(&mut self, db: usize, key: Key<'_>, idle_s: Option<u64>, freq: Option<u8>) {
+        let db = self.keyspace.db_mut(db);
+        if self.access.lfu {
+            if let Some(freq) = freq {
+                db.set_access_freq(key.bytes, key.hash, freq, &self.access);
+            }
+        } else if let Some(idle_s) = idle_s {
+            db.set_access_idle(key.bytes, key.hash, idle_s, &self.access);
+        }
+    }
+}
+
+/// Hands a string that was read on in the form in which it is stored with the least copying.
+pub(crate) fn with_new_value<R>(value: LoadedString, store: impl FnOnce(NewValue<'_>) -> R) -> R {
+    match value {
+        LoadedString::Int(value) => store(NewValue::Int(value)),
+        LoadedString::Bytes(bytes) if bytes.len() > COPY_BYTES_MAX => store(NewValue::Blob(Blob::from_vec(bytes))),
+        LoadedString::Bytes(bytes) => store(NewValue::Bytes(&bytes)),
     }
 }

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use tercel_transport::Wake;
 
 pub use load::{LoadError, Loader};
+pub(crate) use load::{read_options, with_new_value};
 use save::Job;
 
 /// After a failed save the next one that a save point asks for waits for so long.
