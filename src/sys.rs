@@ -117,6 +117,14 @@ fn read_total_memory_bytes() -> usize {
         .map_or(0, |kib| kib * 1024)
 }
 
+/// Makes the calling thread give way to others where there are too few processors, `nice` from 0 to 19.
+pub fn give_way(nice: i32) {
+    // SAFETY: plain numbers; 0 is the calling thread. Failure changes nothing.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+    }
+}
+
 /// Lets the calling thread run on these processors, if there are any and the system agrees.
 pub fn run_on(cpus: &[usize]) {
     if cpus.is_empty() {

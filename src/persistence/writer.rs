@@ -18,6 +18,10 @@ use crate::sys;
 /// is no burst.
 const SYNC_BYTES: usize = 4 << 20;
 
+/// The writer gives way to whoever serves clients, where there is no core to spare for it, but not so far
+/// that a save takes for ever between threads that spin.
+const NICE: i32 = 10;
+
 /// What the executor sends.
 pub(super) enum Message {
     /// Some keys.
@@ -68,6 +72,7 @@ impl Order {
 /// Runs until the file is there, something fails or the executor lets go.
 pub(super) fn run(order: &Order, inbox: &Receiver<Message>, answers: &Sender<Answer>) {
     sys::run_on(&order.cores);
+    sys::give_way(NICE);
     let temporary = order.temporary();
     let result = write(order, &temporary, inbox, answers);
     if result.is_err() {

@@ -170,7 +170,7 @@ impl Prepared {
     /// The server refuses what the event asks of it.
     pub fn happen(&mut self, go_on: &dyn Fn() -> bool) -> anyhow::Result<()> {
         match self.event.clone() {
-            Event::Commands { commands, value_size, repeat } => {
+            Event::Commands { commands, value_size, repeat, until } => {
                 let values = value(&value_size)?;
                 for text in (0..repeat).flat_map(|_| &commands) {
                     if !go_on() {
@@ -181,6 +181,16 @@ impl Prepared {
                         .map(|word| if word == b"__value__" { values.of(0, 0).to_vec() } else { word })
                         .collect();
                     must(self.admin.call(&words)?, text)?;
+                }
+                while !until.is_empty() && go_on() {
+                    let info = self.admin.info()?;
+                    if let Some(name) = until.keys().find(|name| !info.contains_key(*name)) {
+                        bail!("INFO has no {name}, so there is no telling when the event is over");
+                    }
+                    if until.iter().all(|(name, text)| info.get(name) == Some(text)) {
+                        break;
+                    }
+                    sleep(LOOK);
                 }
                 Ok(())
             }

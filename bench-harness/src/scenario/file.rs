@@ -122,6 +122,9 @@ pub enum Event {
         /// How often all of them.
         #[serde(default = "once")]
         repeat: u32,
+        /// Fields of INFO and what they say once the event is over, where it goes on after the replies.
+        #[serde(default)]
+        until: BTreeMap<String, String>,
     },
     /// Writes new keys on a connection of its own.
     Fill {
