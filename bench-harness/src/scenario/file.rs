@@ -212,6 +212,7 @@ mod tests {
         }
         names.sort();
         let want = [
+            "bgsave",
             "big-value",
             "client-storm",
             "config-set",
