@@ -26,6 +26,7 @@ pub(super) struct Job {
     queued: usize,
     chunk: Chunk,
     spare: Vec<Chunk>,
+    spare_pieces: Vec<Vec<u8>>,
     long: VecDeque<Long>,
     /// The walk is over.
     walked: bool,
@@ -78,7 +79,9 @@ impl Job {
             }
             Some(at) => {
                 let end = bytes.len().min(at + CHUNK_BYTES);
-                let piece = bytes[at..end].to_vec();
+                let mut piece = self.spare_pieces.pop().unwrap_or_default();
+                piece.clear();
+                piece.extend_from_slice(&bytes[at..end]);
                 long.sent = Some(end);
                 if end == bytes.len() {
                     self.long.pop_front();
@@ -94,7 +97,8 @@ impl Job {
         self.queued = self.queued.saturating_sub(1);
         match answer {
             Answer::Written(chunk) => self.spare.push(chunk),
-            Answer::Done => {}
+            Answer::Begun => {}
+            Answer::PieceWritten(piece) => self.spare_pieces.push(piece),
             Answer::Ended(result) => return Some(result),
         }
         None
@@ -161,6 +165,7 @@ impl Core {
             queued: 0,
             chunk: Chunk::default(),
             spare: Vec::new(),
+            spare_pieces: Vec::new(),
             long: VecDeque::new(),
             walked: false,
             foreground,
@@ -345,9 +350,10 @@ impl Core {
         let now_s = self.now.unix_ms / 1000;
         let changes = self.dirty - state.saved_dirty;
         let may_retry = state.last_ok || now_s - state.last_try_s > RETRY_SECONDS;
-        let due = self.settings.save.points.iter().find(|point| {
-            changes >= point.changes.max(1) && now_s - state.last_save_s > point.seconds as i64 && may_retry
-        });
+        let due =
+            self.settings.save.points.iter().find(|point| {
+                changes >= point.changes && now_s - state.last_save_s > point.seconds as i64 && may_retry
+            });
         if let Some(point) = due {
             tracing::info!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
         } else if !state.scheduled {

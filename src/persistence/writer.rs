@@ -38,8 +38,11 @@ pub(super) enum Message {
 pub(super) enum Answer {
     /// A chunk was written and may be filled again.
     Written(Chunk),
-    /// A message other than a chunk was worked off.
-    Done,
+    /// So was the head of a long value.
+    Begun,
+    /// And so a piece of it, whose bytes may be used again: memory is freed where it was allocated, or the
+    /// executor's count of its own goes wrong.
+    PieceWritten(Vec<u8>),
     /// The file is in its place, or why not.
     Ended(Result<(), String>),
 }
@@ -174,11 +177,11 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
             Message::Long { db, key, len, meta } => {
                 select(&mut out, db)?;
                 out.begin_long(&key, len, &meta)?;
-                Answer::Done
+                Answer::Begun
             }
             Message::Piece(bytes) => {
                 out.piece(&bytes)?;
-                Answer::Done
+                Answer::PieceWritten(bytes)
             }
             Message::Finish => return out.finish(),
         };
