@@ -13,7 +13,7 @@ const CRC_BYTES: usize = 8;
 /// The payload for a value, its string compressed if `compress` and that makes it smaller.
 pub fn dump_string(value: StringValue<'_>, compress: bool) -> Vec<u8> {
     let mut compressor = compress.then(Compressor::default);
-    let mut out = Vec::with_capacity(64);
+    let mut out = Vec::with_capacity(160);
     out.push(format::TYPE_STRING);
     let tail = format::put_value_head(&mut out, compressor.as_mut(), value);
     out.reserve_exact(tail.len() + VERSION_BYTES + CRC_BYTES);

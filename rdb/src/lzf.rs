@@ -15,9 +15,9 @@ const DISTANCE_MAX: usize = 1 << 13;
 pub(crate) const EXPANSION_MAX: u64 = 88;
 /// Compression has to save as much to be used, as in Valkey.
 const GAIN_MIN: usize = 4;
-/// Slots of the table of positions, as powers of two. A small table is soon cleared and stays in the
-/// first cache; a window of 8192 bytes has no use for a much larger one.
-const TABLE_BITS: std::ops::RangeInclusive<u32> = 8..=14;
+/// Slots of the table of positions for short, middling and long strings. A small table is soon cleared
+/// and stays in the first cache; a window of 8192 bytes has no use for a much larger one.
+const SLOTS: [usize; 3] = [1 << 10, 1 << 12, 1 << 14];
 /// Buffers past this are not kept from one string to the next.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
@@ -36,9 +36,9 @@ impl Compressor {
     pub(crate) fn compress(&mut self, input: &[u8]) -> Option<&[u8]> {
         let len = u32::try_from(input.len()).ok().filter(|&len| len < u32::MAX)?;
         let len_out_max = input.len().checked_sub(GAIN_MIN)?;
-        let bits = (u32::BITS - len.leading_zeros()).clamp(*TABLE_BITS.start(), *TABLE_BITS.end());
-        if self.table.len() < 1 << bits {
-            self.table.resize(1 << bits, 0);
+        let size = SLOTS.iter().position(|&slots| input.len() <= 2 * slots).unwrap_or(SLOTS.len() - 1);
+        if self.table.len() < SLOTS[size] {
+            self.table.resize(SLOTS[size], 0);
         }
         // Positions start at 1, for 0 is the empty slot.
         self.base = match self.base.checked_add(len) {
@@ -52,17 +52,20 @@ impl Compressor {
         if self.out.capacity() > KEPT_BYTES_MAX {
             self.out.shrink_to(KEPT_BYTES_MAX);
         }
-        let smaller = squeeze(input, &mut self.table[..1 << bits], self.base, len_out_max, &mut self.out);
+        self.out.reserve(len_out_max.min(4096));
+        let (table, base, out) = (&mut self.table, self.base, &mut self.out);
+        let smaller = match size {
+            0 => squeeze::<{ SLOTS[0] }>(input, table, base, len_out_max, out),
+            1 => squeeze::<{ SLOTS[1] }>(input, table, base, len_out_max, out),
+            _ => squeeze::<{ SLOTS[2] }>(input, table, base, len_out_max, out),
+        };
         self.base += len;
         smaller.then_some(&self.out[..])
     }
 }
 
-fn four_bytes(input: &[u8], at: usize) -> u32 {
-    match input.get(at..at + 4) {
-        Some(bytes) => u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
-        None => 0,
-    }
+fn four_bytes(input: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*input.get(at..)?.first_chunk()?))
 }
 
 /// How many of the first `max` bytes behind `a` and `b` are the same, `b` being the later one.
@@ -91,25 +94,31 @@ fn literals_len(len: usize) -> usize {
     len + len.div_ceil(LITERAL_MAX)
 }
 
-/// Compresses into `out`; false if that would exceed `len_out_max`.
-fn squeeze(input: &[u8], table: &mut [u32], base: u32, len_out_max: usize, out: &mut Vec<u8>) -> bool {
-    let shift = u32::BITS - table.len().trailing_zeros();
-    let slot_of = |bytes: u32| ((bytes << 8).wrapping_mul(0x9E37_79B1) >> shift) as usize;
+/// Compresses into `out`; false if that would exceed `len_out_max`. The table must have `SLOTS` slots.
+fn squeeze<const SLOTS: usize>(
+    input: &[u8],
+    table: &mut [u32],
+    base: u32,
+    len_out_max: usize,
+    out: &mut Vec<u8>,
+) -> bool {
+    let Some(table) = table.first_chunk_mut::<SLOTS>() else { return false };
+    let slot_of =
+        |bytes: u32| ((bytes << 8).wrapping_mul(0x9E37_79B1) >> (u32::BITS - SLOTS.trailing_zeros())) as usize;
     let mut literals = 0;
     let mut at = 0;
-    while at + 4 <= input.len() {
-        let here = four_bytes(input, at);
+    while let Some(here) = four_bytes(input, at) {
         let slot = &mut table[slot_of(here)];
-        let seen = slot.checked_sub(base);
+        let seen = slot.wrapping_sub(base) as usize;
         *slot = base + at as u32;
-        let found = seen
-            .map(|seen| seen as usize)
-            .filter(|&seen| at - seen <= DISTANCE_MAX && (four_bytes(input, seen) ^ here) << 8 == 0);
-        let Some(seen) = found else {
+        let is_match = seen < at
+            && at - seen <= DISTANCE_MAX
+            && four_bytes(input, seen).is_some_and(|there| (there ^ here) << 8 == 0);
+        if !is_match {
             // The longer nothing was found, the less is expected: what does not compress goes by fast.
             at += 1 + ((at - literals) >> 6).min(15);
             continue;
-        };
+        }
         let distance = at - seen;
         let mut start = at;
         while start > literals && start > distance && input[start - 1] == input[start - 1 - distance] {
@@ -132,8 +141,8 @@ fn squeeze(input: &[u8], table: &mut [u32], base: u32, len_out_max: usize, out: 
         let end = start + len;
         // The next match is likely to begin near the end of this one.
         for near in [end - 2, end - 1] {
-            if near + 4 <= input.len() {
-                table[slot_of(four_bytes(input, near))] = base + near as u32;
+            if let Some(bytes) = four_bytes(input, near) {
+                table[slot_of(bytes)] = base + near as u32;
             }
         }
         at = end;
