@@ -314,7 +314,8 @@ fn dumped_values_are_restored() {
             "-BUSYKEY Target key name already exists.\r\n"
         );
         assert_eq!(call(&mut client, &[b"RESTORE", b"to", b"100000", &payload, b"REPLACE"]), "+OK\r\n");
-        assert!(client.call(&["PTTL", "to"]).starts_with(":99") || client.call(&["PTTL", "to"]) == ":100000\r\n");
+        let left = client.call(&["PTTL", "to"]);
+        assert!(left.starts_with(":9") || left == ":100000\r\n", "{left}");
         let mut damaged = payload.clone();
         damaged[0] ^= 1;
         assert_eq!(
