@@ -1,4 +1,4 @@
-//! Answers that once differed from Valkey's: found by scripts/differential.py, and held here.
+//! Answers that once differed from Valkey's: found by scripts/differential, and held here.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
