@@ -51,7 +51,7 @@ def close_integers(ours, peers, tolerance):
     return ours == peers
 
 
-OWN_FIELDS = re.compile(rb"\b(id|addr|laddr|fd|age|idle|qbuf|qbuf-free|argv-mem|multi-mem|rbs|rbp|obl|oll|omem|tot-mem|tot-net-in|tot-net-out|tot-cmds|events|redir)=[^ ]*")
+OWN_FIELDS = re.compile(rb"\b(id|addr|laddr|fd|age|idle|qbuf|qbuf-free|argv-mem|multi-mem|rbs|rbp|obl|oll|omem|tot-mem|tot-net-in|tot-net-out|tot-cmds|events|redir)=[^ \n]*")
 # Only our server says how a client came.
 OUR_FIELDS = re.compile(rb" transport=[a-z]+")
 MONITOR = re.compile(rb"\+[0-9]+\.[0-9]+ \[([0-9]+) [^\]]*\]")
