@@ -181,6 +181,19 @@ impl Tx {
 
     /// Fills `into` from the queue, which holds at least that much.
     fn gather(&mut self, into: &mut [u8], pool: &mut Vec<TxBuf>) {
+        if self.offset == 0
+            && let Some(front) = self.queue.front()
+            && !front.has_shared()
+            && front.len() == into.len()
+        {
+            // One short reply or request: nearly always.
+            into.copy_from_slice(front.plain());
+            self.unsent -= into.len();
+            if let Some(done) = self.queue.pop_front() {
+                super::give_back(pool, done);
+            }
+            return;
+        }
         let mut filled = 0;
         while filled < into.len() {
             let Some(front) = self.queue.front() else { break };
