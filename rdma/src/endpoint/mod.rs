@@ -40,6 +40,7 @@ const WIPE_BYTES: usize = 64 * 1024;
 /// Polls between two looks at the clock, which only deadlines and keepalives need.
 const CLOCK_EVERY: u32 = 32;
 
+#[inline]
 fn give_back(pool: &mut Vec<TxBuf>, mut buf: TxBuf) {
     buf.clear();
     if buf.capacity() > 0 && buf.capacity() <= SPARE_BYTES_MAX && pool.len() < SPARE_MAX {
@@ -273,6 +274,7 @@ impl<D: Device> Endpoint<D> {
         Kit::bytes(self.options.rx_window_bytes, self.options.tx_bytes, self.options.recv_depth)
     }
 
+    #[inline]
     fn find(&self, id: ConnId) -> Option<&Conn> {
         self.conns.get(id.index as usize).filter(|conn| conn.generation == id.generation && conn.is_open())
     }
@@ -301,6 +303,7 @@ impl<D: Device> Endpoint<D> {
         self.next_due_ns = self.next_due_ns.min(due);
     }
 
+    #[inline]
     fn touch(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
         if !std::mem::replace(&mut conn.dirty, true) {
@@ -309,6 +312,7 @@ impl<D: Device> Endpoint<D> {
     }
 
     /// Collects what happened, without waiting.
+    #[inline]
     pub fn poll(&mut self, events: &mut Vec<Event>) {
         if self.polls.is_multiple_of(CLOCK_EVERY) {
             self.now_ns = (self.clock)();
@@ -410,6 +414,7 @@ impl<D: Device> Endpoint<D> {
 
     /// The bytes received and not consumed.
     #[must_use]
+    #[inline]
     pub fn received(&self, conn: ConnId) -> &[u8] {
         match self.find(conn) {
             Some(Conn { kit: Some(kit), rx, .. }) => rx.received(&self.device, &kit.windows),
@@ -418,6 +423,7 @@ impl<D: Device> Endpoint<D> {
     }
 
     /// Drops the first `len` received bytes.
+    #[inline]
     pub fn consume(&mut self, id: ConnId, len: usize) {
         let (window_bytes, early) = (self.options.rx_window_bytes, self.options.announce_early);
         let Some(conn) =
@@ -444,16 +450,19 @@ impl<D: Device> Endpoint<D> {
     }
 
     /// An empty buffer that was used before, if there is one.
+    #[inline]
     pub fn spare(&mut self) -> Option<TxBuf> {
         self.pool.pop()
     }
 
     /// An empty buffer.
+    #[inline]
     pub fn lease(&mut self) -> TxBuf {
         self.pool.pop().unwrap_or_else(|| TxBuf::with_capacity(LEASE_BYTES))
     }
 
     /// Queues a buffer.
+    #[inline]
     pub fn send(&mut self, id: ConnId, buf: TxBuf) {
         // A buffer of nothing but empty shared pieces is nothing to send either.
         let length = buf.len();
@@ -475,6 +484,7 @@ impl<D: Device> Endpoint<D> {
 
     /// Bytes queued and not yet written.
     #[must_use]
+    #[inline]
     pub fn unsent(&self, conn: ConnId) -> usize {
         self.find(conn).map_or(0, |conn| conn.tx.unsent)
     }

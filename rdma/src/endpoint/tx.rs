@@ -40,6 +40,7 @@ pub(super) struct Shape {
 }
 
 impl Tx {
+    #[inline]
     pub(super) fn push(&mut self, buf: TxBuf) {
         self.unsent += buf.len();
         self.queue.push_back(buf);
@@ -147,6 +148,7 @@ impl Tx {
 
     /// Puts as much of the queue on the list as window, ring and work queue take: writes, of which the
     /// last carries one immediate for all.
+    #[inline]
     pub(super) fn stage_data<D: Device>(
         &mut self,
         shape: &Shape,
@@ -225,6 +227,7 @@ impl Tx {
 
     /// Asks for a completion of the list's last request where one is needed to go on later. With
     /// `finish` every request is to be known done: an empty write is added if need be.
+    #[inline]
     pub(super) fn sign(&mut self, shape: &Shape, finish: bool, list: &mut Vec<SendWr>) {
         if finish
             && list.is_empty()

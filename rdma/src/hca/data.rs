@@ -62,6 +62,10 @@ impl HcaDevice {
     pub(super) fn send(&mut self, qp: Qp, list: &[SendWr]) -> Result<(), VerbsError> {
         let HcaDevice { conns, regions, .. } = self;
         let conn = conns.get_mut(qp.0).ok_or(VerbsError::Unknown("connection"))?;
+        if let [wr] = list {
+            let bytes = slice(regions, &wr.local).ok_or(VerbsError::Unknown("region"))?;
+            return conn.id.post_send(std::iter::once(send_of(wr, bytes))).map_err(refused);
+        }
         if list.iter().any(|wr| slice(regions, &wr.local).is_none()) {
             return Err(VerbsError::Unknown("region"));
         }
