@@ -283,7 +283,7 @@ impl<D: Device> Endpoint<D> {
         if !left_in_order && !matches!(conn.phase, Phase::Greeting | Phase::Live | Phase::Draining) {
             return Ok(());
         }
-        let Some(kit) = conn.kit else { return Ok(()) };
+        let Some(kit) = &conn.kit else { return Ok(()) };
         conn.tx.heard();
         match completion.arrived {
             Arrived::Immediate(immediate) => {
@@ -530,7 +530,7 @@ impl<D: Device> Endpoint<D> {
 
     fn pump_sends(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
-        let Some(kit) = conn.kit else { return };
+        let Some(kit) = &conn.kit else { return };
         let shape = Shape {
             wr_id: wr_id(index, conn.epoch, SEND_TAG),
             region: kit.tx,
