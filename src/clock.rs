@@ -1,6 +1,8 @@
 //! The one clock. The executor reads it once a turn and at command boundaries; everything else is
 //! handed the time.
 
+use std::cell::Cell;
+
 use quanta::Clock as Counter;
 
 /// How often the wall clock is compared with the counter, in nanoseconds.
@@ -13,6 +15,7 @@ pub struct Clock {
     /// Unix time at counter start plus corrections, in nanoseconds.
     unix_offset_ns: i64,
     resynced_at_ns: u64,
+    latest_ns: Cell<u64>,
 }
 
 /// A moment.
@@ -32,14 +35,24 @@ impl Clock {
     pub fn new() -> Self {
         let counter = Counter::new();
         let start_raw = counter.raw();
-        Clock { counter, start_raw, unix_offset_ns: unix_now_ns(), resynced_at_ns: 0 }
+        Clock { counter, start_raw, unix_offset_ns: unix_now_ns(), resynced_at_ns: 0, latest_ns: Cell::new(0) }
     }
 
     /// Nanoseconds since the clock was made.
     #[inline]
     #[must_use]
     pub fn mono_ns(&self) -> u64 {
-        self.counter.delta_as_nanos(self.start_raw, self.counter.raw())
+        let now_ns = self.counter.delta_as_nanos(self.start_raw, self.counter.raw());
+        self.latest_ns.set(now_ns);
+        now_ns
+    }
+
+    /// What the last reading was: for a moment that follows another, which was just read, so closely
+    /// that reading anew would cost more than the difference.
+    #[inline]
+    #[must_use]
+    pub fn latest_ns(&self) -> u64 {
+        self.latest_ns.get()
     }
 
     /// The time, wall clock included.

@@ -75,6 +75,29 @@ fn text(client: &MemoryPeer) -> String {
     String::from_utf8_lossy(&client.read_available()).into_owned()
 }
 
+/// Histograms are brought up to date after a batch's replies; who asks within the batch sees all before.
+#[test]
+fn latencies_are_there_for_a_question_in_the_same_batch() {
+    let mut house = House::new();
+    let client = house.net.connect();
+    let mut batch = request(&["SET", "key", "value"]);
+    // More than wait for their histograms at a time.
+    (0..100).for_each(|_| batch.extend(request(&["GET", "key"])));
+    batch.extend(request(&["LATENCY", "HISTOGRAM", "get"]));
+    assert_eq!(client.write(&batch), batch.len());
+    house.settle();
+    let answer = text(&client);
+    let shown = answer.rsplit_once("$14\r\nhistogram_usec\r\n").unwrap().1;
+    assert!(shown.ends_with(":100\r\n"), "{shown}");
+
+    let mut batch = request(&["GET", "key"]);
+    batch.extend(request(&["CONFIG", "RESETSTAT"]));
+    assert_eq!(client.write(&batch), batch.len());
+    house.settle();
+    assert!(text(&client).ends_with("+OK\r\n"));
+    assert_eq!(house.call(&client, &["LATENCY", "HISTOGRAM", "get"]), "*0\r\n");
+}
+
 #[test]
 fn commands_split_at_every_byte() {
     let mut frames = Vec::new();

@@ -317,6 +317,10 @@ fn queue(connection: &mut Connection, id: CommandId, args: &Args<'_>) {
 pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &Args<'_>, request_len: usize) {
     let command = id.command();
     core.no_touch = connection.session.no_touch && command.name != "touch";
+    if command.keys.is_empty() {
+        // Some of these show or reset the histograms.
+        core.stats.settle();
+    }
     let reply_from = connection.out.buf.len();
     let begin_ns = core.clock.mono_ns();
     let mut cx = Context { core: &mut *core, session: &mut connection.session, out: &mut connection.out, command };

@@ -21,17 +21,20 @@ impl<T: Front> Executor<T> {
     /// One slice. True if there is more to do at once.
     pub(super) fn housekeeping(&mut self) -> bool {
         let budget_ns = self.core.settings.housekeeping_us_max as u64 * 1000;
-        let until_ns = self.core.clock.mono_ns() + budget_ns;
         let mut more = false;
-        if self.core.active_expire
-            && self.core.keyspace.next_deadline().is_some_and(|at_ms| at_ms <= self.core.now.unix_ms)
-        {
+        let expires = self.core.active_expire
+            && self.core.keyspace.next_deadline().is_some_and(|at_ms| at_ms <= self.core.now.unix_ms);
+        let reclaims = self.core.keyspace.reclaim_pending() > 0;
+        let evicts = self.core.settings.maxmemory.0 > 0 && self.core.settings.maxmemory_policy.0 != Policy::NoEviction;
+        // Most turns find nothing due and need not know the time.
+        let until_ns = if expires || reclaims || evicts { self.core.clock.mono_ns() + budget_ns } else { 0 };
+        if expires {
             more |= self.expire(until_ns);
         }
         if self.core.keyspace.reclaim_pending() > 0 {
             more |= self.reclaim(until_ns);
         }
-        if self.core.settings.maxmemory.0 > 0 && self.core.settings.maxmemory_policy.0 != Policy::NoEviction {
+        if evicts {
             let left_ns = until_ns.saturating_sub(self.core.clock.mono_ns() + self.core.turn_evict_ns);
             more |= self.core.make_room(left_ns) == crate::state::maxmemory::Room::Evicting;
         }

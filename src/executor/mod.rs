@@ -28,6 +28,8 @@ const NO_CLIENT: ClientKey = ClientKey::MAX;
 const CLOCK_EVERY: usize = 8;
 /// While a snapshot is loaded, clients are answered that often.
 const LOAD_SLICE_NS: u64 = 1_000_000;
+/// Polls of a spinning loop between two turns, which look at the clock and everything else.
+const SPIN_POLLS: u32 = 8;
 /// A batch ends, to go on in the next turn, once its commands have evicted for this long.
 const EVICT_NS_MAX: u64 = 100_000;
 
@@ -44,6 +46,15 @@ pub enum Ending {
     Shutdown,
     /// As a test asked, with this exit status.
     Exit(i32),
+}
+
+/// What parsing a batch took, and how many commands of each carrier arrived for it and were parsed.
+#[derive(Default)]
+struct ParseTimes {
+    arrive_ns: u64,
+    parse_ns: u64,
+    fresh: [u64; 2],
+    all: [u64; 2],
 }
 
 /// The executor: a transport, and everything it serves from.
@@ -67,8 +78,9 @@ pub struct Executor<T: Front> {
     /// The earliest that what the last poll reported can have arrived, in the clock's nanoseconds:
     /// everything older was reported by the poll before it.
     arrived_ns: u64,
-    /// When the last poll began; 0 after a park, during which nothing is known of arrivals.
+    /// When the last turn polled; 0 after a park, during which nothing is known of arrivals.
     polled_ns: u64,
+    parsing: ParseTimes,
     last_busy_ns: u64,
     cron_at_ns: u64,
     second_at_ns: u64,
@@ -95,6 +107,7 @@ impl<T: Front> Executor<T> {
             batch: Batch::default(),
             arrived_ns: 0,
             polled_ns: 0,
+            parsing: ParseTimes::default(),
             last_busy_ns: 0,
             cron_at_ns: 0,
             second_at_ns: 0,
@@ -160,7 +173,14 @@ impl<T: Front> Executor<T> {
         let begin_ns = self.core.now.mono_ns;
         self.arrived_ns = if self.polled_ns > 0 { self.polled_ns } else { begin_ns };
         self.polled_ns = begin_ns;
-        self.transport.poll(&mut self.events);
+        // What spinning found comes first.
+        if self.events.is_empty() {
+            self.transport.poll(&mut self.events);
+            if !self.events.is_empty() {
+                // Taking it may have been work; parsing begins here.
+                let _ = self.core.clock.mono_ns();
+            }
+        }
         let had_events = !self.events.is_empty();
         if had_events {
             self.handle_events();
@@ -181,6 +201,7 @@ impl<T: Front> Executor<T> {
             self.act();
         }
         self.flush(executed);
+        self.record_latencies();
         let more = self.housekeeping();
         if self.stop.load(Ordering::Relaxed) {
             tracing::info!("Received SIGTERM or SIGINT scheduling shutdown...");
@@ -207,13 +228,9 @@ impl<T: Front> Executor<T> {
     /// Spins or sleeps until there may be something to do.
     fn idle(&mut self) {
         let spin_us = self.core.settings.busy_poll_us;
-        if spin_us < 0 {
-            std::hint::spin_loop();
-            return;
-        }
         let now_ns = self.core.now.mono_ns;
-        if now_ns.saturating_sub(self.last_busy_ns) < spin_us as u64 * 1000 {
-            std::hint::spin_loop();
+        if spin_us < 0 || now_ns.saturating_sub(self.last_busy_ns) < spin_us as u64 * 1000 {
+            self.spin();
             return;
         }
         let mut sleep_ns = self.cron_at_ns.saturating_sub(now_ns).max(1000);
@@ -228,6 +245,18 @@ impl<T: Front> Executor<T> {
         self.core.stats.parks += 1;
         self.transport.park(Some(Duration::from_nanos(sleep_ns)));
         self.polled_ns = 0;
+    }
+
+    /// Polls some times, until there is something for a turn to do. No instruction tells the processor
+    /// of it: between two looks at the same word lies a whole poll, and where the processor is a virtual
+    /// one that hint gives the core away.
+    fn spin(&mut self) {
+        for _ in 0..SPIN_POLLS {
+            self.transport.poll(&mut self.events);
+            if !self.events.is_empty() {
+                break;
+            }
+        }
     }
 
     fn client_of(&self, conn: ConnId) -> Option<ClientKey> {
@@ -312,7 +341,7 @@ impl<T: Front> Executor<T> {
         };
         let commands_max = settings.batch_commands_max as usize;
         let timed = settings.latency_tracking;
-        let begin_ns = if timed { self.core.clock.mono_ns() } else { 0 };
+        let begin_ns = self.core.clock.latest_ns();
         let mut taken = 0;
         let mut fresh = [0; 2];
         let mut all = [0; 2];
@@ -343,19 +372,31 @@ impl<T: Front> Executor<T> {
             }
         }
         self.ready.drain(..taken);
+        // Also where executing begins.
+        let parse_ns = self.core.clock.mono_ns() - begin_ns;
         if timed && !self.batch.commands.is_empty() {
-            let stats = &mut self.core.stats;
-            stats.record_phases(Phase::Arrive, begin_ns.saturating_sub(self.arrived_ns), fresh);
-            stats.record_phases(Phase::Parse, self.core.clock.mono_ns() - begin_ns, all);
+            let arrive_ns = begin_ns.saturating_sub(self.arrived_ns);
+            self.parsing = ParseTimes { arrive_ns, parse_ns, fresh, all };
         }
         if self.batch.keys_len() > 1 {
             self.core.stats.prefetch_batches += 1;
         }
     }
 
+    /// Puts what commands and parsing took into the histograms, once the replies are on their way.
+    fn record_latencies(&mut self) {
+        self.core.stats.settle();
+        if self.parsing.all == [0; 2] {
+            return;
+        }
+        let ParseTimes { arrive_ns, parse_ns, fresh, all } = std::mem::take(&mut self.parsing);
+        self.core.stats.record_phases(Phase::Arrive, arrive_ns, fresh);
+        self.core.stats.record_phases(Phase::Parse, parse_ns, all);
+    }
+
     /// Executes the batch until it is done or its time is up. Returns commands executed, by carrier.
     fn execute(&mut self) -> [u64; 2] {
-        let begin_ns = self.core.clock.mono_ns();
+        let begin_ns = self.core.clock.latest_ns();
         let budget_ns = self.core.settings.batch_us_max as u64 * 1000;
         let width = self.core.settings.prefetch_batch_max_size as usize;
         let mut executed = 0;
@@ -465,11 +506,11 @@ impl<T: Front> Executor<T> {
             }
             let run = &self.batch.runs[at_run];
             let end = run.tail_end;
-            let unseen = self.transport.received(conn).len().saturating_sub(run.seen_len);
-            let more = run.more || unseen > 0;
+            let received_len = self.transport.received(conn).len();
+            let more = run.more || received_len > run.seen_len;
             self.transport.consume(conn, end);
             let session = &mut connection.session;
-            session.net.received_len = self.transport.received(conn).len();
+            session.net.received_len = received_len.saturating_sub(end);
             session.parse_queued = false;
             if more && session.closing.is_none() {
                 session.parse_queued = true;
@@ -484,9 +525,9 @@ impl<T: Front> Executor<T> {
             }
         }
         self.next_run();
-        *executed == 0
+        self.batch.is_done()
+            || *executed == 0
             || (self.core.turn_evict_ns <= EVICT_NS_MAX && self.core.clock.mono_ns() - begin_ns <= budget_ns)
-            || self.batch.is_done()
     }
 
     /// Puts a client aside at command `at` until a pause ends: what was parsed behind it is parsed
@@ -538,7 +579,8 @@ impl<T: Front> Executor<T> {
     fn flush(&mut self, executed: [u64; 2]) {
         let flushing = std::mem::take(&mut self.core.clients.to_flush);
         if !flushing.is_empty() {
-            let begin_ns = self.core.clock.mono_ns();
+            // The last command's end, mostly.
+            let begin_ns = self.core.clock.latest_ns();
             for &key in &flushing {
                 if let Some(connection) = self.core.clients.get_mut(key) {
                     connection.session.flush_queued = false;

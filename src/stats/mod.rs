@@ -17,6 +17,8 @@ use latency::LatencyMonitor;
 
 /// Longest duration a histogram tells apart, in nanoseconds.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
+/// Latencies of commands that wait for their histograms, at most.
+const UNRECORDED_MAX: usize = 64;
 /// Kinds of errors counted apart; beyond it only the total grows.
 const ERROR_KINDS_MAX: usize = 128;
 /// Samples of the rate counters.
@@ -195,6 +197,8 @@ pub struct Stats {
     pub logs: CommandLogs,
     /// Latency events.
     pub latency: LatencyMonitor,
+    /// Latencies of commands that are not in the histograms yet.
+    unrecorded: Vec<(CommandId, Carrier, u64)>,
 }
 
 impl Stats {
@@ -203,6 +207,7 @@ impl Stats {
     pub fn new(now: Now) -> Self {
         Stats {
             started: now,
+            unrecorded: Vec::with_capacity(UNRECORDED_MAX),
             commands: std::iter::repeat_with(CommandStats::default).take(registry::table().len()).collect(),
             phases: std::array::from_fn(|_| std::array::from_fn(|_| Box::new(histogram()))),
             rdma: None,
@@ -257,11 +262,30 @@ impl Stats {
         stats.calls += 1;
         stats.total_ns += took_ns;
         stats.failed += u64::from(failed);
-        if track {
-            stats.histogram.get_or_insert_with(|| Box::new(histogram())).saturating_record(took_ns.max(1));
-            self.phases[carrier as usize][Phase::Execute as usize].saturating_record(took_ns.max(1));
-        }
         self.execute_ns += took_ns;
+        if track {
+            if self.unrecorded.len() == UNRECORDED_MAX {
+                self.settle();
+            }
+            self.unrecorded.push((id, carrier, took_ns.max(1)));
+        }
+    }
+
+    /// Puts the latencies of commands into their histograms: after their replies have left, and before
+    /// anybody looks.
+    #[inline]
+    pub fn settle(&mut self) {
+        if !self.unrecorded.is_empty() {
+            self.record_latencies();
+        }
+    }
+
+    fn record_latencies(&mut self) {
+        for (id, carrier, took_ns) in self.unrecorded.drain(..) {
+            let histogram = self.commands[id.index()].histogram.get_or_insert_with(|| Box::new(histogram()));
+            histogram.saturating_record(took_ns);
+            self.phases[carrier as usize][Phase::Execute as usize].saturating_record(took_ns);
+        }
     }
 
     /// Counts `count` commands that spent `took_ns` in a phase.

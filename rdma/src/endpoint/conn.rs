@@ -188,6 +188,18 @@ impl Conn {
             )
     }
 
+    /// Whether there is nothing to do for it before the owner has something for it: nothing waits to be
+    /// sent, and fewer than half of its `recv_depth` receives are to be posted again.
+    pub(super) fn is_at_ease(&self, recv_depth: u32) -> bool {
+        self.phase == Phase::Live
+            && self.tx.unsent == 0
+            && !self.blocked
+            && !self.rx.is_announcement_due()
+            && self.answer_due.is_none()
+            && !self.keepalive_due
+            && self.recv_free.len() * 2 < recv_depth as usize
+    }
+
     pub(super) fn hangup(&self) -> Hangup {
         match &self.reason {
             None | Some(Reason::Disconnected) => Hangup::Eof,

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -20,7 +21,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use tercel_transport::{Close, ConnId, Event, Peer, RECEIVE_LIMIT_DEFAULT, Stats, TxBuf, Wake};
 
-use crate::verbs::{Device, Listener, Qp, RecvWr, SendWr, VerbsError};
+use crate::verbs::{Completion, Device, Listener, Qp, RecvWr, SendWr, VerbsError};
 use conn::{Conn, Kit, Phase};
 pub use options::{Counters, Ended, Options, Reason};
 
@@ -36,7 +37,10 @@ const ENDED_MAX: usize = 256;
 const FLUSH_NS_MAX: u64 = 1_000_000_000;
 /// Memory wiped in one poll at most, in bytes: some microseconds' worth.
 const WIPE_BYTES: usize = 64 * 1024;
+/// Polls between two looks at the clock, which only deadlines and keepalives need.
+const CLOCK_EVERY: u32 = 32;
 
+#[inline]
 fn give_back(pool: &mut Vec<TxBuf>, mut buf: TxBuf) {
     buf.clear();
     if buf.capacity() > 0 && buf.capacity() <= SPARE_BYTES_MAX && pool.len() < SPARE_MAX {
@@ -44,12 +48,33 @@ fn give_back(pool: &mut Vec<TxBuf>, mut buf: TxBuf) {
     }
 }
 
-struct Bell(EventFd);
+/// Wakes an endpoint from another thread: a flag that costs a poll one load, and a descriptor that ends
+/// a park.
+struct Bell {
+    rung: AtomicBool,
+    fd: EventFd,
+}
+
+impl Bell {
+    fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
+    }
+
+    /// Takes the ring back. The flag goes first and the descriptor after it: who rings in between finds
+    /// the flag clear and writes again, so that at worst a park ends once for nothing.
+    fn answer(&self) -> bool {
+        let rung = self.rung.swap(false, Ordering::AcqRel);
+        let _ = self.fd.read();
+        rung
+    }
+}
 
 impl Wake for Bell {
     fn wake(&self) {
-        // A counter that is full is as readable as any.
-        let _ = self.0.write(1);
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // A counter that is full is as readable as any.
+            let _ = self.fd.write(1);
+        }
     }
 }
 
@@ -91,6 +116,8 @@ pub struct Endpoint<D: Device> {
     ended: VecDeque<Ended>,
     sends: Vec<SendWr>,
     recvs: Vec<RecvWr>,
+    /// Where completions are taken to; kept, for making it anew would cost more than a poll in vain.
+    burst: Box<[Completion]>,
 }
 
 impl<D: Device> Endpoint<D> {
@@ -137,7 +164,7 @@ impl<D: Device> Endpoint<D> {
             news: Vec::new(),
             readable: Vec::new(),
             hangups: Vec::new(),
-            bell: Arc::new(Bell(bell)),
+            bell: Arc::new(Bell { rung: AtomicBool::new(false), fd: bell }),
             clock,
             now_ns,
             polls: 0,
@@ -148,6 +175,7 @@ impl<D: Device> Endpoint<D> {
             ended: VecDeque::new(),
             sends: Vec::new(),
             recvs: Vec::new(),
+            burst: vec![Completion::EMPTY; process::BURST].into_boxed_slice(),
         })
     }
 
@@ -246,6 +274,7 @@ impl<D: Device> Endpoint<D> {
         Kit::bytes(self.options.rx_window_bytes, self.options.tx_bytes, self.options.recv_depth)
     }
 
+    #[inline]
     fn find(&self, id: ConnId) -> Option<&Conn> {
         self.conns.get(id.index as usize).filter(|conn| conn.generation == id.generation && conn.is_open())
     }
@@ -274,6 +303,7 @@ impl<D: Device> Endpoint<D> {
         self.next_due_ns = self.next_due_ns.min(due);
     }
 
+    #[inline]
     fn touch(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
         if !std::mem::replace(&mut conn.dirty, true) {
@@ -282,16 +312,25 @@ impl<D: Device> Endpoint<D> {
     }
 
     /// Collects what happened, without waiting.
+    #[inline]
     pub fn poll(&mut self, events: &mut Vec<Event>) {
-        if self.polls.is_multiple_of(32) {
+        if self.polls.is_multiple_of(CLOCK_EVERY) {
             self.now_ns = (self.clock)();
-            if self.bell.0.read().is_ok() {
-                events.push(Event::Wake);
-            }
         }
         self.polls = self.polls.wrapping_add(1);
-        self.turn_full();
+        if self.bell.is_rung() && self.bell.answer() {
+            events.push(Event::Wake);
+        }
+        if !self.full.is_empty() {
+            self.turn_full();
+        }
         self.process();
+        if self.has_news() {
+            self.tell(events);
+        }
+    }
+
+    fn tell(&mut self, events: &mut Vec<Event>) {
         events.append(&mut self.news);
         let mut readable = std::mem::take(&mut self.readable);
         for index in readable.drain(..) {
@@ -319,11 +358,15 @@ impl<D: Device> Endpoint<D> {
     pub fn park(&mut self, timeout: Option<Duration>) {
         let Some(limit) = self.prepare_park(timeout) else { return };
         let mut fds = [
-            PollFd::new(self.bell.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.bell.fd.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.device.wait_fd(), PollFlags::POLLIN),
         ];
         // A failed or interrupted wait is an early one.
         let _ = ppoll(&mut fds, limit.map(TimeSpec::from), None);
+        if fds[0].any().unwrap_or(false) && !self.bell.is_rung() {
+            // Left over from a ring that was told of already.
+            let _ = self.bell.fd.read();
+        }
         self.finish_park();
     }
 
@@ -331,12 +374,12 @@ impl<D: Device> Endpoint<D> {
     /// now on, and says how long the sleep may be at most; `None` if there is something to do at once.
     /// After the sleep comes [`Endpoint::finish_park`].
     pub fn prepare_park(&mut self, timeout: Option<Duration>) -> Option<Option<Duration>> {
-        // The next poll looks at the clock and the bell.
+        // The next poll looks at the clock.
         self.polls = 0;
         self.device.arm().ok()?;
         // What completed before arming wakes nobody: look once more.
         self.process();
-        if self.has_news() || !self.soiled.is_empty() {
+        if self.has_news() || !self.soiled.is_empty() || self.bell.is_rung() {
             self.device.acknowledge();
             return None;
         }
@@ -371,6 +414,7 @@ impl<D: Device> Endpoint<D> {
 
     /// The bytes received and not consumed.
     #[must_use]
+    #[inline]
     pub fn received(&self, conn: ConnId) -> &[u8] {
         match self.find(conn) {
             Some(Conn { kit: Some(kit), rx, .. }) => rx.received(&self.device, &kit.windows),
@@ -379,6 +423,7 @@ impl<D: Device> Endpoint<D> {
     }
 
     /// Drops the first `len` received bytes.
+    #[inline]
     pub fn consume(&mut self, id: ConnId, len: usize) {
         let (window_bytes, early) = (self.options.rx_window_bytes, self.options.announce_early);
         let Some(conn) =
@@ -405,16 +450,19 @@ impl<D: Device> Endpoint<D> {
     }
 
     /// An empty buffer that was used before, if there is one.
+    #[inline]
     pub fn spare(&mut self) -> Option<TxBuf> {
         self.pool.pop()
     }
 
     /// An empty buffer.
+    #[inline]
     pub fn lease(&mut self) -> TxBuf {
         self.pool.pop().unwrap_or_else(|| TxBuf::with_capacity(LEASE_BYTES))
     }
 
     /// Queues a buffer.
+    #[inline]
     pub fn send(&mut self, id: ConnId, buf: TxBuf) {
         // A buffer of nothing but empty shared pieces is nothing to send either.
         let length = buf.len();
@@ -436,6 +484,7 @@ impl<D: Device> Endpoint<D> {
 
     /// Bytes queued and not yet written.
     #[must_use]
+    #[inline]
     pub fn unsent(&self, conn: ConnId) -> usize {
         self.find(conn).map_or(0, |conn| conn.tx.unsent)
     }

@@ -13,7 +13,7 @@ use crate::proto::{Control, ControlError};
 use crate::verbs::{Arrived, CmEvent, Completion, ConnParams, Device, Qp, QpCaps, RecvWr, Sge, Status};
 
 /// Completions taken at a time, and how often in one poll at most.
-const BURST: usize = 64;
+pub(super) const BURST: usize = 64;
 const BURSTS_MAX: usize = 16;
 /// Events of the connection manager handled in one poll at most.
 const EVENTS_MAX: usize = 64;
@@ -33,12 +33,12 @@ impl<D: Device> Endpoint<D> {
             let Some(event) = self.device.poll_cm() else { break };
             self.on_event(event);
         }
-        let mut burst = [Completion::EMPTY; BURST];
         for _ in 0..BURSTS_MAX {
-            match self.device.poll_cq(&mut burst) {
+            match self.device.poll_cq(&mut self.burst) {
                 Ok(count) => {
-                    for completion in burst.iter().take(count) {
-                        self.on_completion(completion);
+                    for at in 0..count.min(BURST) {
+                        let completion = self.burst[at];
+                        self.on_completion(&completion);
                     }
                     if count < BURST {
                         break;
@@ -56,7 +56,9 @@ impl<D: Device> Endpoint<D> {
         if !self.soiled.is_empty() {
             self.wipe();
         }
-        self.look_after();
+        if !self.dirty.is_empty() {
+            self.look_after();
+        }
     }
 
     /// Wipes a little of the memory that connections have left.
@@ -236,7 +238,12 @@ impl<D: Device> Endpoint<D> {
         };
         if tag == SEND_TAG {
             match completion.status {
-                Status::Success => conn.tx.completed(),
+                Status::Success => {
+                    conn.tx.completed();
+                    if conn.is_at_ease(self.options.recv_depth) {
+                        return;
+                    }
+                }
                 Status::Flushed if conn.reason.is_some() => {}
                 status => self.fail(index, Reason::Completion(status)),
             }
@@ -250,9 +257,13 @@ impl<D: Device> Endpoint<D> {
         match completion.status {
             Status::Success => {
                 let heard = self.on_arrival(index, tag, completion);
-                self.conns[index as usize].recv_free.push(tag);
-                if let Err(reason) = heard {
-                    self.fail(index, reason);
+                let conn = &mut self.conns[index as usize];
+                conn.recv_free.push(tag);
+                match heard {
+                    // The owner's answer comes first, and what is then due goes along with it.
+                    Ok(()) if conn.is_at_ease(self.options.recv_depth) => return,
+                    Ok(()) => {}
+                    Err(reason) => self.fail(index, reason),
                 }
             }
             Status::Flushed if conn.reason.is_some() => {}
@@ -272,7 +283,7 @@ impl<D: Device> Endpoint<D> {
         if !left_in_order && !matches!(conn.phase, Phase::Greeting | Phase::Live | Phase::Draining) {
             return Ok(());
         }
-        let Some(kit) = conn.kit else { return Ok(()) };
+        let Some(kit) = &conn.kit else { return Ok(()) };
         conn.tx.heard();
         match completion.arrived {
             Arrived::Immediate(immediate) => {
@@ -505,16 +516,21 @@ impl<D: Device> Endpoint<D> {
         self.dirty = dirty;
     }
 
+    /// Posts what is due for a connection: sends before receives, of which enough are still posted.
     fn pump(&mut self, index: u32) {
-        let depth = self.options.recv_depth as usize;
-        if self.conns[index as usize].recv_free.len() * 4 >= depth
+        self.pump_sends(index);
+        let conn = &self.conns[index as usize];
+        if matches!(conn.phase, Phase::Greeting | Phase::Live | Phase::Draining)
+            && conn.recv_free.len() * 4 >= self.options.recv_depth as usize
             && let Err(reason) = self.post_receives(index)
         {
             self.fail(index, reason);
-            return;
         }
+    }
+
+    fn pump_sends(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
-        let Some(kit) = conn.kit else { return };
+        let Some(kit) = &conn.kit else { return };
         let shape = Shape {
             wr_id: wr_id(index, conn.epoch, SEND_TAG),
             region: kit.tx,
@@ -543,7 +559,7 @@ impl<D: Device> Endpoint<D> {
         if conn.keepalive_due && conn.tx.stage_control(Control::Keepalive, &shape, &mut self.device, list) {
             conn.keepalive_due = false;
         }
-        let sent = if !conn.serves && conn.tx.unheard() >= self.options.unheard_max {
+        let sent = if conn.tx.unsent == 0 || !conn.serves && conn.tx.unheard() >= self.options.unheard_max {
             0
         } else {
             conn.tx.stage_data(&shape, &mut self.device, &mut self.pool, list)

@@ -56,6 +56,7 @@ impl Rx {
         }
     }
 
+    #[inline]
     pub(super) fn unconsumed(&self, window_bytes: u32) -> usize {
         self.end(window_bytes) - self.start
     }
@@ -75,6 +76,7 @@ impl Rx {
     }
 
     /// The unconsumed bytes.
+    #[inline]
     pub(super) fn received<'a, D: Device>(&'a self, device: &'a D, windows: &[Region; 2]) -> &'a [u8] {
         let region = match self.place {
             Place::Spill => return self.spill.get(self.start..).unwrap_or_default(),
@@ -118,6 +120,7 @@ impl Rx {
     }
 
     /// Drops the first `len` bytes, or all there are. The vector goes back once it is not needed.
+    #[inline]
     pub(super) fn consume(&mut self, len: usize, window_bytes: u32, spare: &mut Vec<Vec<u8>>) {
         self.start += len.min(self.unconsumed(window_bytes));
         let left = self.unconsumed(window_bytes);
@@ -148,6 +151,7 @@ impl Rx {
 
     /// Turns to the other window once the current one is full, as far as the limit allows: at once if
     /// `early`, else once all is consumed or the owner has left something that waits for more.
+    #[inline]
     pub(super) fn turn(&mut self, window_bytes: u32, early: bool) {
         let left = self.unconsumed(window_bytes);
         if self.filled < window_bytes || left >= self.limit || (left > 0 && !early && !self.waited) {

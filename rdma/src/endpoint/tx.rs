@@ -40,6 +40,7 @@ pub(super) struct Shape {
 }
 
 impl Tx {
+    #[inline]
     pub(super) fn push(&mut self, buf: TxBuf) {
         self.unsent += buf.len();
         self.queue.push_back(buf);
@@ -147,6 +148,7 @@ impl Tx {
 
     /// Puts as much of the queue on the list as window, ring and work queue take: writes, of which the
     /// last carries one immediate for all.
+    #[inline]
     pub(super) fn stage_data<D: Device>(
         &mut self,
         shape: &Shape,
@@ -181,6 +183,19 @@ impl Tx {
 
     /// Fills `into` from the queue, which holds at least that much.
     fn gather(&mut self, into: &mut [u8], pool: &mut Vec<TxBuf>) {
+        if self.offset == 0
+            && let Some(front) = self.queue.front()
+            && !front.has_shared()
+            && front.len() == into.len()
+        {
+            // One short reply or request: nearly always.
+            into.copy_from_slice(front.plain());
+            self.unsent -= into.len();
+            if let Some(done) = self.queue.pop_front() {
+                super::give_back(pool, done);
+            }
+            return;
+        }
         let mut filled = 0;
         while filled < into.len() {
             let Some(front) = self.queue.front() else { break };
@@ -212,6 +227,7 @@ impl Tx {
 
     /// Asks for a completion of the list's last request where one is needed to go on later. With
     /// `finish` every request is to be known done: an empty write is added if need be.
+    #[inline]
     pub(super) fn sign(&mut self, shape: &Shape, finish: bool, list: &mut Vec<SendWr>) {
         if finish
             && list.is_empty()

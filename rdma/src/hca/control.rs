@@ -20,17 +20,13 @@ const MIN_RNR_TIMER_CODE: u8 = 4;
 const LISTENER: u64 = 1 << 63;
 
 impl HcaDevice {
-    fn name_next(&mut self) -> u64 {
-        self.named += 1;
-        self.named
-    }
-
     pub(super) fn conn(&mut self, qp: Qp) -> Result<&mut Conn, VerbsError> {
-        self.conns.get_mut(&qp.0).ok_or(VerbsError::Unknown("connection"))
+        self.conns.get_mut(qp.0).ok_or(VerbsError::Unknown("connection"))
     }
 
     pub(super) fn open_listener(&mut self, addr: SocketAddr, backlog: u32) -> Result<Listener, VerbsError> {
-        let name = self.name_next() as u32;
+        self.named += 1;
+        let name = self.named;
         let mut id = CmId::new(&self.channel, LISTENER | u64::from(name)).map_err(os)?;
         id.listen(addr, backlog).map_err(os)?;
         self.listeners.insert(name, id);
@@ -38,13 +34,13 @@ impl HcaDevice {
     }
 
     pub(super) fn dial(&mut self, to: SocketAddr) -> Result<Qp, VerbsError> {
-        let name = self.name_next();
+        let name = self.conns.next_name().ok_or(VerbsError::State)?;
         let mut id = CmId::new(&self.channel, name).map_err(os)?;
         if id.resolve(to, RESOLVE_MS_MAX).is_err() {
             // No way there is told as every other failed dial is.
             self.news.push_back(CmEvent::Refused(Qp(name), Refusal::Unreachable));
         }
-        self.conns.insert(name, Conn { id, dialling: Some(to), pd: None, device: None });
+        self.conns.insert(Conn { id, dialling: Some(to), pd: None, device: None });
         Ok(Qp(name))
     }
 
@@ -67,7 +63,7 @@ impl HcaDevice {
         let device = self.conn(qp)?.device.ok_or(VerbsError::State)?;
         let cq = self.queue(device)?;
         let (domain, users) = self.pds.get_mut(pd.0 as usize).ok_or(VerbsError::Unknown("protection domain"))?;
-        let conn = self.conns.get_mut(&qp.0).ok_or(VerbsError::Unknown("connection"))?;
+        let conn = self.conns.get_mut(qp.0).ok_or(VerbsError::Unknown("connection"))?;
         // What an adapter takes inline is only learnt by trying.
         let mut wanted = caps.inline_bytes;
         let inline_bytes = loop {
@@ -115,7 +111,7 @@ impl HcaDevice {
                     IBV_EVENT_CQ_ERR => self.overrun = true,
                     IBV_EVENT_DEVICE_FATAL => {
                         let gone = self.conns.iter().filter(|(_, conn)| conn.device == Some(device));
-                        self.news.extend(gone.map(|(name, _)| CmEvent::DeviceRemoved(Qp(*name))));
+                        self.news.extend(gone.map(|(name, _)| CmEvent::DeviceRemoved(Qp(name))));
                     }
                     _ => {}
                 }
@@ -128,20 +124,20 @@ impl HcaDevice {
             let listener = Listener((news.token & !LISTENER) as u32);
             let device = id.device(&self.devices);
             let addresses = id.remote_addr().zip(id.local_addr());
-            let (Some((remote, local)), Some(_), true) = (addresses, device, self.listeners.contains_key(&listener.0))
+            let (Some((remote, local)), Some(_), true, Some(name)) =
+                (addresses, device, self.listeners.contains_key(&listener.0), self.conns.next_name())
             else {
-                // An adapter that came later, or a listener that is gone.
+                // An adapter that came later, a listener that is gone, or too many.
                 id.reject();
                 return None;
             };
-            let name = self.name_next();
             id.set_token(name);
-            self.conns.insert(name, Conn { id, dialling: None, pd: None, device });
+            self.conns.insert(Conn { id, dialling: None, pd: None, device });
             return Some(CmEvent::Request { listener, qp: Qp(name), remote, local });
         }
         let qp = Qp(news.token);
         let devices = self.devices.clone();
-        let conn = self.conns.get_mut(&news.token)?;
+        let conn = self.conns.get_mut(news.token)?;
         let unreachable = CmEvent::Refused(qp, Refusal::Unreachable);
         match news.kind {
             RDMA_CM_EVENT_ADDR_RESOLVED => match conn.id.resolve_route(RESOLVE_MS_MAX) {

@@ -61,7 +61,11 @@ impl HcaDevice {
     #[inline]
     pub(super) fn send(&mut self, qp: Qp, list: &[SendWr]) -> Result<(), VerbsError> {
         let HcaDevice { conns, regions, .. } = self;
-        let conn = conns.get_mut(&qp.0).ok_or(VerbsError::Unknown("connection"))?;
+        let conn = conns.get_mut(qp.0).ok_or(VerbsError::Unknown("connection"))?;
+        if let [wr] = list {
+            let bytes = slice(regions, &wr.local).ok_or(VerbsError::Unknown("region"))?;
+            return conn.id.post_send(std::iter::once(send_of(wr, bytes))).map_err(refused);
+        }
         if list.iter().any(|wr| slice(regions, &wr.local).is_none()) {
             return Err(VerbsError::Unknown("region"));
         }
@@ -71,7 +75,7 @@ impl HcaDevice {
     #[inline]
     pub(super) fn receive(&mut self, qp: Qp, list: &[RecvWr]) -> Result<(), VerbsError> {
         let HcaDevice { conns, regions, .. } = self;
-        let conn = conns.get_mut(&qp.0).ok_or(VerbsError::Unknown("connection"))?;
+        let conn = conns.get_mut(qp.0).ok_or(VerbsError::Unknown("connection"))?;
         if list.iter().any(|wr| slice(regions, &wr.local).is_none()) {
             return Err(VerbsError::Unknown("region"));
         }

@@ -3,6 +3,7 @@
 //! and `data` the queues' of [`HcaDevice`], the [`Device`] of the rest of this crate. It knows neither
 //! the wire nor connections' states.
 
+mod conns;
 mod control;
 mod data;
 #[allow(unsafe_code, non_camel_case_types)]
@@ -25,6 +26,7 @@ use crate::verbs::{
     Access, CmEvent, Completion, ConnParams, Device, DeviceLimits, Listener, Pd, Qp, QpCaps, RecvWr, Region, SendWr,
     VerbsError,
 };
+use conns::Conns;
 use owned::{CmId, Cq, Devices, EventChannel, Heap, Mr};
 
 /// How a device is opened.
@@ -47,7 +49,7 @@ impl Default for HcaOptions {
 /// One core's view of this host's adapters.
 pub struct HcaDevice {
     // Connections and regions go before what they rest on; the counted references see to the rest.
-    conns: HashMap<u64, Conn>,
+    conns: Conns,
     listeners: HashMap<u32, CmId>,
     regions: Slab<Registered>,
     pds: Slab<(Rc<owned::Pd>, u32)>,
@@ -57,8 +59,8 @@ pub struct HcaDevice {
     heap: Heap,
     options: HcaOptions,
     epoll: Epoll,
-    /// Names given so far.
-    named: u64,
+    /// Listeners named so far.
+    named: u32,
     news: VecDeque<CmEvent>,
     /// Polls since the connection manager was asked.
     unasked: u32,
@@ -119,7 +121,7 @@ impl HcaDevice {
         }
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| os(errno.into()))?;
         let device = HcaDevice {
-            conns: HashMap::new(),
+            conns: Conns::default(),
             listeners: HashMap::new(),
             regions: Slab::new(),
             pds: Slab::new(),
@@ -159,7 +161,7 @@ impl Device for HcaDevice {
     }
 
     fn alloc_pd(&mut self, qp: Qp) -> Result<Pd, VerbsError> {
-        let device = self.conns.get(&qp.0).and_then(|conn| conn.device).ok_or(VerbsError::Unknown("connection"))?;
+        let device = self.conns.get(qp.0).and_then(|conn| conn.device).ok_or(VerbsError::Unknown("connection"))?;
         let pd = owned::Pd::new(&self.devices, device).map_err(at("cannot make a protection domain"))?;
         Ok(Pd(self.pds.insert((pd, 0)) as u32))
     }
@@ -176,7 +178,7 @@ impl Device for HcaDevice {
     }
 
     fn is_reachable(&self, pd: Pd, qp: Qp) -> bool {
-        let device = self.conns.get(&qp.0).and_then(|conn| conn.device);
+        let device = self.conns.get(qp.0).and_then(|conn| conn.device);
         device.is_some() && device == self.pds.get(pd.0 as usize).map(|(pd, _)| pd.device())
     }
 
@@ -263,7 +265,7 @@ impl Device for HcaDevice {
     }
 
     fn destroy(&mut self, qp: Qp) {
-        if let Some(conn) = self.conns.remove(&qp.0)
+        if let Some(conn) = self.conns.remove(qp.0)
             && let Some((_, users)) = conn.pd.and_then(|pd| self.pds.get_mut(pd))
         {
             *users -= 1;
