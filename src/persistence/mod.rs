@@ -8,7 +8,7 @@ mod save;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tercel_transport::Wake;
@@ -53,6 +53,8 @@ pub struct Persistence {
     job: Option<Box<Job>>,
     waker: Option<Arc<dyn Wake>>,
     helper_cores: Vec<usize>,
+    /// Held while a file is put in place.
+    placing: Arc<Mutex<()>>,
 }
 
 impl Persistence {
@@ -75,6 +77,7 @@ impl Persistence {
             job: None,
             waker: None,
             helper_cores: Vec::new(),
+            placing: Arc::default(),
         }
     }
 

@@ -2,6 +2,8 @@
 //! more than a few at once, so that a slow disk holds back the save and nobody else.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
@@ -22,6 +24,8 @@ pub(super) struct Job {
     to_writer: Option<Sender<Message>>,
     from_writer: Receiver<Answer>,
     thread: JoinHandle<()>,
+    /// Tells the writer that its file is not wanted any more.
+    given_up: Arc<AtomicBool>,
     /// Messages sent and not answered.
     queued: usize,
     chunk: Chunk,
@@ -140,6 +144,7 @@ impl Core {
         let keys_total = databases.iter().map(|(_, keys, _)| keys).sum();
         let settings = &self.settings;
         self.persistence.begun += 1;
+        let given_up = Arc::new(AtomicBool::new(false));
         let order = Order {
             path: file_path(&settings.dbfilename),
             number: self.persistence.begun,
@@ -150,6 +155,8 @@ impl Core {
             used_memory: self.memory_used(),
             cores: self.persistence.helper_cores.clone(),
             waker: self.persistence.waker.clone(),
+            given_up: Arc::clone(&given_up),
+            placing: Arc::clone(&self.persistence.placing),
         };
         self.persistence.abandoned.retain(|thread| !thread.is_finished());
         let (to_writer, inbox) = channel();
@@ -162,6 +169,7 @@ impl Core {
             to_writer: Some(to_writer),
             from_writer,
             thread,
+            given_up,
             queued: 0,
             chunk: Chunk::default(),
             spare: Vec::new(),
@@ -299,6 +307,7 @@ impl Core {
     pub fn save_cancel(&mut self) -> bool {
         let Some(mut job) = self.persistence.job.take() else { return false };
         self.keyspace.snapshot_cancel();
+        job.given_up.store(true, Ordering::Release);
         job.to_writer = None;
         // It ends by itself, without its file, after the few chunks it was sent; nobody waits for a disk.
         self.persistence.abandoned.push(job.thread);
