@@ -9,7 +9,7 @@ use crate::evict::{self, Policy, Pool};
 use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
 use crate::rng::Rng;
-use crate::snapshot::Orphan;
+use crate::snapshot::{Noted, Orphan, Progress};
 use crate::table::{Drain, Table};
 
 /// What a [`Keyspace`] is made from.
@@ -32,6 +32,8 @@ pub struct Keyspace {
     pool: Pool,
     debris: VecDeque<Debris>,
     debris_entries: usize,
+    /// What snapshots that are over had noted, to be freed.
+    noted: Vec<Noted>,
     reclaimed: u64,
 }
 
@@ -58,6 +60,7 @@ impl Keyspace {
             pool: Pool::default(),
             debris: VecDeque::new(),
             debris_entries: 0,
+            noted: Vec::new(),
             reclaimed: 0,
         }
     }
@@ -112,9 +115,27 @@ impl Keyspace {
         self.debris.push_back(Debris { table, drain: Drain::default(), timers });
     }
 
-    /// Frees a piece of what was flushed; a step is about one entry, bucket or deadline. True while more is left.
+    /// Leaves what a snapshot noted to be freed.
+    pub(crate) fn discard_noted(&mut self, progress: Box<Progress>) {
+        let noted = progress.into_noted();
+        if !noted.is_empty() {
+            self.noted.push(noted);
+        }
+    }
+
+    /// Frees a piece of what was flushed, or noted for a snapshot; a step is about one entry, bucket or
+    /// deadline. True while more is left.
     pub fn reclaim(&mut self, steps: usize) -> bool {
         let mut left = steps;
+        while let Some(noted) = self.noted.last_mut() {
+            if left == 0 {
+                return true;
+            }
+            left -= noted.drain(left);
+            if noted.is_empty() {
+                self.noted.pop();
+            }
+        }
         while let Some(debris) = self.debris.front_mut() {
             if left == 0 {
                 return true;
@@ -138,6 +159,11 @@ impl Keyspace {
     /// How many flushed entries are still to be freed.
     pub fn reclaim_pending(&self) -> usize {
         self.debris_entries
+    }
+
+    /// Whether [`Keyspace::reclaim`] has anything to do.
+    pub fn can_reclaim(&self) -> bool {
+        !self.debris.is_empty() || !self.noted.is_empty()
     }
 
     /// How many flushed entries have been freed, ever.

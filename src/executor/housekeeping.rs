@@ -28,7 +28,7 @@ impl<T: Front> Executor<T> {
         {
             more |= self.expire(until_ns);
         }
-        if self.core.keyspace.reclaim_pending() > 0 {
+        if self.core.keyspace.can_reclaim() {
             more |= self.reclaim(until_ns);
         }
         if self.core.settings.maxmemory.0 > 0 && self.core.settings.maxmemory_policy.0 != Policy::NoEviction {

@@ -32,14 +32,14 @@ impl Core {
         }
         let policy = self.settings.maxmemory_policy.0;
         // What was flushed already is freed before anything that is still wanted goes.
-        if self.keyspace.reclaim_pending() > 0 {
+        if self.keyspace.can_reclaim() {
             self.keyspace.reclaim(256);
             if self.memory_used() <= limit {
                 return Room::Enough;
             }
         }
         if policy == Policy::NoEviction {
-            return if self.keyspace.reclaim_pending() > 0 { Room::Evicting } else { Room::None };
+            return if self.keyspace.can_reclaim() { Room::Evicting } else { Room::None };
         }
         let start_ns = self.clock.mono_ns();
         self.stats.eviction_over_since_ns.get_or_insert(start_ns);
@@ -50,7 +50,7 @@ impl Core {
             let removed =
                 self.keyspace.evict_one(policy, samples, &access, &mut |db, key| evicted.push((db, key.into())));
             if !removed {
-                break if self.keyspace.reclaim_pending() > 0 { Room::Evicting } else { Room::None };
+                break if self.keyspace.can_reclaim() { Room::Evicting } else { Room::None };
             }
             for (db, key) in evicted.drain(..) {
                 self.stats.evicted_keys += 1;
