@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use tercel_engine::{Blob, EntryRef, Policy, ValueRef};
 use tercel_rdb::{EntryMeta, WriteOptions};
 
-use super::chunk::{CHUNK_BYTES, Chunk};
+use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
 use super::writer::{self, Answer, Message, Order};
 use super::{RETRY_SECONDS, SaveFailed, file_path};
 use crate::state::Core;
@@ -31,7 +31,7 @@ pub(super) struct Job {
     chunk: Chunk,
     spare: Vec<Chunk>,
     spare_pieces: Vec<Vec<u8>>,
-    long: VecDeque<Long>,
+    held: VecDeque<Held>,
     /// The walk is over.
     walked: bool,
     /// A client or the end of the server asked for it, and waits: no part of the background's statistics.
@@ -42,8 +42,9 @@ pub(super) struct Job {
     pub(super) keys_total: u64,
 }
 
-/// A long value that is sent piece by piece. Held by reference, so it stays what it was.
-struct Long {
+/// A value that lies apart from its key, to be copied when its turn comes: held by reference, so it stays
+/// what it was. One of more than [`LONG_BYTES`] is sent piece by piece.
+struct Held {
     db: usize,
     key: Box<[u8]>,
     value: Blob,
@@ -67,9 +68,21 @@ impl Job {
         self.send(Message::Keys(chunk));
     }
 
-    /// Sends the next piece of a long value; false if there is none.
-    fn send_long(&mut self) -> bool {
-        let Some(long) = self.long.front_mut() else { return false };
+    /// Sends the next piece of what is held by reference; false if there is none.
+    fn send_held(&mut self) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        while self.held.front().is_some_and(|held| held.value.len() <= LONG_BYTES)
+            && let Some(held) = self.held.pop_front()
+        {
+            self.chunk.push_bytes(held.db, &held.key, held.value.as_slice(), held.meta);
+            if self.chunk.is_full() {
+                self.send_chunk();
+                return true;
+            }
+        }
+        let Some(long) = self.held.front_mut() else { return true };
         let bytes = long.value.as_slice();
         let message = match long.sent {
             None => {
@@ -88,7 +101,7 @@ impl Job {
                 piece.extend_from_slice(&bytes[at..end]);
                 long.sent = Some(end);
                 if end == bytes.len() {
-                    self.long.pop_front();
+                    self.held.pop_front();
                 }
                 Message::Piece(piece)
             }
@@ -174,7 +187,7 @@ impl Core {
             chunk: Chunk::default(),
             spare: Vec::new(),
             spare_pieces: Vec::new(),
-            long: VecDeque::new(),
+            held: VecDeque::new(),
             walked: false,
             foreground,
             dirty: self.dirty,
@@ -215,19 +228,23 @@ impl Core {
 
     /// Hands on about a chunk, or one segment of the walk.
     fn save_piece(&mut self, job: &mut Job) {
-        if job.send_long() {
+        if job.send_held() {
             return;
         }
         if !job.walked {
             let (policy, access) = (self.settings.maxmemory_policy.0, self.access);
-            let (chunk, long, keys) = (&mut job.chunk, &mut job.long, &mut job.keys_done);
+            let (chunk, held, keys) = (&mut job.chunk, &mut job.held, &mut job.keys_done);
             job.walked = !self.keyspace.snapshot_step(&mut |db, entry| {
                 *keys += 1;
                 let meta = meta_of(entry, policy, &access);
-                if !chunk.push(db, entry, meta)
-                    && let ValueRef::Blob(value) = entry.value()
-                {
-                    long.push_back(Long { db, key: entry.key().into(), value: value.clone(), meta, sent: None });
+                let (key, value) = (entry.key(), entry.value());
+                match value {
+                    ValueRef::Int(value) => chunk.push_int(db, key, value, meta),
+                    ValueRef::Bytes(bytes) => chunk.push_bytes(db, key, bytes, meta),
+                    // All of a segment's at once could be many times a chunk.
+                    ValueRef::Blob(value) => {
+                        held.push_back(Held { db, key: key.into(), value: value.clone(), meta, sent: None });
+                    }
                 }
             });
             if job.chunk.is_full() {
@@ -384,5 +401,42 @@ impl Core {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tercel_engine::{Expire, NewValue};
+
+    use super::*;
+    use crate::settings::{FileName, Settings};
+    use crate::state::ProcessInfo;
+
+    /// All the values of a segment in one chunk would be a turn of milliseconds, and eight such chunks a
+    /// good part of the memory.
+    #[test]
+    fn chunks_stay_small_whatever_the_values() {
+        let name = format!("tercel-chunks-{}.rdb", std::process::id());
+        let dbfilename = std::env::temp_dir().join(name).to_str().unwrap().to_owned();
+        let mut core =
+            Core::new(Settings { dbfilename: FileName(dbfilename), ..Settings::default() }, ProcessInfo::default());
+        let value = Blob::from_vec(vec![b'x'; 60_000]);
+        for number in 0..20_000 {
+            let key = format!("key:{number}");
+            let hash = core.keyspace.hash(key.as_bytes());
+            let access = core.access;
+            core.keyspace.db_mut(0).set(key.as_bytes(), hash, NewValue::Blob(value.clone()), Expire::Clear, &access);
+        }
+        core.save_begin().unwrap();
+        let mut copied_max = 0;
+        for _ in 0..2000 {
+            core.save_step(0);
+            let Some(job) = &core.persistence.job else { break };
+            let sizes = job.spare.iter().chain([&job.chunk]).map(|chunk| chunk.bytes.capacity());
+            copied_max = copied_max.max(sizes.max().unwrap());
+        }
+        core.save_end();
+        assert!(copied_max > 0 && copied_max <= 2 * (CHUNK_BYTES + LONG_BYTES), "{copied_max} bytes in a chunk");
     }
 }
