@@ -213,6 +213,32 @@ fn writes_are_refused_while_nothing_can_be_saved() {
 }
 
 #[test]
+fn eviction_does_not_run_away_while_a_snapshot_holds_what_it_evicts() {
+    let dir = TempDir::new();
+    let server = start(&dir, &["--maxmemory-policy", "allkeys-lru"]);
+    let mut client = server.connect();
+    for at in 0..100 {
+        client.call(&["SET", &format!("old:{at}"), &"x".repeat(100_000)]);
+    }
+    // Nobody reads what the writer writes: its disk stalls.
+    let pipe = dir.file(&format!("temp-{}.1.rdb", server.pid()));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert_eq!(client.call(&["BGSAVE"]), "+Background saving started\r\n");
+    let limit = client.info_number("used_memory") + 2_000_000;
+    client.call(&["CONFIG", "SET", "maxmemory", &limit.to_string()]);
+    for at in 0..40 {
+        assert_eq!(client.call(&["SET", &format!("new:{at}"), &"y".repeat(100_000)]), "+OK\r\n");
+    }
+    let evicted = client.info_number("evicted_keys");
+    assert!((10..=60).contains(&evicted), "{evicted} keys were evicted for the room of 40");
+    assert!(client.info_number("mem_not_counted_for_evict") > 500_000);
+    let drained = std::thread::spawn(move || std::fs::read(pipe).unwrap().len());
+    saved(&mut client);
+    assert!(drained.join().unwrap() > 100_000);
+    assert_eq!(client.info_number("mem_not_counted_for_evict"), 0);
+}
+
+#[test]
 fn a_killed_server_leaves_the_last_whole_snapshot() {
     let dir = TempDir::new();
     let server = start(&dir, &[]);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::access::Access;
 use crate::db::Db;
-use crate::entry::EntryBox;
+use crate::entry::{EntryBox, EntryRef};
 use crate::evict::{self, Policy, Pool};
 use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
@@ -217,18 +217,18 @@ impl Keyspace {
     }
 
     /// Removes the key the policy gives up first, judging by about `samples` random ones; `on_remove`
-    /// gets its database and the key just before it is freed. False if there is none to remove.
+    /// gets its database and the entry just before it is freed. False if there is none to remove.
     pub fn evict_one(
         &mut self,
         policy: Policy,
         samples: usize,
         access: &Access,
-        on_remove: &mut dyn FnMut(usize, &[u8]),
+        on_remove: &mut dyn FnMut(usize, EntryRef<'_>),
     ) -> bool {
         let victim = evict::choose(&self.dbs, &mut self.rng, &mut self.pool, policy, samples, access);
         let Some((index, hash, slot)) = victim else { return false };
         let Some(entry) = self.dbs[index].extract(hash, slot) else { return false };
-        on_remove(index, entry.as_ref().key());
+        on_remove(index, entry.as_ref());
         true
     }
 

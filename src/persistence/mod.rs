@@ -45,6 +45,8 @@ pub struct Persistence {
     pub loaded_expired: u64,
     /// What is being loaded.
     pub loading: Option<Box<Loader>>,
+    /// Bytes that were evicted during the save under way, which held them.
+    pub withheld_bytes: usize,
     last_try_s: i64,
     /// Saves begun; tells their temporary files apart.
     begun: u64,
@@ -71,6 +73,7 @@ impl Persistence {
             loaded_keys: 0,
             loaded_expired: 0,
             loading: None,
+            withheld_bytes: 0,
             last_try_s: 0,
             begun: 0,
             abandoned: Vec::new(),

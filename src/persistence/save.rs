@@ -261,6 +261,7 @@ impl Core {
 
     fn save_ended(&mut self, job: Job, result: Result<(), String>) {
         self.keyspace.snapshot_cancel();
+        self.persistence.withheld_bytes = 0;
         // It has said its last word.
         let _ = job.thread.join();
         let now_s = self.now.unix_ms / 1000;
@@ -324,6 +325,7 @@ impl Core {
     pub fn save_cancel(&mut self) -> bool {
         let Some(mut job) = self.persistence.job.take() else { return false };
         self.keyspace.snapshot_cancel();
+        self.persistence.withheld_bytes = 0;
         job.given_up.store(true, Ordering::Release);
         job.to_writer = None;
         // It ends by itself, without its file, after the few chunks it was sent; nobody waits for a disk.
