@@ -270,7 +270,9 @@ fn what_cannot_be_loaded_stops_the_start_and_stays_as_it_is() {
         said
     };
     std::fs::write(&path, b"").unwrap();
-    assert!(attempt(&[]).contains("dump.rdb"));
+    let pidfile = dir.file("pid");
+    assert!(attempt(&["--pidfile", &pidfile]).contains("dump.rdb"));
+    assert!(!std::path::Path::new(&pidfile).exists());
     std::fs::write(&path, b"something else entirely").unwrap();
     assert!(attempt(&[]).contains("dump.rdb"));
     std::fs::copy(format!("{fixtures}/valkey-hash.rdb"), &path).unwrap();
