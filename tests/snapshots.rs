@@ -238,6 +238,28 @@ fn eviction_does_not_run_away_while_a_snapshot_holds_what_it_evicts() {
     assert_eq!(client.info_number("mem_not_counted_for_evict"), 0);
 }
 
+/// A child that saves would die of this signal alone; here it would be the server.
+#[test]
+fn a_limit_on_the_size_of_files_fails_the_save_and_no_more() {
+    let dir = TempDir::new();
+    let server = start(&dir, &["--rdbcompression", "no"]);
+    let mut client = server.connect();
+    client.call(&["SET", "a", "1"]);
+    assert_eq!(client.call(&["SAVE"]), "+OK\r\n");
+    let pid = server.pid().to_string();
+    let limited = std::process::Command::new("prlimit").args(["--pid", &pid, "--fsize=100000"]).status();
+    assert!(limited.unwrap().success());
+    client.call(&["DEBUG", "POPULATE", "10000", "key", "100"]);
+    assert_eq!(client.call(&["SAVE"]), "-ERR\r\n");
+    assert_eq!(client.call(&["BGSAVE"]), "+Background saving started\r\n");
+    saved(&mut client);
+    assert_eq!(client.info("rdb_last_bgsave_status"), "err");
+    server.signal("-KILL");
+    let server = start(&dir, &[]);
+    assert_eq!(server.connect().call(&["GET", "a"]), "$1\r\n1\r\n");
+    assert_eq!(std::fs::read_dir(&dir.0).unwrap().count(), 1, "no temporary file stays");
+}
+
 #[test]
 fn a_killed_server_leaves_the_last_whole_snapshot() {
     let dir = TempDir::new();
