@@ -27,6 +27,8 @@ pub struct Keyspace {
     pub(crate) dbs: Vec<Db>,
     /// Flushed databases that a snapshot still walks.
     pub(crate) orphans: Vec<Orphan>,
+    /// Databases before this one have nothing that a snapshot still walks.
+    pub(crate) walked_dbs: usize,
     pub(crate) hasher: KeyHasher,
     rng: Rng,
     pool: Pool,
@@ -55,6 +57,7 @@ impl Keyspace {
         Keyspace {
             dbs: (0..databases).map(|_| Db::new(hasher, rng.next_u64())).collect(),
             orphans: Vec::new(),
+            walked_dbs: 0,
             hasher,
             rng,
             pool: Pool::default(),
@@ -94,6 +97,7 @@ impl Keyspace {
     /// Exchanges two databases.
     pub fn swap(&mut self, a: usize, b: usize) {
         self.dbs.swap(a, b);
+        self.walked_dbs = self.walked_dbs.min(a).min(b);
         self.pool.clear();
     }
 

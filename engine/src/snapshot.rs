@@ -169,6 +169,7 @@ impl Keyspace {
     /// is handed out by [`Keyspace::snapshot_step`].
     pub fn snapshot_begin(&mut self) {
         self.snapshot_cancel();
+        self.walked_dbs = 0;
         for (index, db) in self.dbs.iter_mut().enumerate().filter(|(_, db)| !db.is_empty()) {
             db.snapshot = Some(Box::new(Progress { db: index, at: Some(Position::START), noted: Noted::default() }));
         }
@@ -187,7 +188,7 @@ impl Keyspace {
             }
             return true;
         }
-        for db in &mut self.dbs {
+        while let Some(db) = self.dbs.get_mut(self.walked_dbs) {
             if let Some(progress) = &mut db.snapshot {
                 if !progress.step(&db.table, &self.hasher, visit)
                     && let Some(done) = db.snapshot.take()
@@ -196,6 +197,7 @@ impl Keyspace {
                 }
                 return true;
             }
+            self.walked_dbs += 1;
         }
         false
     }
@@ -275,6 +277,30 @@ mod tests {
             assert!((0..KEYS).all(|key| seen.get(format!("key:{key}").as_bytes()) == Some(&i64::from(key))));
         }
     }
+    #[test]
+    fn a_database_that_is_swapped_behind_the_walk_is_walked() {
+        let mut keyspace = Keyspace::with_hasher(4, KeyHasher::new(&[3; 16], u64::MAX), 4);
+        for key in 0..3u32 {
+            let name = format!("key:{key}");
+            let hash = keyspace.hash(name.as_bytes());
+            let value = NewValue::Int(i64::from(key));
+            keyspace.db_mut(key as usize + 1).set(name.as_bytes(), hash, value, Expire::Clear, &NOW);
+        }
+        keyspace.snapshot_begin();
+        let mut seen = Vec::new();
+        let mut swapped = false;
+        while keyspace.snapshot_step(&mut |db, entry| seen.push((db, entry.key().to_vec()))) {
+            // The first is done as soon as the next is begun.
+            if seen.len() == 2 && !swapped {
+                keyspace.swap(0, 3);
+                swapped = true;
+            }
+        }
+        let wanted: Vec<(usize, Vec<u8>)> = (0..3).map(|key| (key + 1, format!("key:{key}").into_bytes())).collect();
+        assert!(swapped);
+        assert_eq!(seen, wanted);
+    }
+
     /// All keys change while nobody takes what is handed out, as when a disk stalls.
     #[test]
     fn what_changed_is_handed_out_in_pieces_and_freed_in_pieces() {

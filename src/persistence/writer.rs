@@ -58,7 +58,7 @@ pub(super) struct Order {
     pub(super) number: u64,
     pub(super) options: WriteOptions,
     pub(super) incremental_sync: bool,
-    /// Database, keys and keys with a deadline, of those that are not empty.
+    /// Database, keys and keys with a deadline, of those that are not empty, by their numbers.
     pub(super) databases: Vec<(usize, u64, u64)>,
     /// Unix time and memory in use, for the file's head.
     pub(super) created_s: i64,
@@ -158,7 +158,8 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
     let mut select = |out: &mut Encoder<Synced>, db: usize| -> io::Result<()> {
         out.select_db(db as u64)?;
         if begun.insert(db)
-            && let Some((_, keys, expires)) = order.databases.iter().find(|(index, ..)| *index == db)
+            && let Ok(at) = order.databases.binary_search_by_key(&db, |&(index, ..)| index)
+            && let (_, keys, expires) = &order.databases[at]
         {
             out.resize_db(*keys, *expires)?;
         }
