@@ -114,7 +114,7 @@ impl Job {
         self.queued = self.queued.saturating_sub(1);
         match answer {
             Answer::Written(chunk) => self.spare.push(chunk),
-            Answer::Begun => {}
+            Answer::Begun(_) => {}
             Answer::PieceWritten(piece) => self.spare_pieces.push(piece),
             Answer::Ended(result) => return Some(result),
         }
@@ -171,7 +171,6 @@ impl Core {
             given_up: Arc::clone(&given_up),
             placing: Arc::clone(&self.persistence.placing),
         };
-        self.persistence.abandoned.retain(|thread| !thread.is_finished());
         let (to_writer, inbox) = channel();
         let (answers, from_writer) = channel();
         let thread = std::thread::Builder::new()
@@ -264,6 +263,10 @@ impl Core {
         self.persistence.withheld_bytes = 0;
         // It has said its last word.
         let _ = job.thread.join();
+        if result.is_err() {
+            // What was still sent to it, the writer has freed.
+            self.meter.refresh();
+        }
         let now_s = self.now.unix_ms / 1000;
         let state = &mut self.persistence;
         match &result {
@@ -371,6 +374,12 @@ impl Core {
 
     /// Begins a save if one was scheduled or a save point is reached.
     pub(crate) fn save_if_due(&mut self) {
+        let abandoned = self.persistence.abandoned.len();
+        self.persistence.abandoned.retain(|thread| !thread.is_finished());
+        if self.persistence.abandoned.len() < abandoned {
+            // What was still sent to such a thread, it has freed: the count of this one does not know.
+            self.meter.refresh();
+        }
         let state = &self.persistence;
         if state.job.is_some() || state.loading.is_some() {
             return;

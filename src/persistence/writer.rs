@@ -41,10 +41,10 @@ pub(super) enum Message {
 pub(super) enum Answer {
     /// A chunk was written and may be filled again.
     Written(Chunk),
-    /// So was the head of a long value.
-    Begun,
-    /// And so a piece of it, whose bytes may be used again: memory is freed where it was allocated, or the
+    /// So was the head of a long value, whose key comes back: memory is freed where it was allocated, or the
     /// executor's count of its own goes wrong.
+    Begun(#[allow(dead_code, reason = "only to be freed")] Box<[u8]>),
+    /// And so a piece of it, whose bytes may be used again.
     PieceWritten(Vec<u8>),
     /// The file is in its place, or why not.
     Ended(Result<(), String>),
@@ -195,7 +195,7 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
             Message::Long { db, key, len, meta } => {
                 select(&mut out, db)?;
                 out.begin_long(&key, len, &meta)?;
-                Answer::Begun
+                Answer::Begun(key)
             }
             Message::Piece(bytes) => {
                 out.piece(&bytes)?;
