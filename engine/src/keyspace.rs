@@ -9,7 +9,7 @@ use crate::evict::{self, Policy, Pool};
 use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
 use crate::rng::Rng;
-use crate::snapshot::{Noted, Orphan, Progress};
+use crate::snapshot::{Noted, Orphan};
 use crate::table::{Drain, Table};
 
 /// What a [`Keyspace`] is made from.
@@ -120,8 +120,7 @@ impl Keyspace {
     }
 
     /// Leaves what a snapshot noted to be freed.
-    pub(crate) fn discard_noted(&mut self, progress: Box<Progress>) {
-        let noted = progress.into_noted();
+    pub(crate) fn discard_noted(&mut self, noted: Noted) {
         if !noted.is_empty() {
             self.noted.push(noted);
         }

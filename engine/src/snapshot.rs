@@ -132,7 +132,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn into_noted(self: Box<Self>) -> Noted {
+    pub(crate) fn into_noted(self) -> Noted {
         self.noted
     }
 
@@ -184,7 +184,7 @@ impl Keyspace {
                 && let Some(done) = self.orphans.pop()
             {
                 self.discard(done.table, done.timers);
-                self.discard_noted(done.progress);
+                self.discard_noted(done.progress.into_noted());
             }
             return true;
         }
@@ -193,7 +193,7 @@ impl Keyspace {
                 if !progress.step(&db.table, &self.hasher, visit)
                     && let Some(done) = db.snapshot.take()
                 {
-                    self.discard_noted(done);
+                    self.discard_noted(done.into_noted());
                 }
                 return true;
             }
@@ -206,12 +206,12 @@ impl Keyspace {
     pub fn snapshot_cancel(&mut self) {
         for index in 0..self.dbs.len() {
             if let Some(progress) = self.dbs[index].snapshot.take() {
-                self.discard_noted(progress);
+                self.discard_noted(progress.into_noted());
             }
         }
         while let Some(orphan) = self.orphans.pop() {
             self.discard(orphan.table, orphan.timers);
-            self.discard_noted(orphan.progress);
+            self.discard_noted(orphan.progress.into_noted());
         }
     }
 }
