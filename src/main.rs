@@ -99,6 +99,14 @@ fn main() -> ExitCode {
             tracing::warn!("can't handle signal {signal}: {error}");
         }
     }
+    // Past a limit on the size of files a snapshot fails with an error, and the server goes on; and as in
+    // Valkey, it outlives the terminal it was started from.
+    let ignored = Arc::new(AtomicBool::new(false));
+    for signal in [libc::SIGXFSZ, signal_hook::consts::SIGHUP] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&ignored)) {
+            tracing::warn!("can't ignore signal {signal}: {error}");
+        }
+    }
     // What came from standard input has no file that could be rewritten.
     let file = file.filter(|file| file != std::path::Path::new(settings::file::STANDARD_INPUT));
     let status = match server::run(settings, file, stop) {

@@ -196,7 +196,14 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
         admin::serve(listener, sender, waker, cores.helpers)
             .map_err(|error| os("can't start the admin thread", error))?;
     }
-    if let Some(ending) = executor.load()? {
+    let remove_pidfile = || {
+        if !pidfile.is_empty() {
+            let _ = std::fs::remove_file(&pidfile);
+        }
+    };
+    let loaded = executor.load().inspect_err(|_| remove_pidfile())?;
+    if let Some(ending) = loaded {
+        remove_pidfile();
         return Ok(ending);
     }
     tracing::info!("Ready to accept connections on port {port}");
@@ -209,8 +216,6 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     if supervised != Supervised::No {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     }
-    if !pidfile.is_empty() {
-        let _ = std::fs::remove_file(&pidfile);
-    }
+    remove_pidfile();
     Ok(ending)
 }

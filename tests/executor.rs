@@ -510,6 +510,9 @@ fn while_a_snapshot_is_loaded_only_those_are_served_who_do_not_need_it() {
     assert!(info.contains("loading:1\r\n") && info.contains("loading_total_bytes:"), "{info}");
     assert_eq!(house.call(&client, &["MULTI"]), "+OK\r\n");
     assert_eq!(house.call(&client, &["DISCARD"]), "+OK\r\n");
+    // It would save what is there so far over the whole.
+    house.executor.core.settings.enable_debug_command.0 = tercel::settings::LocalAccess::Yes;
+    assert_eq!(house.call(&client, &["DEBUG", "RELOAD"]), loading);
     // What is loaded in part is not saved over the whole.
     assert!(house.executor.core.settings.save.points.len() == 3);
     house.call(&client, &["SHUTDOWN"]);

@@ -213,6 +213,76 @@ fn writes_are_refused_while_nothing_can_be_saved() {
 }
 
 #[test]
+fn eviction_does_not_run_away_while_a_snapshot_holds_what_it_evicts() {
+    let dir = TempDir::new();
+    let server = start(&dir, &["--maxmemory-policy", "allkeys-lru"]);
+    let mut client = server.connect();
+    for at in 0..100 {
+        client.call(&["SET", &format!("old:{at}"), &"x".repeat(100_000)]);
+    }
+    // Nobody reads what the writer writes: its disk stalls.
+    let pipe = dir.file(&format!("temp-{}.1.rdb", server.pid()));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert_eq!(client.call(&["BGSAVE"]), "+Background saving started\r\n");
+    let limit = client.info_number("used_memory") + 2_000_000;
+    client.call(&["CONFIG", "SET", "maxmemory", &limit.to_string()]);
+    for at in 0..40 {
+        assert_eq!(client.call(&["SET", &format!("new:{at}"), &"y".repeat(100_000)]), "+OK\r\n");
+    }
+    let evicted = client.info_number("evicted_keys");
+    assert!((10..=60).contains(&evicted), "{evicted} keys were evicted for the room of 40");
+    assert!(client.info_number("mem_not_counted_for_evict") > 500_000);
+    let drained = std::thread::spawn(move || std::fs::read(pipe).unwrap().len());
+    saved(&mut client);
+    assert!(drained.join().unwrap() > 100_000);
+    assert_eq!(client.info_number("mem_not_counted_for_evict"), 0);
+}
+
+/// A child that saves would die of this signal alone; here it would be the server.
+#[test]
+fn a_limit_on_the_size_of_files_fails_the_save_and_no_more() {
+    let dir = TempDir::new();
+    let server = start(&dir, &["--rdbcompression", "no"]);
+    let mut client = server.connect();
+    client.call(&["SET", "a", "1"]);
+    assert_eq!(client.call(&["SAVE"]), "+OK\r\n");
+    let pid = server.pid().to_string();
+    let limited = std::process::Command::new("prlimit").args(["--pid", &pid, "--fsize=100000"]).status();
+    assert!(limited.unwrap().success());
+    client.call(&["DEBUG", "POPULATE", "10000", "key", "100"]);
+    assert_eq!(client.call(&["SAVE"]), "-ERR\r\n");
+    assert_eq!(client.call(&["BGSAVE"]), "+Background saving started\r\n");
+    saved(&mut client);
+    assert_eq!(client.info("rdb_last_bgsave_status"), "err");
+    server.signal("-KILL");
+    let server = start(&dir, &[]);
+    assert_eq!(server.connect().call(&["GET", "a"]), "$1\r\n1\r\n");
+    assert_eq!(std::fs::read_dir(&dir.0).unwrap().count(), 1, "no temporary file stays");
+}
+
+#[test]
+fn used_memory_is_right_again_after_cancelled_saves() {
+    let dir = TempDir::new();
+    let server = start(&dir, &[]);
+    let mut client = server.connect();
+    for at in 0..200 {
+        client.call(&["SET", &format!("key:{at}"), &"x".repeat(200_000)]);
+    }
+    let before = client.info_number("used_memory");
+    for _ in 0..20 {
+        assert_eq!(client.call(&["BGSAVE"]), "+Background saving started\r\n");
+        assert_eq!(client.info("rdb_bgsave_in_progress"), "1");
+        client.call(&["BGSAVE", "CANCEL"]);
+    }
+    // The count is compared with the allocator's every ten seconds anyway.
+    let begin = std::time::Instant::now();
+    while client.info_number("used_memory") > before + 2_000_000 {
+        assert!(begin.elapsed() < Duration::from_secs(5), "{} more", client.info_number("used_memory") - before);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn a_killed_server_leaves_the_last_whole_snapshot() {
     let dir = TempDir::new();
     let server = start(&dir, &[]);
@@ -244,7 +314,9 @@ fn what_cannot_be_loaded_stops_the_start_and_stays_as_it_is() {
         said
     };
     std::fs::write(&path, b"").unwrap();
-    assert!(attempt(&[]).contains("dump.rdb"));
+    let pidfile = dir.file("pid");
+    assert!(attempt(&["--pidfile", &pidfile]).contains("dump.rdb"));
+    assert!(!std::path::Path::new(&pidfile).exists());
     std::fs::write(&path, b"something else entirely").unwrap();
     assert!(attempt(&[]).contains("dump.rdb"));
     std::fs::copy(format!("{fixtures}/valkey-hash.rdb"), &path).unwrap();

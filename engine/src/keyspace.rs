@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use crate::access::Access;
 use crate::db::Db;
-use crate::entry::EntryBox;
+use crate::entry::{EntryBox, EntryRef};
 use crate::evict::{self, Policy, Pool};
 use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
 use crate::rng::Rng;
-use crate::snapshot::Orphan;
+use crate::snapshot::{Noted, Orphan};
 use crate::table::{Drain, Table};
 
 /// What a [`Keyspace`] is made from.
@@ -27,11 +27,15 @@ pub struct Keyspace {
     pub(crate) dbs: Vec<Db>,
     /// Flushed databases that a snapshot still walks.
     pub(crate) orphans: Vec<Orphan>,
+    /// Databases before this one have nothing that a snapshot still walks.
+    pub(crate) walked_dbs: usize,
     pub(crate) hasher: KeyHasher,
     rng: Rng,
     pool: Pool,
     debris: VecDeque<Debris>,
     debris_entries: usize,
+    /// What snapshots that are over had noted, to be freed.
+    noted: Vec<Noted>,
     reclaimed: u64,
 }
 
@@ -53,11 +57,13 @@ impl Keyspace {
         Keyspace {
             dbs: (0..databases).map(|_| Db::new(hasher, rng.next_u64())).collect(),
             orphans: Vec::new(),
+            walked_dbs: 0,
             hasher,
             rng,
             pool: Pool::default(),
             debris: VecDeque::new(),
             debris_entries: 0,
+            noted: Vec::new(),
             reclaimed: 0,
         }
     }
@@ -91,6 +97,7 @@ impl Keyspace {
     /// Exchanges two databases.
     pub fn swap(&mut self, a: usize, b: usize) {
         self.dbs.swap(a, b);
+        self.walked_dbs = self.walked_dbs.min(a).min(b);
         self.pool.clear();
     }
 
@@ -112,9 +119,26 @@ impl Keyspace {
         self.debris.push_back(Debris { table, drain: Drain::default(), timers });
     }
 
-    /// Frees a piece of what was flushed; a step is about one entry, bucket or deadline. True while more is left.
+    /// Leaves what a snapshot noted to be freed.
+    pub(crate) fn discard_noted(&mut self, noted: Noted) {
+        if !noted.is_empty() {
+            self.noted.push(noted);
+        }
+    }
+
+    /// Frees a piece of what was flushed, or noted for a snapshot; a step is about one entry, bucket or
+    /// deadline. True while more is left.
     pub fn reclaim(&mut self, steps: usize) -> bool {
         let mut left = steps;
+        while let Some(noted) = self.noted.last_mut() {
+            if left == 0 {
+                return true;
+            }
+            left -= noted.drain(left);
+            if noted.is_empty() {
+                self.noted.pop();
+            }
+        }
         while let Some(debris) = self.debris.front_mut() {
             if left == 0 {
                 return true;
@@ -138,6 +162,11 @@ impl Keyspace {
     /// How many flushed entries are still to be freed.
     pub fn reclaim_pending(&self) -> usize {
         self.debris_entries
+    }
+
+    /// Whether [`Keyspace::reclaim`] has anything to do.
+    pub fn can_reclaim(&self) -> bool {
+        !self.debris.is_empty() || !self.noted.is_empty()
     }
 
     /// How many flushed entries have been freed, ever.
@@ -191,18 +220,18 @@ impl Keyspace {
     }
 
     /// Removes the key the policy gives up first, judging by about `samples` random ones; `on_remove`
-    /// gets its database and the key just before it is freed. False if there is none to remove.
+    /// gets its database and the entry just before it is freed. False if there is none to remove.
     pub fn evict_one(
         &mut self,
         policy: Policy,
         samples: usize,
         access: &Access,
-        on_remove: &mut dyn FnMut(usize, &[u8]),
+        on_remove: &mut dyn FnMut(usize, EntryRef<'_>),
     ) -> bool {
         let victim = evict::choose(&self.dbs, &mut self.rng, &mut self.pool, policy, samples, access);
         let Some((index, hash, slot)) = victim else { return false };
         let Some(entry) = self.dbs[index].extract(hash, slot) else { return false };
-        on_remove(index, entry.as_ref().key());
+        on_remove(index, entry.as_ref());
         true
     }
 

@@ -399,8 +399,8 @@ fn every_policy_empties_what_it_may_and_nothing_else() {
             let may: usize =
                 (0..3).map(|db| if volatile { keyspace.db(db).expires_len() } else { keyspace.db(db).len() }).sum();
             let mut evicted = HashMap::new();
-            while keyspace.evict_one(policy, 5, &now, &mut |db, key| {
-                assert!(evicted.insert((db, key.to_vec()), ()).is_none());
+            while keyspace.evict_one(policy, 5, &now, &mut |db, entry| {
+                assert!(evicted.insert((db, entry.key().to_vec()), ()).is_none());
             }) {}
             let left: usize = (0..3).map(|db| keyspace.db(db).len()).sum();
             assert_eq!((evicted.len(), left), (may, 2000 - may), "{policy:?}");
@@ -431,8 +431,8 @@ fn the_idle_the_rare_and_the_soonest_go_first() {
         }
         let mut used = 0;
         for _ in 0..1000 {
-            assert!(keyspace.evict_one(policy, 5, &now, &mut |_, key| {
-                let number: u32 = std::str::from_utf8(&key[1..]).expect("digits").parse().expect("digits");
+            assert!(keyspace.evict_one(policy, 5, &now, &mut |_, entry| {
+                let number: u32 = std::str::from_utf8(&entry.key()[1..]).expect("digits").parse().expect("digits");
                 used += u32::from(number < 2000);
             }));
         }
@@ -444,8 +444,8 @@ fn the_idle_the_rare_and_the_soonest_go_first() {
         set(&mut keyspace, number as usize % 2, &format!("k{number}"), Some(1000 - number), &now);
     }
     let mut last = 500;
-    while keyspace.evict_one(Policy::VolatileTtl, 5, &now, &mut |_, key| {
-        let number: i64 = std::str::from_utf8(&key[1..]).expect("digits").parse().expect("digits");
+    while keyspace.evict_one(Policy::VolatileTtl, 5, &now, &mut |_, entry| {
+        let number: i64 = std::str::from_utf8(&entry.key()[1..]).expect("digits").parse().expect("digits");
         assert_eq!(number, last - 1);
         last = number;
     }) {}

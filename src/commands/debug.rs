@@ -119,6 +119,10 @@ fn sleep(seconds: f64) {
 }
 
 fn reload(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    if cx.core.persistence.loading.is_some() {
+        // What is loaded so far would be saved in place of the whole.
+        return Err(super::dispatch::LOADING);
+    }
     let (mut save, mut flush, mut merge) = (true, true, false);
     for index in 2..args.len() {
         match () {

@@ -158,6 +158,9 @@ fn held_by_pause(core: &mut Core, connection: &Connection, id: Option<CommandId>
     }
 }
 
+/// The answer to what has to wait until the snapshot is loaded.
+pub(super) const LOADING: Fail = fail("LOADING Valkey is loading the dataset in memory");
+
 /// Decides whether a command may run now.
 #[inline]
 fn admit(
@@ -194,7 +197,7 @@ fn admit(
         )));
     }
     if core.persistence.loading.is_some() && !command.is(flags::LOADING) {
-        return Err(fail("LOADING Valkey is loading the dataset in memory"));
+        return Err(LOADING);
     }
     if core.save_failing() {
         let queued = session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union);

@@ -232,7 +232,7 @@ fn memory(out: &mut String, core: &Core, totals: &Totals) {
         "rss_overhead_bytes": difference(rss, allocator.resident),
         "mem_fragmentation_ratio": ratio(rss, used),
         "mem_fragmentation_bytes": difference(rss, used),
-        "mem_not_counted_for_evict": 0,
+        "mem_not_counted_for_evict": core.persistence.withheld_bytes,
         "mem_replication_backlog": 0,
         "mem_total_replication_buffers": 0,
         "mem_replicas_repl_buffer": 0,

@@ -64,7 +64,7 @@ fn memory_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
         if cx.core.stats.memory_peak > cx.core.memory_used() * 3 / 2 {
             lines.push("The peak was half again as high as what is used now; the allocator gives pages back over some seconds.".to_owned());
         }
-        if cx.core.keyspace.reclaim_pending() > 0 {
+        if cx.core.keyspace.can_reclaim() {
             lines.push("Flushed keys are still being freed in slices.".to_owned());
         }
         if lines.is_empty() {

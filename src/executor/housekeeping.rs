@@ -31,7 +31,7 @@ impl<T: Front> Executor<T> {
         if expires {
             more |= self.expire(until_ns);
         }
-        if self.core.keyspace.reclaim_pending() > 0 {
+        if self.core.keyspace.can_reclaim() {
             more |= self.reclaim(until_ns);
         }
         if evicts {

@@ -1,6 +1,5 @@
 //! What goes from the executor to the writer: keys and values as plain bytes, many in one allocation.
 
-use tercel_engine::{EntryRef, ValueRef};
 use tercel_rdb::EntryMeta;
 
 /// A chunk is handed on once it has so many bytes.
@@ -34,27 +33,21 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// Adds an entry; its value if it is short. False if it is long: then nothing is added.
-    pub(super) fn push(&mut self, db: usize, entry: EntryRef<'_>, meta: EntryMeta) -> bool {
-        let value = entry.value();
-        if value.len() > LONG_BYTES {
-            return false;
-        }
-        let key = entry.key();
-        self.bytes.extend_from_slice(key);
-        let form = match value {
-            ValueRef::Int(value) => Form::Int(value),
-            ValueRef::Bytes(bytes) => self.value(bytes),
-            ValueRef::Blob(blob) => self.value(blob.as_slice()),
-        };
-        // Keys and databases are bounded far below 2^32 by the protocol and the settings.
-        self.records.push(Record { db: db as u32, key_len: key.len() as u32, form, meta });
-        true
+    /// Adds a key whose value is a number.
+    pub(super) fn push_int(&mut self, db: usize, key: &[u8], value: i64, meta: EntryMeta) {
+        self.push(db, key, Form::Int(value), meta);
     }
 
-    fn value(&mut self, bytes: &[u8]) -> Form {
-        self.bytes.extend_from_slice(bytes);
-        Form::Bytes(bytes.len() as u32)
+    /// Adds a key with its value, which is copied.
+    pub(super) fn push_bytes(&mut self, db: usize, key: &[u8], value: &[u8], meta: EntryMeta) {
+        self.push(db, key, Form::Bytes(value.len() as u32), meta);
+        self.bytes.extend_from_slice(value);
+    }
+
+    fn push(&mut self, db: usize, key: &[u8], form: Form, meta: EntryMeta) {
+        self.bytes.extend_from_slice(key);
+        // Keys and databases are bounded far below 2^32 by the protocol and the settings.
+        self.records.push(Record { db: db as u32, key_len: key.len() as u32, form, meta });
     }
 
     pub(super) fn is_full(&self) -> bool {

@@ -8,7 +8,7 @@ mod save;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tercel_transport::Wake;
@@ -45,6 +45,8 @@ pub struct Persistence {
     pub loaded_expired: u64,
     /// What is being loaded.
     pub loading: Option<Box<Loader>>,
+    /// Bytes that were evicted during the save under way, which held them.
+    pub withheld_bytes: usize,
     last_try_s: i64,
     /// Saves begun; tells their temporary files apart.
     begun: u64,
@@ -53,6 +55,8 @@ pub struct Persistence {
     job: Option<Box<Job>>,
     waker: Option<Arc<dyn Wake>>,
     helper_cores: Vec<usize>,
+    /// Held while a file is put in place.
+    placing: Arc<Mutex<()>>,
 }
 
 impl Persistence {
@@ -69,12 +73,14 @@ impl Persistence {
             loaded_keys: 0,
             loaded_expired: 0,
             loading: None,
+            withheld_bytes: 0,
             last_try_s: 0,
             begun: 0,
             abandoned: Vec::new(),
             job: None,
             waker: None,
             helper_cores: Vec::new(),
+            placing: Arc::default(),
         }
     }
 

@@ -2,13 +2,15 @@
 //! more than a few at once, so that a slow disk holds back the save and nobody else.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use tercel_engine::{Blob, EntryRef, Policy, ValueRef};
 use tercel_rdb::{EntryMeta, WriteOptions};
 
-use super::chunk::{CHUNK_BYTES, Chunk};
+use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
 use super::writer::{self, Answer, Message, Order};
 use super::{RETRY_SECONDS, SaveFailed, file_path};
 use crate::state::Core;
@@ -22,12 +24,14 @@ pub(super) struct Job {
     to_writer: Option<Sender<Message>>,
     from_writer: Receiver<Answer>,
     thread: JoinHandle<()>,
+    /// Tells the writer that its file is not wanted any more.
+    given_up: Arc<AtomicBool>,
     /// Messages sent and not answered.
     queued: usize,
     chunk: Chunk,
     spare: Vec<Chunk>,
     spare_pieces: Vec<Vec<u8>>,
-    long: VecDeque<Long>,
+    held: VecDeque<Held>,
     /// The walk is over.
     walked: bool,
     /// A client or the end of the server asked for it, and waits: no part of the background's statistics.
@@ -38,8 +42,9 @@ pub(super) struct Job {
     pub(super) keys_total: u64,
 }
 
-/// A long value that is sent piece by piece. Held by reference, so it stays what it was.
-struct Long {
+/// A value that lies apart from its key, to be copied when its turn comes: held by reference, so it stays
+/// what it was. One of more than [`LONG_BYTES`] is sent piece by piece.
+struct Held {
     db: usize,
     key: Box<[u8]>,
     value: Blob,
@@ -63,9 +68,21 @@ impl Job {
         self.send(Message::Keys(chunk));
     }
 
-    /// Sends the next piece of a long value; false if there is none.
-    fn send_long(&mut self) -> bool {
-        let Some(long) = self.long.front_mut() else { return false };
+    /// Sends the next piece of what is held by reference; false if there is none.
+    fn send_held(&mut self) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        while self.held.front().is_some_and(|held| held.value.len() <= LONG_BYTES)
+            && let Some(held) = self.held.pop_front()
+        {
+            self.chunk.push_bytes(held.db, &held.key, held.value.as_slice(), held.meta);
+            if self.chunk.is_full() {
+                self.send_chunk();
+                return true;
+            }
+        }
+        let Some(long) = self.held.front_mut() else { return true };
         let bytes = long.value.as_slice();
         let message = match long.sent {
             None => {
@@ -84,7 +101,7 @@ impl Job {
                 piece.extend_from_slice(&bytes[at..end]);
                 long.sent = Some(end);
                 if end == bytes.len() {
-                    self.long.pop_front();
+                    self.held.pop_front();
                 }
                 Message::Piece(piece)
             }
@@ -97,7 +114,7 @@ impl Job {
         self.queued = self.queued.saturating_sub(1);
         match answer {
             Answer::Written(chunk) => self.spare.push(chunk),
-            Answer::Begun => {}
+            Answer::Begun(_) => {}
             Answer::PieceWritten(piece) => self.spare_pieces.push(piece),
             Answer::Ended(result) => return Some(result),
         }
@@ -140,6 +157,7 @@ impl Core {
         let keys_total = databases.iter().map(|(_, keys, _)| keys).sum();
         let settings = &self.settings;
         self.persistence.begun += 1;
+        let given_up = Arc::new(AtomicBool::new(false));
         let order = Order {
             path: file_path(&settings.dbfilename),
             number: self.persistence.begun,
@@ -150,8 +168,9 @@ impl Core {
             used_memory: self.memory_used(),
             cores: self.persistence.helper_cores.clone(),
             waker: self.persistence.waker.clone(),
+            given_up: Arc::clone(&given_up),
+            placing: Arc::clone(&self.persistence.placing),
         };
-        self.persistence.abandoned.retain(|thread| !thread.is_finished());
         let (to_writer, inbox) = channel();
         let (answers, from_writer) = channel();
         let thread = std::thread::Builder::new()
@@ -162,11 +181,12 @@ impl Core {
             to_writer: Some(to_writer),
             from_writer,
             thread,
+            given_up,
             queued: 0,
             chunk: Chunk::default(),
             spare: Vec::new(),
             spare_pieces: Vec::new(),
-            long: VecDeque::new(),
+            held: VecDeque::new(),
             walked: false,
             foreground,
             dirty: self.dirty,
@@ -207,19 +227,23 @@ impl Core {
 
     /// Hands on about a chunk, or one segment of the walk.
     fn save_piece(&mut self, job: &mut Job) {
-        if job.send_long() {
+        if job.send_held() {
             return;
         }
         if !job.walked {
             let (policy, access) = (self.settings.maxmemory_policy.0, self.access);
-            let (chunk, long, keys) = (&mut job.chunk, &mut job.long, &mut job.keys_done);
+            let (chunk, held, keys) = (&mut job.chunk, &mut job.held, &mut job.keys_done);
             job.walked = !self.keyspace.snapshot_step(&mut |db, entry| {
                 *keys += 1;
                 let meta = meta_of(entry, policy, &access);
-                if !chunk.push(db, entry, meta)
-                    && let ValueRef::Blob(value) = entry.value()
-                {
-                    long.push_back(Long { db, key: entry.key().into(), value: value.clone(), meta, sent: None });
+                let (key, value) = (entry.key(), entry.value());
+                match value {
+                    ValueRef::Int(value) => chunk.push_int(db, key, value, meta),
+                    ValueRef::Bytes(bytes) => chunk.push_bytes(db, key, bytes, meta),
+                    // All of a segment's at once could be many times a chunk.
+                    ValueRef::Blob(value) => {
+                        held.push_back(Held { db, key: key.into(), value: value.clone(), meta, sent: None });
+                    }
                 }
             });
             if job.chunk.is_full() {
@@ -236,8 +260,13 @@ impl Core {
 
     fn save_ended(&mut self, job: Job, result: Result<(), String>) {
         self.keyspace.snapshot_cancel();
+        self.persistence.withheld_bytes = 0;
         // It has said its last word.
         let _ = job.thread.join();
+        if result.is_err() {
+            // What was still sent to it, the writer has freed.
+            self.meter.refresh();
+        }
         let now_s = self.now.unix_ms / 1000;
         let state = &mut self.persistence;
         match &result {
@@ -299,6 +328,8 @@ impl Core {
     pub fn save_cancel(&mut self) -> bool {
         let Some(mut job) = self.persistence.job.take() else { return false };
         self.keyspace.snapshot_cancel();
+        self.persistence.withheld_bytes = 0;
+        job.given_up.store(true, Ordering::Release);
         job.to_writer = None;
         // It ends by itself, without its file, after the few chunks it was sent; nobody waits for a disk.
         self.persistence.abandoned.push(job.thread);
@@ -343,6 +374,12 @@ impl Core {
 
     /// Begins a save if one was scheduled or a save point is reached.
     pub(crate) fn save_if_due(&mut self) {
+        let abandoned = self.persistence.abandoned.len();
+        self.persistence.abandoned.retain(|thread| !thread.is_finished());
+        if self.persistence.abandoned.len() < abandoned {
+            // What was still sent to such a thread, it has freed: the count of this one does not know.
+            self.meter.refresh();
+        }
         let state = &self.persistence;
         if state.job.is_some() || state.loading.is_some() {
             return;
@@ -375,5 +412,42 @@ impl Core {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tercel_engine::{Expire, NewValue};
+
+    use super::*;
+    use crate::settings::{FileName, Settings};
+    use crate::state::ProcessInfo;
+
+    /// All the values of a segment in one chunk would be a turn of milliseconds, and eight such chunks a
+    /// good part of the memory.
+    #[test]
+    fn chunks_stay_small_whatever_the_values() {
+        let name = format!("tercel-chunks-{}.rdb", std::process::id());
+        let dbfilename = std::env::temp_dir().join(name).to_str().unwrap().to_owned();
+        let mut core =
+            Core::new(Settings { dbfilename: FileName(dbfilename), ..Settings::default() }, ProcessInfo::default());
+        let value = Blob::from_vec(vec![b'x'; 60_000]);
+        for number in 0..20_000 {
+            let key = format!("key:{number}");
+            let hash = core.keyspace.hash(key.as_bytes());
+            let access = core.access;
+            core.keyspace.db_mut(0).set(key.as_bytes(), hash, NewValue::Blob(value.clone()), Expire::Clear, &access);
+        }
+        core.save_begin().unwrap();
+        let mut copied_max = 0;
+        for _ in 0..2000 {
+            core.save_step(0);
+            let Some(job) = &core.persistence.job else { break };
+            let sizes = job.spare.iter().chain([&job.chunk]).map(|chunk| chunk.bytes.capacity());
+            copied_max = copied_max.max(sizes.max().unwrap());
+        }
+        core.save_end();
+        assert!(copied_max > 0 && copied_max <= 2 * (CHUNK_BYTES + LONG_BYTES), "{copied_max} bytes in a chunk");
     }
 }

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tercel_rdb::{Encoder, EntryMeta, StringValue, WriteOptions};
 use tercel_transport::Wake;
@@ -21,6 +22,8 @@ const SYNC_BYTES: usize = 4 << 20;
 /// The writer gives way to whoever serves clients, where there is no core to spare for it, but not so far
 /// that a save takes for ever between threads that spin.
 const NICE: i32 = 10;
+
+const CANCELLED: &str = "the save was cancelled";
 
 /// What the executor sends.
 pub(super) enum Message {
@@ -38,10 +41,10 @@ pub(super) enum Message {
 pub(super) enum Answer {
     /// A chunk was written and may be filled again.
     Written(Chunk),
-    /// So was the head of a long value.
-    Begun,
-    /// And so a piece of it, whose bytes may be used again: memory is freed where it was allocated, or the
+    /// So was the head of a long value, whose key comes back: memory is freed where it was allocated, or the
     /// executor's count of its own goes wrong.
+    Begun(#[allow(dead_code, reason = "only to be freed")] Box<[u8]>),
+    /// And so a piece of it, whose bytes may be used again.
     PieceWritten(Vec<u8>),
     /// The file is in its place, or why not.
     Ended(Result<(), String>),
@@ -55,7 +58,7 @@ pub(super) struct Order {
     pub(super) number: u64,
     pub(super) options: WriteOptions,
     pub(super) incremental_sync: bool,
-    /// Database, keys and keys with a deadline, of those that are not empty.
+    /// Database, keys and keys with a deadline, of those that are not empty, by their numbers.
     pub(super) databases: Vec<(usize, u64, u64)>,
     /// Unix time and memory in use, for the file's head.
     pub(super) created_s: i64,
@@ -63,6 +66,11 @@ pub(super) struct Order {
     /// Cores to run on; empty for any.
     pub(super) cores: Vec<usize>,
     pub(super) waker: Option<Arc<dyn Wake>>,
+    /// Set when the executor gives this save up: its file must not come into place any more.
+    pub(super) given_up: Arc<AtomicBool>,
+    /// Held by the writer that puts its file in place, so that files come there in the order of their
+    /// saves: one that is given up may be past the last look at `given_up`.
+    pub(super) placing: Arc<Mutex<()>>,
 }
 
 impl Order {
@@ -77,7 +85,7 @@ pub(super) fn run(order: &Order, inbox: &Receiver<Message>, answers: &Sender<Ans
     sys::run_on(&order.cores);
     sys::give_way(NICE);
     let temporary = order.temporary();
-    let result = write(order, &temporary, inbox, answers);
+    let result = write(order, &temporary, inbox, answers).and_then(|()| place(order, &temporary));
     if result.is_err() {
         // It may not even have been made.
         let _ = std::fs::remove_file(&temporary);
@@ -119,7 +127,16 @@ fn write(order: &Order, temporary: &Path, inbox: &Receiver<Message>, answers: &S
     let file = Synced { file, every: order.incremental_sync.then_some(SYNC_BYTES), unsynced: 0 };
     let file = encode(order, file, inbox, answers)
         .map_err(|error| format!("Write error while saving DB to the disk({shown}): {error}"))?;
-    file.file.sync_all().map_err(|error| format!("Write error while saving DB to the disk(fsync): {error}"))?;
+    file.file.sync_all().map_err(|error| format!("Write error while saving DB to the disk(fsync): {error}"))
+}
+
+/// Puts a file that is whole and synced in the old one's place.
+fn place(order: &Order, temporary: &Path) -> Result<(), String> {
+    let _placing = order.placing.lock().unwrap_or_else(PoisonError::into_inner);
+    if order.given_up.load(Ordering::Acquire) {
+        return Err(CANCELLED.to_owned());
+    }
+    let shown = temporary.display();
     std::fs::rename(temporary, &order.path).map_err(|error| {
         format!("Error moving temp DB file {shown} on the final destination {}: {error}", order.path.display())
     })?;
@@ -141,7 +158,8 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
     let mut select = |out: &mut Encoder<Synced>, db: usize| -> io::Result<()> {
         out.select_db(db as u64)?;
         if begun.insert(db)
-            && let Some((_, keys, expires)) = order.databases.iter().find(|(index, ..)| *index == db)
+            && let Ok(at) = order.databases.binary_search_by_key(&db, |&(index, ..)| index)
+            && let (_, keys, expires) = &order.databases[at]
         {
             out.resize_db(*keys, *expires)?;
         }
@@ -149,7 +167,7 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
     };
     loop {
         // Without a sender the save was cancelled.
-        let message = inbox.recv().map_err(|_| io::Error::other("the save was cancelled"))?;
+        let message = inbox.recv().map_err(|_| io::Error::other(CANCELLED))?;
         let answer = match message {
             Message::Keys(mut chunk) => {
                 let mut at = 0;
@@ -177,7 +195,7 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
             Message::Long { db, key, len, meta } => {
                 select(&mut out, db)?;
                 out.begin_long(&key, len, &meta)?;
-                Answer::Begun
+                Answer::Begun(key)
             }
             Message::Piece(bytes) => {
                 out.piece(&bytes)?;
@@ -190,5 +208,50 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
         if let Some(waker) = &order.waker {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// A save may be given up when everything was sent already and only the disk is waited for. What is
+    /// saved next, after FLUSHALL for one, must not be replaced by it.
+    #[test]
+    fn a_save_given_up_after_its_last_message_does_not_replace_the_file() {
+        let dir = std::env::temp_dir().join(format!("tercel-writer-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("dump.rdb");
+        let save = |given_up: bool| {
+            let order = Order {
+                path: path.clone(),
+                number: 1,
+                options: WriteOptions::default(),
+                incremental_sync: true,
+                databases: Vec::new(),
+                created_s: 0,
+                used_memory: 0,
+                cores: Vec::new(),
+                waker: None,
+                given_up: Arc::new(AtomicBool::new(given_up)),
+                placing: Arc::default(),
+            };
+            let (to_writer, inbox) = channel();
+            let (answers, from_writer) = channel();
+            to_writer.send(Message::Finish).unwrap();
+            // In a thread of its own, for it makes itself less urgent.
+            std::thread::spawn(move || run(&order, &inbox, &answers)).join().unwrap();
+            matches!(from_writer.recv().unwrap(), Answer::Ended(Ok(())))
+        };
+        std::fs::write(&path, "what was there").unwrap();
+        assert!(!save(true));
+        assert_eq!(std::fs::read(&path).unwrap(), b"what was there");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "no temporary file stays");
+        assert!(save(false));
+        assert!(std::fs::read(&path).unwrap().starts_with(b"REDIS"));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

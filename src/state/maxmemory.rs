@@ -17,40 +17,54 @@ pub enum Room {
 }
 
 impl Core {
-    /// Memory in use that counts against `maxmemory`, in bytes.
+    /// Memory in use, in bytes.
     #[must_use]
     pub fn memory_used(&self) -> usize {
         self.meter.allocated()
     }
 
+    /// Memory in use that counts against `maxmemory`, in bytes: what was evicted and a snapshot still holds
+    /// does not, or a disk that stalls would let everything be evicted to no end.
+    fn memory_counted(&self) -> usize {
+        self.memory_used().saturating_sub(self.persistence.withheld_bytes)
+    }
+
     /// Evicts keys until memory is below the limit or the slice is used up.
     pub fn make_room(&mut self, slice_ns: u64) -> Room {
         let limit = self.settings.maxmemory.0 as usize;
-        if limit == 0 || self.memory_used() <= limit {
+        if limit == 0 || self.memory_counted() <= limit {
             self.stats.eviction_over_since_ns = None;
             return Room::Enough;
         }
         let policy = self.settings.maxmemory_policy.0;
+        let start_ns = self.clock.mono_ns();
         // What was flushed already is freed before anything that is still wanted goes.
-        if self.keyspace.reclaim_pending() > 0 {
-            self.keyspace.reclaim(256);
-            if self.memory_used() <= limit {
+        while self.keyspace.can_reclaim() {
+            self.keyspace.reclaim(64);
+            if self.memory_counted() <= limit {
+                self.stats.eviction_over_since_ns = None;
                 return Room::Enough;
+            }
+            if self.clock.mono_ns() - start_ns >= slice_ns {
+                return Room::Evicting;
             }
         }
         if policy == Policy::NoEviction {
-            return if self.keyspace.reclaim_pending() > 0 { Room::Evicting } else { Room::None };
+            return Room::None;
         }
-        let start_ns = self.clock.mono_ns();
         self.stats.eviction_over_since_ns.get_or_insert(start_ns);
         let samples = self.settings.maxmemory_samples as usize;
         let mut evicted: Vec<(usize, Box<[u8]>)> = Vec::new();
         let room = loop {
             let access = self.access;
-            let removed =
-                self.keyspace.evict_one(policy, samples, &access, &mut |db, key| evicted.push((db, key.into())));
+            let used_before = self.memory_used();
+            let mut bytes = 0;
+            let removed = self.keyspace.evict_one(policy, samples, &access, &mut |db, entry| {
+                bytes = entry.memory_bytes();
+                evicted.push((db, entry.key().into()));
+            });
             if !removed {
-                break if self.keyspace.reclaim_pending() > 0 { Room::Evicting } else { Room::None };
+                break Room::None;
             }
             for (db, key) in evicted.drain(..) {
                 self.stats.evicted_keys += 1;
@@ -58,7 +72,10 @@ impl Core {
                 self.touch_watched(db, &key);
                 self.notify(class::EVICTED, "evicted", db, &key);
             }
-            if self.memory_used() <= limit {
+            if self.persistence.is_saving() {
+                self.persistence.withheld_bytes += (self.memory_used() + bytes).saturating_sub(used_before);
+            }
+            if self.memory_counted() <= limit {
                 self.stats.eviction_over_since_ns = None;
                 break Room::Enough;
             }

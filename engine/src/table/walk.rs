@@ -16,10 +16,16 @@ pub(crate) struct Position {
 impl Position {
     pub(crate) const START: Position = Position { root: 0, path: 0 };
 
+    /// The place of a key of this hash.
+    #[inline]
+    pub(crate) fn of(hash: Hash) -> Position {
+        Position { root: hash.root(), path: hash.path() }
+    }
+
     /// Whether a key of this hash comes at this place or later.
     #[inline]
     pub(crate) fn is_ahead(self, hash: Hash) -> bool {
-        (hash.root(), hash.path()) >= (self.root, self.path)
+        Position::of(hash) >= self
     }
 
     fn root_after(self) -> Option<Position> {
