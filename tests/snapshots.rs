@@ -84,6 +84,7 @@ fn save_reload_and_the_ends_of_a_server() {
     let dir = TempDir::new();
     let server = start(&dir, &[]);
     let mut client = server.connect();
+    assert!(client.call(&["DEBUG", "RELOAD", "NOSAVE", "NOFLUSH"]).starts_with("-ERR Error trying to load"));
     client.call(&["SET", "a", "1"]);
     let before: i64 = client.call(&["LASTSAVE"]).trim_matches([':', '\r', '\n']).parse().unwrap();
     assert!(before > 1_700_000_000);

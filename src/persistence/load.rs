@@ -165,16 +165,15 @@ impl Core {
         }
     }
 
-    /// Loads the snapshot before it returns; nothing if there is none. With `merge`, keys that are there
-    /// already are replaced.
+    /// Loads the snapshot before it returns. With `merge`, keys that are there already are replaced.
     ///
     /// # Errors
-    /// [`LoadError`]; what was loaded before it stays.
+    /// [`LoadError`], also if there is no snapshot; what was loaded before it stays.
     pub fn load_now(&mut self, merge: bool) -> Result<(), LoadError> {
-        if let Some(mut loader) = Loader::open(self)? {
-            loader.merge = merge;
-            self.load_step(&mut loader, u64::MAX)?;
-        }
+        let path = file_path(&self.settings.dbfilename);
+        let mut loader = Loader::open_file(&path, &path.display().to_string(), self)?;
+        loader.merge = merge;
+        self.load_step(&mut loader, u64::MAX)?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tercel_engine::{Blob, EntryRef, Policy, ValueRef};
 use tercel_rdb::{EntryMeta, WriteOptions};
@@ -17,6 +18,8 @@ use crate::state::Core;
 
 /// Messages on their way to the writer at most.
 const QUEUED_MAX: usize = 8;
+/// How long the end of the server waits for threads of saves that were given up.
+const GIVEN_UP_NS_MAX: u64 = 5_000_000_000;
 
 /// A save under way.
 pub(super) struct Job {
@@ -336,12 +339,19 @@ impl Core {
         true
     }
 
-    /// Gives up what is under way and waits until no thread has a file open.
+    /// Gives up what is under way and waits until no thread has a file open, but not for a disk that
+    /// answers no more: what hangs there ends with the process.
+    #[allow(clippy::disallowed_methods, reason = "the server is at its end and serves nobody any more")]
     pub(crate) fn save_end(&mut self) {
         self.save_cancel();
+        let until_ns = self.clock.mono_ns() + GIVEN_UP_NS_MAX;
         for thread in self.persistence.abandoned.drain(..) {
-            // What it had to say, it has said.
-            let _ = thread.join();
+            while !thread.is_finished() && self.clock.mono_ns() < until_ns {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if !thread.is_finished() {
+                tracing::warn!("A save that was given up does not end; its temporary file may stay.");
+            }
         }
     }
 

@@ -240,7 +240,7 @@ settings! {
     appendfsync: Inert, "appendfsync", (), "everysec", Mutable, "Taken, and without effect: the append-only file is not there yet.";
     auto_aof_rewrite_min_size: Inert, "auto-aof-rewrite-min-size", (), "67108864", Mutable, "Taken, and without effect: the append-only file is not there yet.";
     auto_aof_rewrite_percentage: Inert, "auto-aof-rewrite-percentage", (), "100", Mutable, "Taken, and without effect: the append-only file is not there yet.";
-    bgsave_cpulist: Inert, "bgsave-cpulist"("bgsave_cpulist"), (), "", Immutable, "Taken, and without effect: snapshots are not there yet.";
+    bgsave_cpulist: Inert, "bgsave-cpulist"("bgsave_cpulist"), (), "", Immutable, "Taken, and without effect: a snapshot is written near the executor's memory, on any core but its own.";
     bind_source_addr: NotYet, "bind-source-addr", (&[""] as &'static [&'static str]), "", Immutable, "There are no outgoing connections yet.";
     bio_cpulist: Inert, "bio-cpulist"("bio_cpulist"), (), "", Immutable, "Taken, and without effect: helpers run on any core but the executor's.";
     busy_reply_threshold: Inert, "busy-reply-threshold"("lua-time-limit"), (), "5000", Mutable, "Taken, and without effect: scripts are not there yet.";
@@ -299,7 +299,7 @@ settings! {
     primaryuser: Inert, "primaryuser"("masteruser"), (), "", Mutable, "Taken, and without effect: replication is not there yet.";
     proc_title_template: Inert, "proc-title-template", (), "{title} {listen-addr} {server-mode}", Mutable, "Taken, and without effect: the process keeps its title.";
     propagation_error_behavior: Inert, "propagation-error-behavior", (), "ignore", Mutable, "Taken, and without effect: replication is not there yet.";
-    rdb_del_sync_files: Inert, "rdb-del-sync-files", (), "no", Mutable, "Taken, and without effect: snapshots are not there yet.";
+    rdb_del_sync_files: Inert, "rdb-del-sync-files", (), "no", Mutable, "Taken, and without effect: replication is not there yet.";
     repl_backlog_size: Inert, "repl-backlog-size", (), "10485760", Mutable, "Taken, and without effect: replication is not there yet.";
     repl_backlog_ttl: Inert, "repl-backlog-ttl", (), "3600", Mutable, "Taken, and without effect: replication is not there yet.";
     repl_disable_tcp_nodelay: Inert, "repl-disable-tcp-nodelay", (), "no", Mutable, "Taken, and without effect: replication is not there yet.";
