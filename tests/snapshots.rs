@@ -314,6 +314,10 @@ fn what_cannot_be_loaded_stops_the_start_and_stays_as_it_is() {
         assert_eq!(std::fs::read(&path).unwrap(), before);
         said
     };
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let options = ["--port", port.as_str(), "--bind", "127.0.0.1", "--dir", dir.0.to_str().unwrap()];
+    assert!(refused(&options).1.contains("no regular file"));
+    std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, b"").unwrap();
     let pidfile = dir.file("pid");
     assert!(attempt(&["--pidfile", &pidfile]).contains("dump.rdb"));
@@ -342,6 +346,20 @@ fn what_cannot_be_loaded_stops_the_start_and_stays_as_it_is() {
     assert!(said.to_lowercase().contains("checksum"), "{said}");
     std::fs::write(&path, &bytes[..at]).unwrap();
     attempt(&[]);
+}
+
+#[test]
+fn strings_longer_than_may_be_sent_now_are_loaded() {
+    let dir = TempDir::new();
+    let server = start(&dir, &[]);
+    let mut client = server.connect();
+    client.call(&["SETRANGE", "long", "3000000", "end"]);
+    client.call(&["SET", "compressed", &"again ".repeat(10_000)]);
+    let wanted = digest(&mut client);
+    assert_eq!(client.call(&["SAVE"]), "+OK\r\n");
+    server.terminate();
+    let server = start(&dir, &["--proto-max-bulk-len", "1mb"]);
+    assert_eq!(digest(&mut server.connect()), wanted);
 }
 
 #[test]

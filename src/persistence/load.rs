@@ -16,6 +16,9 @@ use crate::state::keys::Key;
 const READ_BYTES: usize = 1 << 20;
 /// Items between two looks at the clock.
 const CLOCK_EVERY: usize = 64;
+/// No string of a snapshot is refused for its length below this: the most a client can send. What a file
+/// only claims is not believed before it is read.
+const LONGEST_BYTES: u64 = i64::MAX as u64;
 /// Longer values are taken over rather than copied.
 const COPY_BYTES_MAX: usize = 1024;
 
@@ -84,9 +87,18 @@ impl Loader {
     }
 
     fn open_file(path: &Path, shown: &str, core: &Core) -> Result<Loader, LoadError> {
-        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
-        let (bytes_total, file) = opened.map_err(|error| LoadError::Open { path: shown.to_owned(), error })?;
-        let decoder = Decoder::new(BufReader::with_capacity(READ_BYTES, file), read_options(&core.settings))
+        let open = || {
+            // Opening a pipe would wait for whoever writes to it.
+            let metadata = std::fs::metadata(path)?;
+            if !metadata.is_file() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+            }
+            Ok((metadata.len(), File::open(path)?))
+        };
+        let (bytes_total, file) = open().map_err(|error| LoadError::Open { path: shown.to_owned(), error })?;
+        // Strings that were accepted once are loaded whatever the longest is now.
+        let options = ReadOptions { string_len_max: LONGEST_BYTES, ..read_options(&core.settings) };
+        let decoder = Decoder::new(BufReader::with_capacity(READ_BYTES, file), options)
             .map_err(|error| LoadError::Content { path: shown.to_owned(), error })?;
         Ok(Loader {
             decoder,
