@@ -292,11 +292,13 @@ fn a_killed_server_leaves_the_last_whole_snapshot() {
     client.call(&["SAVE"]);
     let wanted = digest(&mut client);
     client.call(&["DEBUG", "POPULATE", "400000", "more", "200"]);
+    let newer = digest(&mut client);
     client.call(&["BGSAVE"]);
-    assert_eq!(client.info("rdb_bgsave_in_progress"), "1");
     server.signal("-KILL");
     let server = start(&dir, &[]);
-    assert_eq!(digest(&mut server.connect()), wanted);
+    // Nearly always the old one; on a machine that stalled between the two, the new one, but never a part.
+    let found = digest(&mut server.connect());
+    assert!(found == wanted || found == newer, "{found}");
 }
 
 #[test]
@@ -326,8 +328,6 @@ fn what_cannot_be_loaded_stops_the_start_and_stays_as_it_is() {
     assert!(attempt(&[]).contains("dump.rdb"));
     std::fs::copy(format!("{fixtures}/valkey-hash.rdb"), &path).unwrap();
     assert!(attempt(&[]).contains("hash"));
-    let server = start(&TempDir::new(), &[]);
-    server.terminate();
     // One damaged byte is told by the checksum.
     let other = TempDir::new();
     let server = start(&other, &[]);

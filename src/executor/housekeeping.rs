@@ -24,14 +24,14 @@ impl<T: Front> Executor<T> {
         let mut more = false;
         let expires = self.core.active_expire
             && self.core.keyspace.next_deadline().is_some_and(|at_ms| at_ms <= self.core.now.unix_ms);
-        let reclaims = self.core.keyspace.reclaim_pending() > 0;
+        let reclaims = self.core.keyspace.can_reclaim();
         let evicts = self.core.settings.maxmemory.0 > 0 && self.core.settings.maxmemory_policy.0 != Policy::NoEviction;
         // Most turns find nothing due and need not know the time.
         let until_ns = if expires || reclaims || evicts { self.core.clock.mono_ns() + budget_ns } else { 0 };
         if expires {
             more |= self.expire(until_ns);
         }
-        if self.core.keyspace.can_reclaim() {
+        if reclaims {
             more |= self.reclaim(until_ns);
         }
         if evicts {
