@@ -268,6 +268,10 @@ impl<D: Device> Transport for Network<D> {
         on!(ref self, conn, transport, inner => transport.unsent(inner))
     }
 
+    fn unsent_memory(&self, conn: ConnId) -> usize {
+        on!(ref self, conn, transport, inner => transport.unsent_memory(inner))
+    }
+
     fn close(&mut self, conn: ConnId, how: Close) {
         on!(self, conn, transport, inner => transport.close(inner, how));
     }

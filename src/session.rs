@@ -2,7 +2,7 @@
 //! subscriptions, its place in the protocol. Knows no socket: the executor keeps the connection's
 //! identity here only to hand it back to the transport.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tercel_engine::Blob;
 use tercel_resp::request::RequestParser;
@@ -11,6 +11,7 @@ use tercel_transport::{ConnId, Peer};
 use crate::commands::OwnedCommand;
 use crate::commands::registry::CommandId;
 use crate::reply::Reply;
+use crate::state::limits::Accounted;
 use crate::stats::Carrier;
 
 /// A client's slot in the executor's client table.
@@ -59,38 +60,136 @@ pub struct Transaction {
     pub memory: usize,
 }
 
-/// A watched key.
+/// The keys a client watches: by database and key, whether the key was already expired when WATCH saw it,
+/// so that its removal is no change.
+#[derive(Default)]
 pub struct Watched {
-    /// Database.
-    pub db: usize,
-    /// Key.
-    pub key: Box<[u8]>,
-    /// It was already expired when WATCH saw it: its removal is no change.
-    pub expired: bool,
+    by_db: BTreeMap<usize, HashMap<Box<[u8]>, bool>>,
+    len: usize,
+    memory: usize,
 }
+
+impl Watched {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Memory in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Adds a key; false if it was watched already.
+    pub fn insert(&mut self, db: usize, key: &[u8], expired: bool) -> bool {
+        let keys = self.by_db.entry(db).or_default();
+        let is_new = !keys.contains_key(key);
+        if is_new {
+            keys.insert(key.into(), expired);
+            self.len += 1;
+            self.memory += key.len() + WATCHED_KEY_BYTES;
+        }
+        is_new
+    }
+
+    /// Whether a key watched was expired when WATCH saw it; `None` if it is not watched.
+    pub fn expired_mut(&mut self, db: usize, key: &[u8]) -> Option<&mut bool> {
+        self.by_db.get_mut(&db)?.get_mut(key)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[u8], bool)> {
+        self.by_db.iter().flat_map(|(db, keys)| keys.iter().map(|(key, expired)| (*db, &**key, *expired)))
+    }
+}
+
+/// What a watched key takes beside its bytes, here and where watchers are found by key.
+const WATCHED_KEY_BYTES: usize = 64;
+/// What a subscription takes beside its name.
+const SUBSCRIPTION_BYTES: usize = 64;
 
 /// A command whose large arguments are collected on their way in.
 pub struct Assembly {
     /// Arguments that are whole.
     pub command: OwnedCommand,
-    /// The large argument being filled, and its full length in bytes.
-    pub filling: Option<(Vec<u8>, usize)>,
+    /// The large argument being filled.
+    pub filling: Option<Filling>,
     /// Bytes of input consumed for it so far.
     pub wire_len: usize,
 }
 
 impl Assembly {
-    /// Memory held in bytes.
+    /// Memory of what has arrived, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.command.memory() + self.filling.as_ref().map_or(0, |(bytes, _)| bytes.capacity())
+        self.command.memory() + self.filling.as_ref().map_or(0, |filling| filling.bytes.len())
+    }
+
+    /// Memory set aside beyond that, in bytes.
+    #[must_use]
+    pub fn promised(&self) -> usize {
+        self.filling.as_ref().map_or(0, |filling| filling.bytes.capacity() - filling.bytes.len())
     }
 
     /// Turns a filled argument into a shared value.
     pub fn finish_argument(&mut self) {
-        if let Some((bytes, _)) = self.filling.take() {
-            self.command.push_blob(Blob::from_vec(bytes));
+        if let Some(filling) = self.filling.take() {
+            self.command.push_blob(Blob::from_vec(filling.bytes));
         }
+    }
+}
+
+/// Room that an argument announced as large begins with, in bytes.
+const FILLING_BYTES_MIN: usize = 64 * 1024;
+/// Once as much has arrived, room is made for all of it: what is copied for that stays a short piece of work,
+/// and somebody who only announces gets nothing.
+const FILLING_BYTES_WHOLE: usize = 1024 * 1024;
+
+/// A large argument on its way in.
+pub struct Filling {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+/// There is no memory for an argument of the length that was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
+impl Filling {
+    /// An argument of `len` bytes, of which none is here yet.
+    #[must_use]
+    pub fn new(len: usize) -> Self {
+        Filling { bytes: Vec::with_capacity(len.saturating_add(2).min(FILLING_BYTES_MIN)), len }
+    }
+
+    /// Bytes still to come.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.len - self.bytes.len()
+    }
+
+    /// Takes what belongs to it from the front of `input`; returns how much that was. The room grows with
+    /// what arrives, not with what was announced.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    pub fn take(&mut self, input: &[u8]) -> Result<usize, NoRoom> {
+        let take = self.missing().min(input.len());
+        let needed = self.bytes.len() + take;
+        if needed > self.bytes.capacity() {
+            let room = if needed >= FILLING_BYTES_WHOLE { self.len } else { (needed * 2).min(self.len) };
+            self.bytes.try_reserve_exact(room - self.bytes.len()).map_err(|_| NoRoom)?;
+        }
+        self.bytes.extend_from_slice(&input[..take]);
+        Ok(take)
     }
 }
 
@@ -101,6 +200,8 @@ pub struct NetInfo {
     pub received_len: usize,
     /// Bytes handed over and not sent yet.
     pub unsent_len: usize,
+    /// Memory those hold, in bytes.
+    pub unsent_memory: usize,
     /// Memory of the connection in the transport, in bytes.
     pub memory: usize,
     /// File descriptor, -1 where there is none.
@@ -125,9 +226,17 @@ pub struct Subscriptions {
     pub patterns: BTreeSet<Box<[u8]>>,
     /// Shard channels.
     pub shard_channels: BTreeSet<Box<[u8]>>,
+    /// Bytes of all their names.
+    pub names_len: usize,
 }
 
 impl Subscriptions {
+    /// Memory in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.names_len + (self.count() + self.shard_channels.len()) * SUBSCRIPTION_BYTES
+    }
+
     /// Channels and patterns together, as replies count them.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -172,7 +281,7 @@ pub struct Session {
     /// Transaction between MULTI and EXEC.
     pub transaction: Option<Box<Transaction>>,
     /// Keys watched.
-    pub watched: Vec<Watched>,
+    pub watched: Watched,
     /// A watched key changed: EXEC will answer nothing.
     pub watch_broken: bool,
     /// Subscriptions.
@@ -217,6 +326,8 @@ pub struct Session {
     pub net: NetInfo,
     /// Since when the soft output limit is exceeded, in the clock's nanoseconds.
     pub soft_limit_since_ns: Option<u64>,
+    /// What it takes, as the account of all clients has it.
+    pub accounted: Accounted,
     /// A command whose bytes are gone already, held back by CLIENT PAUSE.
     pub held_command: Option<OwnedCommand>,
     /// Running inside EXEC.
@@ -243,7 +354,7 @@ impl Session {
             active_ns: now_ns,
             arrived_ns: now_ns,
             transaction: None,
-            watched: Vec::new(),
+            watched: Watched::default(),
             watch_broken: false,
             subscriptions: Subscriptions::default(),
             monitor: false,
@@ -266,6 +377,7 @@ impl Session {
             replied_total: 0,
             net: NetInfo { fd: -1, ..NetInfo::default() },
             soft_limit_since_ns: None,
+            accounted: Accounted::default(),
             held_command: None,
             in_exec: false,
         }
@@ -318,29 +430,41 @@ impl Session {
         !self.subscriptions.is_empty()
     }
 
+    /// How many unconsumed bytes the transport may gather while no command is half there.
+    #[must_use]
+    pub fn receive_limit_at_rest(&self) -> usize {
+        if self.authenticated {
+            tercel_transport::RECEIVE_LIMIT_DEFAULT
+        } else {
+            crate::state::limits::UNAUTHENTICATED_RECEIVE_LIMIT
+        }
+    }
+
+    /// Memory set aside for a command on its way in beyond what has arrived of it, in bytes: announced by
+    /// the client, and not touched.
+    #[must_use]
+    pub fn promised(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.promised())
+    }
+
     /// The class whose output-buffer limit applies.
     #[must_use]
     pub fn class(&self) -> ClientClass {
         if self.is_subscriber() { ClientClass::Pubsub } else { ClientClass::Normal }
     }
 
-    /// Memory of the session itself, its queues and its parser, in bytes, without buffers.
+    /// Memory of the session itself, its queues and its parser, in bytes, without buffers. Costs the same
+    /// whatever is in them.
     #[must_use]
     pub fn own_memory(&self) -> usize {
-        let watched: usize = self.watched.iter().map(|watched| watched.key.len() + size_of::<Watched>()).sum();
-        let sets = &self.subscriptions;
-        let subscriptions: usize = [&sets.channels, &sets.patterns, &sets.shard_channels]
-            .iter()
-            .flat_map(|set| set.iter())
-            .map(|name| name.len() + 32)
-            .sum();
         size_of::<Connection>()
             + self.name.capacity()
             + self.lib_name.capacity()
             + self.lib_ver.capacity()
             + self.parser.memory()
-            + watched
-            + subscriptions
+            + self.watched.memory()
+            + self.subscriptions.memory()
+            + self.held_command.as_ref().map_or(0, OwnedCommand::memory)
             + self.assembly.as_ref().map_or(0, |assembly| assembly.memory())
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory)
     }
@@ -361,6 +485,6 @@ impl Connection {
     /// All memory of this client in bytes: session, replies being written, transport.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.session.own_memory() + self.session.net.memory + self.out.buf.len()
+        self.session.own_memory() + self.session.net.memory + self.out.memory()
     }
 }

@@ -394,6 +394,9 @@ impl Transport for Elsewhere {
     fn unsent(&self, conn: ConnId) -> usize {
         self.inner.unsent(conn)
     }
+    fn unsent_memory(&self, conn: ConnId) -> usize {
+        self.inner.unsent_memory(conn)
+    }
     fn close(&mut self, conn: ConnId, how: Close) {
         self.inner.close(conn, how);
     }

@@ -93,6 +93,10 @@ impl<D: Device> Transport for RdmaTransport<D> {
         self.endpoint.unsent(conn)
     }
 
+    fn unsent_memory(&self, conn: ConnId) -> usize {
+        self.endpoint.unsent_memory(conn)
+    }
+
     fn close(&mut self, conn: ConnId, how: Close) {
         self.endpoint.close(conn, how);
     }

@@ -32,7 +32,7 @@ static CLIENT_SUBCOMMANDS: &[Command] = &[
         .about("Marks the connection as the source of an import.", "O(1)")
         .args("enabled(ON|OFF)")
         .acl(acl::CONNECTION),
-    cmd("client|info", Group::Connection, "6.2.0", 2, NOSCRIPT | LOADING | STALE | SENTINEL, client_info)
+    cmd("client|info", Group::Connection, "6.2.0", 2, SHOWS_CLIENTS | NOSCRIPT | LOADING | STALE | SENTINEL, client_info)
         .about("Describes the connection.", "O(1)")
         .acl(acl::CONNECTION)
         .tips(&["nondeterministic_output"]),
@@ -40,7 +40,7 @@ static CLIENT_SUBCOMMANDS: &[Command] = &[
         .about("Closes the connections that fit.", "O(N)")
         .args("filter(old-format:string|new-format([ID client-id:integer...]|[TYPE client-type(normal|master|primary|slave|replica|pubsub)]|[USER username:string]|[ADDR addr:string]|[LADDR laddr:string]|[SKIPME skipme(YES|NO)]|[MAXAGE maxage:integer]|[NAME name:string]|[IDLE idle:integer]|[FLAGS flags:string]|[LIB-NAME lib-name:string]|[LIB-VER lib-ver:string]|[DB db:integer]|[CAPA capa:string]|[IP ip:string]|[NOT-TYPE not-client-type(normal|master|primary|slave|replica|pubsub)]|[NOT-ID not-client-id:integer...]|[NOT-USER not-username:string]|[NOT-ADDR not-addr:string]|[NOT-LADDR not-laddr:string]|[NOT-NAME not-name:string]|[NOT-FLAGS not-flags:string]|[NOT-LIB-NAME not-lib-name:string]|[NOT-LIB-VER not-lib-ver:string]|[NOT-DB not-db:integer]|[NOT-CAPA not-capa:string]|[NOT-IP not-ip:string])...)")
         .acl(acl::CONNECTION),
-    cmd("client|list", Group::Connection, "2.4.0", -2, ADMIN | NOSCRIPT | LOADING | STALE | SENTINEL, client_list)
+    cmd("client|list", Group::Connection, "2.4.0", -2, SHOWS_CLIENTS | ADMIN | NOSCRIPT | LOADING | STALE | SENTINEL, client_list)
         .about("Describes the connections that fit.", "O(N)")
         .args("[TYPE client-type(normal|master|replica|pubsub)] [ID client-id:integer...] [USER username:string] [ADDR addr:string] [LADDR laddr:string] [SKIPME skipme(YES|NO)] [MAXAGE maxage:integer] [NAME name:string] [IDLE idle:integer] [FLAGS flags:string] [LIB-NAME lib-name:string] [LIB-VER lib-ver:string] [DB db:integer] [CAPA capa:string] [IP ip:string] [NOT-TYPE not-client-type(normal|master|replica|pubsub)] [NOT-ID not-client-id:integer...] [NOT-USER not-username:string] [NOT-ADDR not-addr:string] [NOT-LADDR not-laddr:string] [NOT-NAME not-name:string] [NOT-FLAGS not-flags:string] [NOT-LIB-NAME not-lib-name:string] [NOT-LIB-VER not-lib-ver:string] [NOT-DB not-db:integer] [NOT-CAPA not-capa:string] [NOT-IP not-ip:string]")
         .acl(acl::CONNECTION)
@@ -151,12 +151,12 @@ pub(super) fn describe(core: &Core, session: &Session, out: &Reply) -> String {
         session.net.received_len,
         session.assembly.as_ref().map_or(0, |assembly| assembly.memory()),
         session.transaction.as_ref().map_or(0, |transaction| transaction.memory),
-        out.buf.capacity(),
-        out.buf.len(),
-        out.buf.len(),
+        out.capacity(),
+        out.len(),
+        out.len(),
         usize::from(unsent > 0),
-        unsent,
-        own + session.net.memory + out.buf.capacity(),
+        session.net.unsent_memory,
+        own + session.net.memory + out.memory(),
         if unsent > 0 { "rw" } else { "r" },
         session.last_command.map_or("NULL", |id| id.command().name),
         if out.is_resp3() { 3 } else { 2 },

@@ -21,7 +21,7 @@ static CONFIG_SUBCOMMANDS: &[Command] = &[
     cmd("config|rewrite", Group::Server, "2.8.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, config_rewrite)
         .about("Writes the settings in force into the configuration file.", "O(1)")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
-    cmd("config|set", Group::Server, "2.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, config_set)
+    cmd("config|set", Group::Server, "2.0.0", -4, DECIDES_PARSING | ADMIN | NOSCRIPT | LOADING | STALE, config_set)
         .about("Changes settings, all of them or none.", "O(N)")
         .args("data{parameter:string value:string}...")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),

@@ -29,7 +29,7 @@ pub(super) static COMMANDS: &[Command] = &[
         Group::Connection,
         "6.0.0",
         -1,
-        NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | SENTINEL | ALLOW_BUSY,
+        DECIDES_PARSING | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | SENTINEL | ALLOW_BUSY,
         hello,
     )
     .about("Greets the server and chooses the protocol.", "O(1)")
@@ -40,7 +40,7 @@ pub(super) static COMMANDS: &[Command] = &[
         Group::Connection,
         "1.0.0",
         -2,
-        NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | SENTINEL | ALLOW_BUSY,
+        DECIDES_PARSING | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | SENTINEL | ALLOW_BUSY,
         auth,
     )
     .about("Authenticates the connection.", "O(N)")
@@ -53,7 +53,7 @@ pub(super) static COMMANDS: &[Command] = &[
     cmd("quit", Group::Connection, "1.0.0", -1, ALLOW_BUSY | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH, quit)
         .about("Closes the connection.", "O(1)")
         .acl(acl::CONNECTION),
-    cmd("reset", Group::Connection, "6.2.0", 1, NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY, reset)
+    cmd("reset", Group::Connection, "6.2.0", 1, DECIDES_PARSING | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY, reset)
         .about("Sets the connection back to how it began.", "O(1)")
         .acl(acl::CONNECTION),
 ];
@@ -198,7 +198,7 @@ fn reset(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     super::pubsub::unsubscribe_all(cx.core, cx.session);
     let key = cx.session.key;
     if std::mem::take(&mut cx.session.monitor) {
-        cx.core.clients.monitors.retain(|monitor| *monitor != key);
+        cx.core.clients.monitors.swap_remove(&key);
     }
     cx.session.db = 0;
     cx.session.name.clear();

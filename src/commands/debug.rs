@@ -225,7 +225,6 @@ fn digest(cx: &Context<'_>) -> String {
 }
 
 fn protocol(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let version = cx.out.version;
     let resp3 = cx.out.is_resp3();
     match lossy(args.get(2)).to_ascii_lowercase().as_str() {
         "string" => cx.out.bulk("Hello World"),
@@ -250,7 +249,7 @@ fn protocol(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         "attrib" => {
             if resp3 {
-                encode::header(cx.out.buf.plain_mut(), b'|', 1);
+                cx.out.encode(|into, _| encode::header(into, b'|', 1));
                 cx.out.bulk("key-popularity");
                 cx.out.array(2);
                 cx.out.bulk("key:123");
@@ -269,7 +268,9 @@ fn protocol(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         "verbatim" => cx.out.verbatim("This is a verbatim\nstring"),
         "true" => cx.out.boolean(true),
         "false" => cx.out.boolean(false),
-        "bignum" => encode::big_number(cx.out.buf.plain_mut(), version, b"1234567999999999999999999999999999999"),
+        "bignum" => {
+            cx.out.encode(|into, version| encode::big_number(into, version, b"1234567999999999999999999999999999999"));
+        }
         _ => {
             return Err(fail(
                 "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false|bignum",

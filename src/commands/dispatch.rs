@@ -8,6 +8,7 @@ use super::context::{Context, lossy};
 use super::fail::{Fail, fail, unknown_subcommand, wrong_arity};
 use super::registry::{CommandId, table};
 use super::spec::{Command, flags};
+use crate::reply::Mark;
 use crate::session::{Closing, Connection, Queued, ReplyMode};
 use crate::state::Core;
 use crate::state::maxmemory::Room;
@@ -52,8 +53,8 @@ pub fn process(
         connection.session.closing = Some(Closing::Now);
         return Verdict::Done;
     }
-    let mark = connection.out.buf.mark();
-    let reply_from = connection.out.buf.len();
+    let mark = connection.out.mark();
+    let reply_from = connection.out.len();
     match admit(core, connection, id, args) {
         Ok(Admitted::Run(id)) => {
             run(core, connection, id, args, request_len);
@@ -79,10 +80,10 @@ pub fn process(
     settle_reply(connection, mark);
     let session = &mut connection.session;
     session.commands_total += 1;
-    session.replied_total += (connection.out.buf.len() - reply_from.min(connection.out.buf.len())) as u64;
+    session.replied_total += (connection.out.len() - reply_from.min(connection.out.len())) as u64;
     if let Some(current) = core.current.as_mut() {
-        if !current.pushes.buf.is_empty() {
-            connection.out.buf.append(&mut current.pushes.buf);
+        if !current.pushes.is_empty() || current.pushes.is_over() {
+            connection.out.append(&mut current.pushes);
         }
         for (db, key, change) in current.touched.drain(..) {
             session.touch_watched(db, &key, change);
@@ -103,12 +104,12 @@ fn is_http(args: &Args<'_>) -> bool {
 
 /// Takes replies back that the client does not want.
 #[inline]
-fn settle_reply(connection: &mut Connection, mark: (usize, usize)) {
+fn settle_reply(connection: &mut Connection, mark: Mark) {
     match connection.session.reply_mode {
         ReplyMode::On => {}
-        ReplyMode::Off => connection.out.buf.truncate(mark),
+        ReplyMode::Off => connection.out.truncate(mark),
         ReplyMode::Skip => {
-            connection.out.buf.truncate(mark);
+            connection.out.truncate(mark);
             connection.session.reply_mode = ReplyMode::On;
         }
         ReplyMode::SkipNext => connection.session.reply_mode = ReplyMode::Skip,
@@ -324,7 +325,7 @@ pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &A
         // Some of these show or reset the histograms.
         core.stats.settle();
     }
-    let reply_from = connection.out.buf.len();
+    let reply_from = connection.out.len();
     let begin_ns = core.clock.mono_ns();
     let mut cx = Context { core: &mut *core, session: &mut connection.session, out: &mut connection.out, command };
     let outcome = (command.handler)(&mut cx, args);
@@ -347,7 +348,7 @@ pub fn run(core: &mut Core, connection: &mut Connection, id: CommandId, args: &A
     core.stats.latency.record(event, took_ns, core.now.unix_ms, core.settings.latency_monitor_threshold);
     let settings = &core.settings;
     let over = |value: u64, limit: i64| limit >= 0 && value as i64 >= limit;
-    let reply_len = connection.out.buf.len().saturating_sub(reply_from);
+    let reply_len = connection.out.len().saturating_sub(reply_from);
     if (over(took_ns / 1000, settings.commandlog_execution_slower_than)
         || over(request_len as u64, settings.commandlog_request_larger_than)
         || over(reply_len as u64, settings.commandlog_reply_larger_than))
@@ -433,8 +434,8 @@ fn feed_monitors(core: &mut Core, connection: &Connection, args: &Args<'_>) {
         line.push(b' ');
         quote_into(&mut line, redacted(args, index));
     }
-    for key in core.clients.monitors.clone() {
-        core.write_to(key, |out| tercel_resp::encode::simple(out.buf.plain_mut(), &line));
+    for &key in &core.clients.monitors.clone() {
+        core.write_to(key, |out| out.encode(|into, _| tercel_resp::encode::simple(into, &line)));
     }
 }
 

@@ -9,7 +9,7 @@ use super::spec::{flags::*, key::*};
 use crate::glob::glob_match;
 use crate::session::Session;
 use crate::state::Core;
-use crate::state::pubsub::forget;
+use crate::state::pubsub::{Listeners, forget};
 
 static PUBSUB_SUBCOMMANDS: &[Command] = &[
     cmd("pubsub|channels", Group::Pubsub, "2.8.0", -2, PUBSUB | LOADING | STALE, pubsub_channels)
@@ -89,49 +89,43 @@ impl Kind {
 
 fn add(core: &mut Core, session: &mut Session, kind: Kind, name: &[u8]) {
     let key = session.key;
-    match kind {
-        Kind::Channel => {
-            if session.subscriptions.channels.insert(name.into()) {
-                core.pubsub.channels.entry(name.into()).or_default().push(key);
-            }
-        }
-        Kind::Pattern => {
-            if session.subscriptions.patterns.insert(name.into()) {
-                core.pubsub.patterns.entry(name.into()).or_default().push(key);
-            }
-        }
-        Kind::Shard => {
-            if session.subscriptions.shard_channels.insert(name.into()) {
-                core.pubsub.shard_channels.entry(name.into()).or_default().push(key);
-            }
-        }
+    let sets = &mut session.subscriptions;
+    let is_new = match kind {
+        Kind::Channel => sets.channels.insert(name.into()),
+        Kind::Pattern => sets.patterns.insert(name.into()),
+        Kind::Shard => sets.shard_channels.insert(name.into()),
+    };
+    if !is_new {
+        return;
     }
+    sets.names_len += name.len();
+    let listeners = match kind {
+        Kind::Channel => core.pubsub.channels.entry(name.into()).or_default(),
+        Kind::Pattern => core.pubsub.patterns.entry(name.into()).or_default(),
+        Kind::Shard => core.pubsub.shard_channels.entry(name.into()).or_default(),
+    };
+    listeners.insert(key);
 }
 
 fn remove(core: &mut Core, session: &mut Session, kind: Kind, name: &[u8]) {
     let key = session.key;
+    let sets = &mut session.subscriptions;
+    let was_there = match kind {
+        Kind::Channel => sets.channels.remove(name),
+        Kind::Pattern => sets.patterns.remove(name),
+        Kind::Shard => sets.shard_channels.remove(name),
+    };
+    if !was_there {
+        return;
+    }
+    sets.names_len -= name.len();
+    let nobody_left = |listeners: Option<&mut Listeners>| listeners.is_some_and(|listeners| forget(listeners, key));
+    let pubsub = &mut core.pubsub;
     match kind {
-        Kind::Channel => {
-            if session.subscriptions.channels.remove(name)
-                && core.pubsub.channels.get_mut(name).is_some_and(|list| forget(list, key))
-            {
-                core.pubsub.channels.remove(name);
-            }
-        }
-        Kind::Pattern => {
-            if session.subscriptions.patterns.remove(name)
-                && core.pubsub.patterns.get_mut(name).is_some_and(|list| forget(list, key))
-            {
-                core.pubsub.patterns.remove(name);
-            }
-        }
-        Kind::Shard => {
-            if session.subscriptions.shard_channels.remove(name)
-                && core.pubsub.shard_channels.get_mut(name).is_some_and(|list| forget(list, key))
-            {
-                core.pubsub.shard_channels.remove(name);
-            }
-        }
+        Kind::Channel if nobody_left(pubsub.channels.get_mut(name)) => drop(pubsub.channels.remove(name)),
+        Kind::Pattern if nobody_left(pubsub.patterns.get_mut(name)) => drop(pubsub.patterns.remove(name)),
+        Kind::Shard if nobody_left(pubsub.shard_channels.get_mut(name)) => drop(pubsub.shard_channels.remove(name)),
+        _ => {}
     }
 }
 
@@ -250,7 +244,7 @@ fn count_subscribers(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) {
     cx.out.array((args.len() - 2) * 2);
     for name in args.rest(2) {
         cx.out.bulk(name);
-        cx.out.count(table.get(name).map_or(0, Vec::len));
+        cx.out.count(table.get(name).map_or(0, Listeners::len));
     }
 }
 

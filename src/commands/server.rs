@@ -10,7 +10,7 @@ use super::spec::{Command, Group, acl, cmd};
 use crate::state::Action;
 
 pub(super) static COMMANDS: &[Command] = &[
-    cmd("info", Group::Server, "1.0.0", -1, LOADING | STALE | SENTINEL, info)
+    cmd("info", Group::Server, "1.0.0", -1, SHOWS_CLIENTS | LOADING | STALE | SENTINEL, info)
         .about("Reports on the server.", "O(1)")
         .args("[section:string...]")
         .acl(acl::DANGEROUS)
@@ -134,7 +134,7 @@ fn monitor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     }
     if !cx.session.monitor {
         cx.session.monitor = true;
-        cx.core.clients.monitors.push(cx.session.key);
+        cx.core.clients.monitors.insert(cx.session.key);
     }
     cx.out.ok();
     Ok(())

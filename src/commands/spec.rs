@@ -33,6 +33,12 @@ pub mod flags {
     pub const ALLOW_BUSY: u32 = 1 << 20;
     pub const ALL_DBS: u32 = 1 << 21;
     pub const TOUCHES_ARBITRARY_KEYS: u32 = 1 << 22;
+    /// Shows what clients hold: the transport is asked first.
+    pub const SHOWS_CLIENTS: u32 = 1 << 23;
+    /// May change what the bytes behind it mean: they are parsed after it ran.
+    pub const DECIDES_PARSING: u32 = 1 << 24;
+    /// Runs the commands that MULTI queued.
+    pub const RUNS_QUEUE: u32 = 1 << 25;
 
     /// Flags in the order COMMAND INFO lists them. The others are internal.
     pub const NAMES: &[(u32, &str)] = &[

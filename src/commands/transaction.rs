@@ -13,7 +13,7 @@ pub(super) static COMMANDS: &[Command] = &[
     cmd("multi", Group::Transactions, "1.2.0", 1, NOSCRIPT | LOADING | STALE | FAST | NO_MULTI | ALLOW_BUSY, multi)
         .about("Begins a transaction.", "O(1)")
         .acl(acl::TRANSACTION),
-    cmd("exec", Group::Transactions, "1.2.0", 1, NOSCRIPT | LOADING | STALE | SKIP_COMMANDLOG, exec)
+    cmd("exec", Group::Transactions, "1.2.0", 1, RUNS_QUEUE | NOSCRIPT | LOADING | STALE | SKIP_COMMANDLOG, exec)
         .about("Runs the commands queued since MULTI.", "O(N)")
         .acl(acl::TRANSACTION),
     cmd("discard", Group::Transactions, "2.0.0", 1, NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY, discard)
@@ -53,14 +53,13 @@ fn discard(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 
 /// Whether a watched key passed its time since WATCH saw it.
 fn watched_key_expired(cx: &Context<'_>) -> bool {
-    cx.session.watched.iter().any(|watched| {
-        let hash = cx.core.keyspace.hash(&watched.key);
-        !watched.expired
+    cx.session.watched.iter().any(|(db, key, expired)| {
+        !expired
             && cx
                 .core
                 .keyspace
-                .db(watched.db)
-                .find(&watched.key, hash)
+                .db(db)
+                .find(key, cx.core.keyspace.hash(key))
                 .is_some_and(|entry| entry.expire_at().is_some_and(|at_ms| at_ms <= cx.core.now.unix_ms))
     })
 }
@@ -83,7 +82,7 @@ fn exec(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     // and taken apart again.
     let placeholder = Session::new(0, cx.session.conn, cx.session.peer.clone(), 0);
     let session = std::mem::replace(cx.session, placeholder);
-    let out = std::mem::replace(cx.out, Reply { version: cx.out.version, ..Reply::default() });
+    let out = std::mem::replace(cx.out, Reply::new(cx.out.version));
     let mut whole = Connection { session, out };
     whole.session.in_exec = true;
     for queued in &transaction.commands {

@@ -4,13 +4,14 @@
 //! time, so what is parsed of them is copied first: a key must not change between its hash and its use.
 
 use tercel_engine::{Hash, Keyspace};
-use tercel_resp::request::{ArgStep, Limits, ProtocolError, Span, Step};
+use tercel_resp::request::{ArgStep, Limits, ProtocolError, RequestParser, Span, Step};
 use tercel_transport::Transport;
 
 use crate::commands::registry::CommandId;
-use crate::commands::spec::KeyPositions;
+use crate::commands::spec::{KeyPositions, flags};
 use crate::commands::{Args, OwnedCommand, dispatch};
-use crate::session::{Assembly, ClientKey, Session};
+use crate::session::{Assembly, ClientKey, Filling, Session};
+use crate::state::limits::UNAUTHENTICATED_QUERY_BYTES_MAX;
 use crate::stats::Carrier;
 
 /// Bytes of a client over RDMA that are copied at a time. A longer command is copied whole.
@@ -171,8 +172,13 @@ impl Batch {
         };
         let conn = session.conn;
         let limits = Limits { auth_required: !session.authenticated, ..bounds.limits };
+        let query_len_max = if session.authenticated {
+            bounds.query_len_max
+        } else {
+            bounds.query_len_max.min(UNAUTHENTICATED_QUERY_BYTES_MAX)
+        };
         if session.assembly.is_some() {
-            match assemble(session, transport, &limits, bounds.query_len_max) {
+            match assemble(session, transport, &limits, query_len_max) {
                 Assembled::Command(owned, len) => self.push_owned(owned, 0, len),
                 Assembled::Waiting => return,
                 Assembled::Error(error) => run.error = Some(error),
@@ -193,7 +199,7 @@ impl Batch {
         let mut input = run.copy.map_or(received, |(from, to)| &copies[from..to]);
         let mut offset = 0;
         while run.error.is_none() && !run.too_large {
-            if self.commands.len() - first >= bounds.client_commands_max {
+            if self.commands.len() - first >= bounds.client_commands_max || self.decides_parsing(first) {
                 run.more = offset < received.len();
                 break;
             }
@@ -235,7 +241,7 @@ impl Batch {
                     input = &copies[from..];
                 }
                 Ok(Step::Incomplete) => {
-                    if rest.len() > bounds.query_len_max {
+                    if rest.len() > query_len_max {
                         run.too_large = true;
                     }
                     break;
@@ -248,9 +254,16 @@ impl Batch {
                     offset += at;
                     session.assembly = Some(Box::new(Assembly {
                         command,
-                        filling: Some((Vec::with_capacity(bulk_len + 2), bulk_len)),
+                        filling: Some(Filling::new(bulk_len)),
                         wire_len: at,
                     }));
+                    run.more = true;
+                    break;
+                }
+                // What is before it may change what is allowed: then it is looked at again.
+                Err(_) if self.commands.len() > first => {
+                    self.spans.truncate(spans_from);
+                    session.parser = RequestParser::new();
                     run.more = true;
                     break;
                 }
@@ -261,11 +274,20 @@ impl Batch {
         run.tail_end = offset;
         run.commands.1 = self.commands.len();
         if run.commands.0 == run.commands.1 && run.tail_end == 0 && run.error.is_none() && !run.too_large {
-            raise_receive_limit(session, transport, bounds.query_len_max, run.seen_len);
+            raise_receive_limit(session, transport, query_len_max, run.seen_len);
             return;
         }
         session.parse_queued = true;
         self.runs.push(run);
+    }
+
+    /// Whether the last command of a run that began at `first` may change what the bytes behind it mean.
+    #[inline]
+    fn decides_parsing(&self, first: usize) -> bool {
+        self.commands[first..]
+            .last()
+            .and_then(|parsed| parsed.id)
+            .is_some_and(|id| id.command().flags & flags::DECIDES_PARSING != 0)
     }
 
     fn push_owned(&mut self, owned: OwnedCommand, end: usize, len: usize) {
@@ -351,12 +373,12 @@ fn assemble(session: &mut Session, transport: &mut impl Transport, limits: &Limi
             return Assembled::TooLarge;
         }
         let input = transport.received(conn);
-        if let Some((bytes, bulk_len)) = assembly.filling.as_mut() {
-            let take = (*bulk_len - bytes.len()).min(input.len());
-            bytes.extend_from_slice(&input[..take]);
-            transport.consume(conn, take);
-            assembly.wire_len += take;
-            if bytes.len() < *bulk_len {
+        if let Some(filling) = assembly.filling.as_mut() {
+            let Ok(taken) = filling.take(input) else { return Assembled::TooLarge };
+            let missing = filling.missing();
+            transport.consume(conn, taken);
+            assembly.wire_len += taken;
+            if missing > 0 {
                 break;
             }
             match transport.received(conn) {
@@ -385,7 +407,7 @@ fn assemble(session: &mut Session, transport: &mut impl Transport, limits: &Limi
             Ok(ArgStep::Big { at, bulk_len }) => {
                 transport.consume(conn, at);
                 assembly.wire_len += at;
-                assembly.filling = Some((Vec::with_capacity(bulk_len + 2), bulk_len));
+                assembly.filling = Some(Filling::new(bulk_len));
             }
         }
     }

@@ -6,7 +6,7 @@ use tercel_engine::Policy;
 use super::Executor;
 use crate::listen::Front;
 use crate::session::{ClientKey, Closing};
-use crate::settings::MemoryOrPercent;
+use crate::state::limits::OUTPUT_BYTES_FREE;
 
 /// Keys expired between two looks at the clock.
 const EXPIRE_STEP: usize = 16;
@@ -113,7 +113,9 @@ impl<T: Front> Executor<T> {
         stats.writes_processed = transport.sends;
         stats.sample_rates(now_ns);
         stats.rdma = self.transport.report_rdma();
-        stats.memory_peak = stats.memory_peak.max(self.core.meter.allocated());
+        let used = self.core.memory_used();
+        let stats = &mut self.core.stats;
+        stats.memory_peak = stats.memory_peak.max(used);
         self.check_soft_limits();
         self.core.save_if_due();
         if now_ns >= self.second_at_ns {
@@ -129,14 +131,17 @@ impl<T: Front> Executor<T> {
     fn check_soft_limits(&mut self) {
         let now_ns = self.core.now.mono_ns;
         let mut reached: Vec<ClientKey> = Vec::new();
-        let core = &self.core;
+        let core = &mut self.core;
         let transport = &self.transport;
         self.over_soft_limit.retain(|&key| {
-            let Some(connection) = core.clients.get(key) else { return false };
-            let session = &connection.session;
+            let Some(connection) = core.clients.get_mut(key) else { return false };
+            let session = &mut connection.session;
             let limit = core.settings.client_output_buffer_limit.0[session.class() as usize];
             let Some(since_ns) = session.soft_limit_since_ns else { return false };
-            if limit.soft == 0 || (transport.unsent(session.conn) as u64) < limit.soft {
+            let held = transport.unsent_memory(session.conn);
+            if limit.soft == 0 || held < limit.soft as usize + OUTPUT_BYTES_FREE {
+                // Should it rise again, its time begins anew.
+                session.soft_limit_since_ns = None;
                 return false;
             }
             if now_ns.saturating_sub(since_ns) > limit.soft_seconds * SECOND_NS {
@@ -146,56 +151,28 @@ impl<T: Front> Executor<T> {
             true
         });
         for key in reached {
-            self.output_limit_reached(key);
+            self.core.output_over(key);
         }
     }
 
-    /// Idle clients, and memory of all clients together.
+    /// Clients that have been silent for too long.
     fn check_clients(&mut self) {
         let timeout_s = self.core.settings.timeout as u64;
-        let memory_max = match self.core.settings.maxmemory_clients {
-            MemoryOrPercent::Bytes(bytes) => bytes as usize,
-            MemoryOrPercent::Percent(percent) => (self.core.settings.maxmemory.0 / 100 * percent) as usize,
-        };
-        if timeout_s == 0 && memory_max == 0 {
+        if timeout_s == 0 {
             return;
         }
         let now_ns = self.core.now.mono_ns;
-        let mut sizes: Vec<(usize, ClientKey)> = Vec::new();
-        let mut total = 0;
         for key in self.core.clients.keys() {
-            let Some(connection) = self.core.clients.get_mut(key) else { continue };
-            let session = &mut connection.session;
-            if timeout_s > 0
-                && !session.is_subscriber()
+            let Some(connection) = self.core.clients.get(key) else { continue };
+            let session = &connection.session;
+            if !session.is_subscriber()
                 && !session.monitor
+                && !session.paused
                 && now_ns.saturating_sub(session.active_ns) > timeout_s * SECOND_NS
             {
                 tracing::debug!("Closing idle client");
                 self.core.close_client(key, Closing::Now);
-                continue;
             }
-            if memory_max > 0 {
-                session.net.memory = self.transport.memory(session.conn);
-                let size = connection.memory();
-                total += size;
-                if !connection.session.no_evict {
-                    sizes.push((size, key));
-                }
-            }
-        }
-        if memory_max == 0 || total <= memory_max {
-            return;
-        }
-        // The largest go first.
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        for (size, key) in sizes {
-            if total <= memory_max {
-                break;
-            }
-            total -= size;
-            self.core.stats.evicted_clients += 1;
-            self.core.close_client(key, Closing::Now);
         }
     }
 }

@@ -6,6 +6,7 @@ mod batch;
 mod clients;
 mod housekeeping;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -16,10 +17,11 @@ use tercel_transport::{Close, ConnId, Event, Hangup, TxBuf};
 
 use crate::commands::OwnedCommand;
 use crate::commands::dispatch::{self, Verdict};
+use crate::commands::spec::flags;
 use crate::listen::{Front, Listeners};
 use crate::persistence::{LoadError, Loader};
 use crate::session::{ClientKey, Closing, Connection};
-use crate::state::{Action, Core};
+use crate::state::{Action, Core, limits};
 use crate::stats::Phase;
 use batch::{Batch, ParseBounds};
 
@@ -73,7 +75,9 @@ pub struct Executor<T: Front> {
     /// Clients held back by a pause.
     paused: Vec<ClientKey>,
     /// Clients over their soft output limit.
-    over_soft_limit: Vec<ClientKey>,
+    over_soft_limit: BTreeSet<ClientKey>,
+    /// Memory of all clients together that is allowed, in bytes; 0 for any.
+    clients_memory_max: usize,
     batch: Batch,
     /// The earliest that what the last poll reported can have arrived, in the clock's nanoseconds:
     /// everything older was reported by the poll before it.
@@ -103,7 +107,8 @@ impl<T: Front> Executor<T> {
             ready: Vec::new(),
             hung_up: Vec::new(),
             paused: Vec::new(),
-            over_soft_limit: Vec::new(),
+            over_soft_limit: BTreeSet::new(),
+            clients_memory_max: 0,
             batch: Batch::default(),
             arrived_ns: 0,
             polled_ns: 0,
@@ -117,6 +122,7 @@ impl<T: Front> Executor<T> {
             queries: None,
         };
         executor.transport.set_spinning(executor.core.settings.busy_poll_us != 0);
+        executor.follow_client_limits();
         executor.core.stats.memory_startup = executor.core.memory_used();
         executor
     }
@@ -289,6 +295,8 @@ impl<T: Front> Executor<T> {
                     {
                         connection.session.soft_limit_since_ns = None;
                         connection.session.net.unsent_len = 0;
+                        connection.session.net.unsent_memory = 0;
+                        self.account(key);
                     }
                 }
                 Event::Hangup(conn, why) => {
@@ -343,6 +351,8 @@ impl<T: Front> Executor<T> {
         let timed = settings.latency_tracking;
         let begin_ns = self.core.clock.latest_ns();
         let mut taken = 0;
+        // Half a command holds memory, too.
+        let mut to_account = Vec::new();
         let mut fresh = [0; 2];
         let mut all = [0; 2];
         for &key in &self.ready {
@@ -357,6 +367,7 @@ impl<T: Front> Executor<T> {
             if session.closing.is_some() {
                 continue;
             }
+            let promised = session.promised();
             self.batch.parse_client(session, &mut self.transport, &self.core.keyspace, &bounds);
             let parsed = (self.batch.commands.len() - parsed_before) as u64;
             all[session.carrier as usize] += parsed;
@@ -370,8 +381,17 @@ impl<T: Front> Executor<T> {
                     parsed,
                 );
             }
+            let promised_now = session.promised();
+            self.core.clients.promised_bytes += promised_now;
+            self.core.clients.promised_bytes -= promised;
+            if self.clients_memory_max > 0 {
+                to_account.push(key);
+            }
         }
         self.ready.drain(..taken);
+        for key in to_account {
+            self.account(key);
+        }
         // Also where executing begins.
         let parse_ns = self.core.clock.mono_ns() - begin_ns;
         if timed && !self.batch.commands.is_empty() {
@@ -414,20 +434,21 @@ impl<T: Front> Executor<T> {
                 self.next_run();
                 continue;
             }
-            if connection.out.buf.capacity() == 0 && connection.out.buf.is_empty() {
-                connection.out.buf = self.transport.lease();
-            }
-            self.core.enter(key, connection.out.version);
+            connection.out.lend(|| self.transport.lease());
+            self.enter(key, &mut connection);
             let before = executed;
             let finished = self.execute_run(&mut connection, begin_ns, budget_ns, width, &mut executed);
             by_carrier[connection.session.carrier as usize] += (executed - before) as u64;
             self.core.leave();
-            let has_output = !connection.out.buf.is_empty() || connection.session.closing.is_some();
-            let idle_buf = if has_output { None } else { Some(std::mem::take(&mut connection.out.buf)) };
+            let has_output = !connection.out.is_empty() || connection.session.closing.is_some();
+            if !has_output {
+                connection.out.hand_over(|buf| Self::give_back(&mut self.transport, buf));
+            }
             self.core.clients.put(key, connection);
-            match idle_buf {
-                Some(buf) => self.give_back(buf),
-                None => self.core.clients.queue_flush(key),
+            if has_output {
+                self.core.clients.queue_flush(key);
+            } else {
+                self.account(key);
             }
             if !finished {
                 break;
@@ -436,10 +457,20 @@ impl<T: Front> Executor<T> {
         by_carrier
     }
 
+    /// Makes a client the one whose commands run, with what it may be owed beyond what it is owed already.
+    fn enter(&mut self, key: ClientKey, connection: &mut Connection) {
+        let session = &connection.session;
+        // It may have taken some of it since the last flush.
+        let held = if session.net.unsent_len == 0 { 0 } else { self.transport.unsent_memory(session.conn) };
+        let room = limits::room(session, &self.core.settings, held);
+        connection.out.set_room(room);
+        self.core.enter(key, connection.out.version, room);
+    }
+
     /// An unused buffer goes back to the transport's pool.
-    fn give_back(&mut self, buf: TxBuf) {
+    fn give_back(transport: &mut T, buf: TxBuf) {
         // Sending nothing to nobody is how a buffer is returned.
-        self.transport.send(ConnId { index: u32::MAX, generation: u32::MAX }, buf);
+        transport.send(ConnId { index: u32::MAX, generation: u32::MAX }, buf);
     }
 
     fn next_run(&mut self) {
@@ -468,6 +499,14 @@ impl<T: Front> Executor<T> {
             if several_keys {
                 self.core.stats.prefetch_keys += self.batch.prefetch(at, &self.core.keyspace, width) as u64;
             }
+            let mut does = self.batch.commands[at].id.map_or(0, |id| id.command().flags);
+            if does & flags::RUNS_QUEUE != 0 {
+                does |= connection.session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union);
+            }
+            if does & flags::SHOWS_CLIENTS != 0 {
+                self.refresh_all_nets();
+                Self::refresh_net(&self.transport, &mut connection.session);
+            }
             let input = match self.batch.copied(at_run) {
                 Some(copied) => copied,
                 None => self.transport.received(conn),
@@ -481,6 +520,10 @@ impl<T: Front> Executor<T> {
             }
             at += 1;
             *executed += 1;
+            if connection.out.is_over() && connection.session.closing != Some(Closing::Now) {
+                self.core.count_output_over(&connection.session);
+                connection.session.closing = Some(Closing::Now);
+            }
             let over = self.core.turn_evict_ns > EVICT_NS_MAX
                 || (at.is_multiple_of(CLOCK_EVERY) && self.core.clock.mono_ns() - begin_ns > budget_ns);
             if over && at < last {
@@ -516,11 +559,12 @@ impl<T: Front> Executor<T> {
                 session.parse_queued = true;
                 self.ready.push(session.key);
             }
-            if session.receive_limit != tercel_transport::RECEIVE_LIMIT_DEFAULT
+            let receive_limit = session.receive_limit_at_rest();
+            if session.receive_limit != receive_limit
                 && session.assembly.is_none()
                 && !session.parser.in_progress()
             {
-                session.receive_limit = tercel_transport::RECEIVE_LIMIT_DEFAULT;
+                session.receive_limit = receive_limit;
                 self.transport.set_receive_limit(conn, session.receive_limit);
             }
         }
@@ -541,6 +585,7 @@ impl<T: Front> Executor<T> {
         self.transport.consume(conn, done_end);
         let session = &mut connection.session;
         session.parser = RequestParser::new();
+        self.core.clients.promised_bytes -= session.promised();
         session.assembly = None;
         session.parse_queued = false;
         session.paused = true;
@@ -556,7 +601,7 @@ impl<T: Front> Executor<T> {
             let Some(mut connection) = self.core.clients.take(key) else { continue };
             connection.session.paused = false;
             if let Some(owned) = connection.session.held_command.take() {
-                self.core.enter(key, connection.out.version);
+                self.enter(key, &mut connection);
                 let args = owned.args();
                 let id = dispatch::resolve(&args);
                 if dispatch::process(&mut self.core, &mut connection, id, &args, args.bytes_len()) == Verdict::Hold {
@@ -584,8 +629,8 @@ impl<T: Front> Executor<T> {
             for &key in &flushing {
                 if let Some(connection) = self.core.clients.get_mut(key) {
                     connection.session.flush_queued = false;
-                    let buf = std::mem::take(&mut connection.out.buf);
-                    self.transport.send(connection.session.conn, buf);
+                    let conn = connection.session.conn;
+                    connection.out.hand_over(|buf| self.transport.send(conn, buf));
                 }
             }
             self.transport.flush();
@@ -596,6 +641,9 @@ impl<T: Front> Executor<T> {
             for &key in &flushing {
                 self.after_flush(key);
             }
+        }
+        if self.clients_memory_max > 0 {
+            self.evict_clients();
         }
         let mut flushing = flushing;
         flushing.clear();
@@ -611,6 +659,9 @@ impl<T: Front> Executor<T> {
                 Action::ApplySettings(old) => {
                     self.transport.set_spinning(self.core.settings.busy_poll_us != 0);
                     self.transport.follow(&mut self.listeners, &old, &self.core.settings);
+                    if limits::clients_memory_max(&self.core.settings) != self.clients_memory_max {
+                        self.follow_client_limits();
+                    }
                 }
                 Action::Shutdown => self.ending = Some(Ending::Shutdown),
                 Action::Exit(status) => self.ending = Some(Ending::Exit(status)),

@@ -7,6 +7,9 @@ use slab::Slab;
 use tercel_resp::Version;
 
 use super::Core;
+use super::limits;
+use super::limits::ClientMemory;
+use super::pubsub::Listeners;
 use crate::reply::Reply;
 use crate::session::{ClientKey, Closing, Connection, Session};
 
@@ -20,8 +23,13 @@ pub struct Clients {
     pub to_flush: Vec<ClientKey>,
     /// Clients to close, with how.
     pub to_close: Vec<(ClientKey, Closing)>,
+    /// What all of them take.
+    pub memory: ClientMemory,
+    /// Memory in bytes set aside for commands on their way in, beyond what has arrived of them. It was
+    /// announced, and nothing touches it: it is not in use.
+    pub promised_bytes: usize,
     /// Clients running MONITOR.
-    pub monitors: Vec<ClientKey>,
+    pub monitors: Listeners,
 }
 
 /// The client whose command is running.
@@ -132,9 +140,21 @@ impl Core {
             write(&mut current.pushes);
             return;
         }
-        if let Some(connection) = self.clients.get_mut(key) {
-            write(&mut connection.out);
-            self.clients.queue_flush(key);
+        let Some(connection) = self.clients.get_mut(key) else { return };
+        if connection.out.is_over() {
+            return;
+        }
+        if !connection.session.flush_queued {
+            // What waits from before is not known here; it is counted when this turn's part has been handed
+            // over.
+            let room = limits::room(&connection.session, &self.settings, 0);
+            connection.out.set_room(room);
+        }
+        write(&mut connection.out);
+        let over = connection.out.is_over();
+        self.clients.queue_flush(key);
+        if over {
+            self.output_over(key);
         }
     }
 
@@ -159,10 +179,12 @@ impl Core {
         }
     }
 
-    /// Makes a client the one whose command runs.
-    pub fn enter(&mut self, key: ClientKey, version: Version) {
+    /// Makes a client the one whose command runs. `room` is the memory in bytes that replies to it may hold.
+    pub fn enter(&mut self, key: ClientKey, version: Version, room: usize) {
         let mut pushes = self.current.take().map(|current| current.pushes).unwrap_or_default();
         pushes.version = version;
+        pushes.clear();
+        pushes.set_room(room);
         self.current = Some(Current { key, pushes, touched: Vec::new(), closing: None });
     }
 }

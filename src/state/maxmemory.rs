@@ -20,7 +20,7 @@ impl Core {
     /// Memory in use, in bytes.
     #[must_use]
     pub fn memory_used(&self) -> usize {
-        self.meter.allocated()
+        self.meter.allocated().saturating_sub(self.clients.promised_bytes)
     }
 
     /// Memory in use that counts against `maxmemory`, in bytes: what was evicted and a snapshot still holds

@@ -4,6 +4,7 @@
 
 pub mod clients;
 pub mod keys;
+pub mod limits;
 pub mod maxmemory;
 pub mod notify;
 pub mod pubsub;

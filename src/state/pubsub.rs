@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use indexmap::IndexSet;
+
 use super::Core;
 use crate::glob::glob_match;
 use crate::session::ClientKey;
 
+/// Clients in no order that anybody relies on; one is found and removed at once, however many there are.
+pub type Listeners = IndexSet<ClientKey>;
+
 /// Subscribers by name.
-pub type Subscribers = HashMap<Box<[u8]>, Vec<ClientKey>>;
+pub type Subscribers = HashMap<Box<[u8]>, Listeners>;
 
 /// Subscriptions of all clients.
 #[derive(Default)]
@@ -15,16 +20,14 @@ pub struct PubSub {
     /// Channels.
     pub channels: Subscribers,
     /// Patterns, in order.
-    pub patterns: BTreeMap<Box<[u8]>, Vec<ClientKey>>,
+    pub patterns: BTreeMap<Box<[u8]>, Listeners>,
     /// Shard channels.
     pub shard_channels: Subscribers,
 }
 
-/// Removes one client from a list of subscribers; true if the list is now empty.
-pub fn forget(list: &mut Vec<ClientKey>, key: ClientKey) -> bool {
-    if let Some(at) = list.iter().position(|subscriber| *subscriber == key) {
-        list.remove(at);
-    }
+/// Removes one client from those who listen; true if nobody is left.
+pub fn forget(list: &mut Listeners, key: ClientKey) -> bool {
+    list.swap_remove(&key);
     list.is_empty()
 }
 
@@ -34,7 +37,7 @@ impl Core {
     pub fn publish(&mut self, channel: &[u8], message: &[u8]) -> usize {
         let mut receivers = 0;
         if let Some(list) = self.pubsub.channels.get(channel) {
-            for key in list.clone() {
+            for &key in &list.clone() {
                 self.write_to(key, |out| {
                     out.push(3);
                     out.bulk("message");
@@ -47,7 +50,7 @@ impl Core {
         if self.pubsub.patterns.is_empty() {
             return receivers;
         }
-        let matching: Vec<(Box<[u8]>, Vec<ClientKey>)> = self
+        let matching: Vec<(Box<[u8]>, Listeners)> = self
             .pubsub
             .patterns
             .iter()

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use super::Core;
-use crate::session::{ClientKey, Session, Watched};
+use super::pubsub::Listeners;
+use crate::session::Session;
 
 /// Watched keys by database.
 #[derive(Default)]
 pub struct Watches {
-    by_key: HashMap<(usize, Box<[u8]>), Vec<ClientKey>>,
+    by_key: HashMap<(usize, Box<[u8]>), Listeners>,
 }
 
 impl Watches {
@@ -44,17 +45,16 @@ impl Core {
     /// Begins to watch a key for a client.
     pub fn watch(&mut self, session: &mut Session, key: &[u8], expired: bool) {
         let db = session.db;
-        if session.watched.iter().any(|watched| watched.db == db && &*watched.key == key) {
-            return;
+        if session.watched.insert(db, key, expired) {
+            self.watches.by_key.entry((db, key.into())).or_default().insert(session.key);
         }
-        session.watched.push(Watched { db, key: key.into(), expired });
-        self.watches.by_key.entry((db, key.into())).or_default().push(session.key);
     }
 
     /// Forgets all keys a client watches.
     pub fn unwatch_all(&mut self, session: &mut Session) {
-        for watched in session.watched.drain(..) {
-            let name = (watched.db, watched.key);
+        let watched = std::mem::take(&mut session.watched);
+        for (db, key, _) in watched.iter() {
+            let name = (db, Box::from(key));
             if let Some(list) = self.watches.by_key.get_mut(&name)
                 && super::pubsub::forget(list, session.key)
             {
@@ -123,14 +123,12 @@ impl Session {
     /// A watched key changed. A key past its time is as good as none: going from one to the other
     /// breaks no watch.
     pub fn touch_watched(&mut self, db: usize, key: &[u8], change: Change) {
-        match self.watched.iter_mut().find(|watched| watched.db == db && &*watched.key == key) {
-            None => {}
-            Some(watched) => match (watched.expired, change) {
-                (true, Change::Gone) => watched.expired = false,
-                (true, Change::Stale { .. }) => {}
-                (false, Change::Stale { from_missing: true }) => watched.expired = true,
-                _ => self.watch_broken = true,
-            },
+        let Some(expired) = self.watched.expired_mut(db, key) else { return };
+        match (*expired, change) {
+            (true, Change::Gone) => *expired = false,
+            (true, Change::Stale { .. }) => {}
+            (false, Change::Stale { from_missing: true }) => *expired = true,
+            _ => self.watch_broken = true,
         }
     }
 }

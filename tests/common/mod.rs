@@ -97,6 +97,13 @@ impl Server {
         statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
     }
 
+    /// The most that was ever resident, in bytes.
+    pub fn resident_max(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
     pub fn terminate(self) -> std::process::ExitStatus {
         self.signal("-TERM")
     }

@@ -10,9 +10,6 @@ use crate::pool::Pool;
 
 /// Pieces gathered for one send at most.
 pub(crate) const PIECES_MAX: usize = 32;
-/// A small buffer is copied behind a waiting one rather than queued: a reader that does not keep
-/// up must not hold a whole buffer for every small reply.
-const COALESCE_MAX_BYTES: usize = 4 * 1024;
 
 /// Queued buffers. The first `pinned` of them belong to an operation the kernel is working on:
 /// they are neither changed nor released until it is done.
@@ -22,6 +19,8 @@ pub(crate) struct Outbox {
     /// Bytes of the first buffer that have left.
     offset: usize,
     len: usize,
+    /// Memory of the buffers.
+    held: usize,
     pinned: usize,
 }
 
@@ -50,14 +49,13 @@ impl Outbox {
     pub(crate) fn push(&mut self, mut buf: TxBuf, pool: &mut Pool) {
         self.len += buf.len();
         if self.queue.len() > self.pinned
-            && !buf.has_shared()
-            && buf.len() <= COALESCE_MAX_BYTES
             && let Some(last) = self.queue.back_mut()
+            && last.absorb(&mut buf)
         {
-            last.append(&mut buf);
             pool.return_tx(buf);
             return;
         }
+        self.held += buf.memory();
         self.queue.push_back(buf);
     }
 
@@ -123,10 +121,9 @@ impl Outbox {
                 break;
             }
             self.offset -= front.len();
-            match self.queue.pop_front() {
-                Some(buf) => pool.return_tx(buf),
-                None => break,
-            }
+            let Some(buf) = self.queue.pop_front() else { break };
+            self.held -= buf.memory();
+            pool.return_tx(buf);
         }
         if self.queue.is_empty() {
             self.offset = 0;
@@ -141,12 +138,11 @@ impl Outbox {
         }
         self.offset = 0;
         self.len = 0;
+        self.held = 0;
     }
 
-    /// Bytes held: plain storage and shared pieces.
+    /// Bytes held: plain storage, shared pieces and the queue of them.
     pub(crate) fn memory(&self) -> usize {
-        let queued: usize = self.queue.iter().map(|buf| buf.capacity().max(buf.plain().len())).sum();
-        let shared: usize = self.queue.iter().map(|buf| buf.len() - buf.plain().len()).sum();
-        queued + shared + self.queue.capacity() * size_of::<TxBuf>()
+        self.held + self.queue.capacity() * size_of::<TxBuf>()
     }
 }

@@ -210,10 +210,15 @@ pub trait Transport {
     /// Bytes handed over by [`Transport::send`] that the transport still holds.
     fn unsent(&self, conn: ConnId) -> usize;
 
+    /// Memory in bytes that those unsent bytes hold: whole buffers, whether full or not, and whole shared
+    /// pieces. Costs the same whatever is queued.
+    fn unsent_memory(&self, conn: ConnId) -> usize;
+
     /// Ends a connection. Its identity is dead at once, whichever way it ends.
     fn close(&mut self, conn: ConnId, how: Close);
 
-    /// Memory held for this connection in bytes: receive, send and bookkeeping.
+    /// Memory held for this connection in bytes: receive, send and bookkeeping. Costs the same whatever
+    /// is queued.
     fn memory(&self, conn: ConnId) -> usize;
 
     /// Counters since start.

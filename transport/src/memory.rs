@@ -402,7 +402,11 @@ impl Transport for MemoryTransport {
         match self.find_mut(conn) {
             Some(conn) if !buf.is_empty() && conn.wire.borrow().error.is_none() => {
                 conn.unsent += buf.len();
-                conn.outbox.push_back(buf);
+                if conn.outbox.back_mut().is_some_and(|last| last.absorb(&mut buf)) {
+                    self.pool.push(buf);
+                } else {
+                    conn.outbox.push_back(buf);
+                }
             }
             _ => {
                 buf.clear();
@@ -431,6 +435,10 @@ impl Transport for MemoryTransport {
         self.find(conn).map_or(0, |conn| conn.unsent)
     }
 
+    fn unsent_memory(&self, conn: ConnId) -> usize {
+        self.find(conn).map_or(0, |conn| conn.outbox.iter().map(TxBuf::memory).sum())
+    }
+
     fn close(&mut self, id: ConnId, how: Close) {
         let Some(conn) = self.find_mut(id) else { return };
         let over = how == Close::Abort || conn.unsent == 0;
@@ -447,7 +455,7 @@ impl Transport for MemoryTransport {
 
     fn memory(&self, conn: ConnId) -> usize {
         self.find(conn).map_or(0, |conn| {
-            let queued: usize = conn.outbox.iter().map(|buf| buf.len().max(buf.capacity())).sum();
+            let queued: usize = conn.outbox.iter().map(TxBuf::memory).sum();
             size_of::<Conn>() + conn.received.capacity() + queued
         })
     }

@@ -6,6 +6,9 @@ use std::rc::Rc;
 /// A large piece of a reply, shared with whoever made it (a stored value, say).
 pub type SharedBytes = Rc<dyn AsRef<[u8]>>;
 
+/// More than this is not copied to fill a buffer up.
+const ABSORB_MAX_BYTES: usize = 16 * 1024;
+
 /// Bytes on their way out: plain bytes, and shared pieces spliced in between.
 #[derive(Default)]
 pub struct TxBuf {
@@ -85,6 +88,42 @@ impl TxBuf {
     pub fn push_shared(&mut self, piece: SharedBytes) {
         self.shared_len += (*piece).as_ref().len();
         self.shared.push((self.bytes.len(), piece));
+    }
+
+    /// Memory held in bytes: storage for plain bytes, whether used or not, and all of the shared pieces,
+    /// since this buffer may be the last that keeps them.
+    #[must_use]
+    #[inline]
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.shared_len + self.shared.capacity() * size_of::<(usize, SharedBytes)>()
+    }
+
+    /// Room for plain bytes that is not used, in bytes.
+    #[must_use]
+    #[inline]
+    pub fn spare(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
+    /// Shared pieces in it.
+    #[must_use]
+    #[inline]
+    pub fn shared_count(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Takes over the bytes of `other` if they are plain and there is room for them as it is; `other` is
+    /// then empty. A reader that does not keep up should hold full buffers, and none that had to grow.
+    #[must_use]
+    #[inline]
+    pub fn absorb(&mut self, other: &mut TxBuf) -> bool {
+        let fits = !other.has_shared()
+            && other.bytes.len() <= ABSORB_MAX_BYTES
+            && other.bytes.len() <= self.spare();
+        if fits {
+            self.bytes.append(&mut other.bytes);
+        }
+        fits
     }
 
     /// Moves everything of `other` behind what is here; `other` is left empty with its storage.
@@ -219,6 +258,36 @@ mod tests {
         buf.append(&mut tail);
         assert_eq!(flat(&buf), b"<<abc--==dxYY");
         assert!(tail.is_empty());
+    }
+
+    #[test]
+    fn memory_is_what_is_held() {
+        let mut buf = TxBuf::with_capacity(1000);
+        buf.extend_from_slice(b"abc");
+        assert!(buf.memory() >= 1000 && buf.memory() < 1100);
+        buf.push_shared(Rc::new(vec![0u8; 5000]));
+        assert!(buf.memory() >= 6000);
+    }
+
+    #[test]
+    fn a_buffer_absorbs_what_fits_and_does_not_grow() {
+        let mut buf = TxBuf::with_capacity(10);
+        let capacity = buf.capacity();
+        let mut other = TxBuf::new();
+        let mut taken = 0;
+        loop {
+            other.extend_from_slice(b"xyz");
+            if !buf.absorb(&mut other) {
+                break;
+            }
+            assert!(other.is_empty());
+            taken += 3;
+        }
+        assert!(taken > 0 && buf.len() == taken && buf.capacity() == capacity);
+        assert_eq!(other.len(), 3, "what does not fit stays where it was");
+        let mut shared = TxBuf::new();
+        shared.push_shared(Rc::new(b"s".to_vec()));
+        assert!(!TxBuf::with_capacity(10).absorb(&mut shared));
     }
 
     #[test]

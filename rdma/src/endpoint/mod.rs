@@ -470,7 +470,7 @@ impl<D: Device> Endpoint<D> {
             Some(conn)
                 if conn.generation == id.generation && conn.is_open() && conn.phase != Phase::Broken && length > 0 =>
             {
-                conn.tx.push(buf);
+                conn.tx.push(buf, &mut self.pool);
                 self.touch(id.index);
             }
             _ => give_back(&mut self.pool, buf),
@@ -487,6 +487,12 @@ impl<D: Device> Endpoint<D> {
     #[inline]
     pub fn unsent(&self, conn: ConnId) -> usize {
         self.find(conn).map_or(0, |conn| conn.tx.unsent)
+    }
+
+    /// Memory of what is unsent, beside the ring, in bytes.
+    #[must_use]
+    pub fn unsent_memory(&self, conn: ConnId) -> usize {
+        self.find(conn).map_or(0, |conn| if conn.tx.unsent == 0 { 0 } else { conn.tx.memory() })
     }
 
     /// Ends a connection.

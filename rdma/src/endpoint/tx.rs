@@ -16,6 +16,8 @@ pub(super) struct Tx {
     /// Bytes of the first buffer that have been put into the ring.
     offset: usize,
     pub(super) unsent: usize,
+    /// Memory of the queued buffers in bytes.
+    held: usize,
     window: Option<Window>,
     used: u32,
     /// Bytes ever put into the ring, and bytes whose requests are known to be done.
@@ -41,17 +43,33 @@ pub(super) struct Shape {
 
 impl Tx {
     #[inline]
-    pub(super) fn push(&mut self, buf: TxBuf) {
+    pub(super) fn push(&mut self, mut buf: TxBuf, pool: &mut Vec<TxBuf>) {
         self.unsent += buf.len();
+        if let Some(last) = self.queue.back_mut()
+            && last.absorb(&mut buf)
+        {
+            super::give_back(pool, buf);
+            return;
+        }
+        self.held += buf.memory();
         self.queue.push_back(buf);
+    }
+
+    /// Gives the first buffer back.
+    #[inline]
+    fn drop_front(&mut self, pool: &mut Vec<TxBuf>) {
+        if let Some(done) = self.queue.pop_front() {
+            self.held -= done.memory();
+            super::give_back(pool, done);
+        }
     }
 
     /// Drops what has not left.
     pub(super) fn clear(&mut self, pool: &mut Vec<TxBuf>) {
         self.unsent = 0;
         self.offset = 0;
-        while let Some(buf) = self.queue.pop_front() {
-            super::give_back(pool, buf);
+        while !self.queue.is_empty() {
+            self.drop_front(pool);
         }
     }
 
@@ -191,9 +209,7 @@ impl Tx {
             // One short reply or request: nearly always.
             into.copy_from_slice(front.plain());
             self.unsent -= into.len();
-            if let Some(done) = self.queue.pop_front() {
-                super::give_back(pool, done);
-            }
+            self.drop_front(pool);
             return;
         }
         let mut filled = 0;
@@ -217,9 +233,7 @@ impl Tx {
             }
             if self.offset >= front.len() {
                 self.offset = 0;
-                if let Some(done) = self.queue.pop_front() {
-                    super::give_back(pool, done);
-                }
+                self.drop_front(pool);
             }
         }
         self.unsent -= filled;
@@ -251,6 +265,6 @@ impl Tx {
 
     /// Memory of its own beside the ring, in bytes.
     pub(super) fn memory(&self) -> usize {
-        self.queue.iter().map(|buf| buf.len().max(buf.capacity())).sum()
+        self.held + self.queue.capacity() * size_of::<TxBuf>()
     }
 }

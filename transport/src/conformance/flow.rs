@@ -97,6 +97,35 @@ pub fn tells_unsent_and_drained(rig: impl Rig) {
     assert_eq!(bench.transport().unsent(conn), 0);
 }
 
+/// What a peer does not take holds its own size and little more, however small the pieces, and all of it
+/// is counted.
+pub fn holds_little_more_than_is_unsent(rig: impl Rig) {
+    let mut bench = Bench::new(rig);
+    let (mut client, conn) = bench.connect();
+    assert_eq!(bench.transport().unsent_memory(conn), 0);
+    // Fills what lies between, so that nothing of what follows leaves.
+    let mut sent = pattern(0, 8 << 20);
+    bench.send(conn, &sent);
+    bench.idle(3);
+    let (unsent, held) = (bench.transport().unsent(conn), bench.transport().unsent_memory(conn));
+    assert!(unsent > 0 && held >= unsent, "{held} bytes held for {unsent}");
+    // Each in a buffer of its own, as a turn leaves them; lengths around the sizes of buffers, too.
+    for round in 0..40_000usize {
+        let piece = pattern(round, if round.is_multiple_of(97) { 300 + round % 17_000 } else { 20 + round % 40 });
+        bench.send(conn, &piece);
+        sent.extend_from_slice(&piece);
+    }
+    let transport = bench.transport();
+    let (more, more_held) = (transport.unsent(conn) - unsent, transport.unsent_memory(conn) - held);
+    assert!(more_held >= more && more_held < 2 * more + 300_000, "{more_held} bytes held for {more}");
+    assert!(transport.memory(conn) >= held + more_held);
+    let mut back = Vec::new();
+    bench.until_read(&mut client, &mut back, sent.len());
+    assert!(back == sent);
+    bench.until("the send to end", |bench, _| bench.transport().unsent(conn) == 0);
+    assert_eq!(bench.transport().unsent_memory(conn), 0);
+}
+
 /// A connection that is idle again holds no more than a fresh one.
 pub fn returns_memory(rig: impl Rig) {
     let mut bench = Bench::new(rig);

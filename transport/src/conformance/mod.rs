@@ -255,6 +255,7 @@ macro_rules! conformance_suite {
                 releases_shared_pieces
                 takes_empty_sends
                 tells_unsent_and_drained
+                holds_little_more_than_is_unsent
                 wakes_for_data
                 wakes_for_a_connection
                 wakes_for_the_waker
