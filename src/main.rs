@@ -93,6 +93,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let log_to_file = !settings.logfile.is_empty();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
@@ -114,7 +115,10 @@ fn main() -> ExitCode {
         Ok(Ending::Exit(status)) => ExitCode::from(status.clamp(0, 255) as u8),
         Err(error) => {
             tracing::error!("{error}");
-            eprintln!("{error}");
+            if log_to_file {
+                // Whoever started it sees no log.
+                eprintln!("{error}");
+            }
             ExitCode::FAILURE
         }
     };

@@ -456,7 +456,7 @@ mod tests {
         }
         let mut reply = Reply::default();
         reply.set_room(1 << 20);
-        reply.bulk(vec![b'x'; (1 << 20) - 100]);
+        reply.bulk(vec![b'x'; (1 << 20) - 1000]);
         assert!(!reply.is_over(), "what fits is written");
     }
 

@@ -165,10 +165,11 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     };
     let cores = pin(&settings);
     stock_pages(&settings, &cores);
-    if !settings.pidfile.is_empty() {
-        std::fs::File::create(&settings.pidfile)
+    if !settings.pidfile.is_empty()
+        && let Err(error) = std::fs::File::create(&settings.pidfile)
             .and_then(|mut file| writeln!(file, "{}", std::process::id()))
-            .map_err(|error| os(&format!("can't write pidfile '{}'", settings.pidfile), error))?;
+    {
+        tracing::warn!("Failed to write PID file: {error}");
     }
     tracing::info!("Tercel {} starting, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
     tracing::info!("Network: {}", network.describe());

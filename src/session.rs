@@ -332,6 +332,10 @@ pub struct Session {
     pub held_command: Option<OwnedCommand>,
     /// Running inside EXEC.
     pub in_exec: bool,
+    /// Its last command is done when the snapshot being written is on the disk.
+    pub waits_for_save: bool,
+    /// What it will be told then.
+    pub withheld: Reply,
 }
 
 impl Session {
@@ -380,6 +384,8 @@ impl Session {
             accounted: Accounted::default(),
             held_command: None,
             in_exec: false,
+            waits_for_save: false,
+            withheld: Reply::default(),
         }
     }
 
@@ -485,6 +491,6 @@ impl Connection {
     /// All memory of this client in bytes: session, replies being written, transport.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.session.own_memory() + self.session.net.memory + self.out.memory()
+        self.session.own_memory() + self.session.net.memory + self.out.memory() + self.session.withheld.memory()
     }
 }

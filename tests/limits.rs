@@ -259,7 +259,7 @@ fn too_many_clients_are_told() {
 #[test]
 fn the_largest_clients_are_evicted_first() {
     for backend in BACKENDS {
-        let server = Server::start(&["--transport-backend", backend, "--maxmemory-clients", "20mb"]);
+        let server = Server::start(&["--transport-backend", backend, "--maxmemory-clients", "10mb"]);
         let mut other = server.connect();
         let begin = |client: &mut Raw, len: usize| {
             client.send(format!("*2\r\n$4\r\nECHO\r\n${len}\r\n").as_bytes());
@@ -269,9 +269,13 @@ fn the_largest_clients_are_evicted_first() {
         assert_eq!(spared.call(&["CLIENT", "NO-EVICT", "ON"]), "+OK\r\n");
         begin(&mut spared, 12_000_000);
         begin(&mut small, 2_000_000);
-        begin(&mut large, 10_000_000);
-        until("the eviction", || other.info_number("evicted_clients") == 1);
-        until("the large one's end", || large.is_closed());
+        large.send(b"*2\r\n$4\r\nECHO\r\n$10000000\r\n");
+        let piece = vec![b'x'; 100_000];
+        until("the large one's end", || {
+            large.send_some(&piece);
+            large.is_closed()
+        });
+        assert_eq!(other.info_number("evicted_clients"), 1);
         assert!(!small.is_closed() && !spared.is_closed());
         small.send(&[vec![b'x'; 1_000_000], b"\r\n".to_vec()].concat());
         assert_eq!(small.reply().len(), 2_000_000 + "$2000000\r\n\r\n".len());

@@ -4,6 +4,7 @@ use crate::access::Access;
 use crate::db::Db;
 use crate::entry::EntryRef;
 use crate::hash::Hash;
+use crate::overview::Overview;
 use crate::rng::Rng;
 use crate::table::Slot;
 
@@ -89,6 +90,7 @@ impl Pool {
 /// The key to give up: database, hash and slot. None if the policy gives up none of those there are.
 pub(crate) fn choose(
     dbs: &[Db],
+    overview: &Overview,
     rng: &mut Rng,
     pool: &mut Pool,
     policy: Policy,
@@ -100,15 +102,15 @@ pub(crate) fn choose(
     match policy {
         Policy::NoEviction => None,
         Policy::VolatileTtl => {
-            let firsts = dbs.iter().enumerate().filter_map(|(db, keys)| Some((keys.timers.first()?, db)));
-            let ((at, hash), db) = firsts.min()?;
+            let (_, db) = overview.soonest()?;
+            let (at, hash) = dbs[db].timers.first()?;
             Some((db, Hash(hash), dbs[db].find_due(at, Hash(hash))?))
         }
-        Policy::AllKeysRandom | Policy::VolatileRandom => any(dbs, rng, policy),
+        Policy::AllKeysRandom | Policy::VolatileRandom => any(dbs, overview, rng, policy),
         Policy::AllKeysLru | Policy::VolatileLru | Policy::AllKeysLfu | Policy::VolatileLfu => {
             pool.use_for(policy);
             for _ in 0..ROUNDS_MAX {
-                let db = random_db(dbs, rng, policy)?;
+                let db = random_db(dbs, overview, rng, policy)?;
                 sample(&dbs[db], rng, policy, samples.max(1), &mut |hash, entry| {
                     let score = policy.score(entry, access);
                     if pool.admits(score) {
@@ -126,7 +128,7 @@ pub(crate) fn choose(
                     }
                 }
             }
-            any(dbs, rng, policy)
+            any(dbs, overview, rng, policy)
         }
     }
 }
@@ -136,11 +138,11 @@ fn eligible(db: &Db, policy: Policy) -> usize {
 }
 
 /// A database, the likelier the more eligible keys it has; none if none has any.
-fn random_db(dbs: &[Db], rng: &mut Rng, policy: Policy) -> Option<usize> {
-    let total: usize = dbs.iter().map(|db| eligible(db, policy)).sum();
+fn random_db(dbs: &[Db], overview: &Overview, rng: &mut Rng, policy: Policy) -> Option<usize> {
+    let total: usize = overview.filled().map(|db| eligible(&dbs[db], policy)).sum();
     let mut left = rng.below(total as u64) as usize;
-    dbs.iter().position(|db| {
-        let here = eligible(db, policy);
+    overview.filled().find(|&db| {
+        let here = eligible(&dbs[db], policy);
         let found = left < here;
         left = left.saturating_sub(here);
         found
@@ -148,8 +150,8 @@ fn random_db(dbs: &[Db], rng: &mut Rng, policy: Policy) -> Option<usize> {
 }
 
 /// Any eligible key.
-fn any(dbs: &[Db], rng: &mut Rng, policy: Policy) -> Option<(usize, Hash, Slot)> {
-    let db = random_db(dbs, rng, policy)?;
+fn any(dbs: &[Db], overview: &Overview, rng: &mut Rng, policy: Policy) -> Option<(usize, Hash, Slot)> {
+    let db = random_db(dbs, overview, rng, policy)?;
     let mut found = None;
     sample(&dbs[db], rng, policy, 1, &mut |hash, entry| {
         let hash = hash.unwrap_or_else(|| dbs[db].hash_of(entry));

@@ -8,6 +8,7 @@ use crate::entry::{EntryBox, EntryRef};
 use crate::evict::{self, Policy, Pool};
 use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
+use crate::overview::Overview;
 use crate::rng::Rng;
 use crate::snapshot::{Noted, Orphan};
 use crate::table::{Drain, Table};
@@ -30,6 +31,7 @@ pub struct Keyspace {
     /// Databases before this one have nothing that a snapshot still walks.
     pub(crate) walked_dbs: usize,
     pub(crate) hasher: KeyHasher,
+    overview: Overview,
     rng: Rng,
     pool: Pool,
     debris: VecDeque<Debris>,
@@ -59,6 +61,7 @@ impl Keyspace {
             orphans: Vec::new(),
             walked_dbs: 0,
             hasher,
+            overview: Overview::new(databases),
             rng,
             pool: Pool::default(),
             debris: VecDeque::new(),
@@ -91,18 +94,22 @@ impl Keyspace {
     /// A database, to change it.
     #[inline]
     pub fn db_mut(&mut self, index: usize) -> &mut Db {
+        self.overview.touch(index);
         &mut self.dbs[index]
     }
 
     /// Exchanges two databases.
     pub fn swap(&mut self, a: usize, b: usize) {
         self.dbs.swap(a, b);
+        self.overview.touch(a);
+        self.overview.touch(b);
         self.walked_dbs = self.walked_dbs.min(a).min(b);
         self.pool.clear();
     }
 
     /// Empties a database; returns how many keys it had. They are freed by [`Keyspace::reclaim`], later.
     pub fn flush(&mut self, db: usize) -> usize {
+        self.overview.touch(db);
         let table = std::mem::take(&mut self.dbs[db].table);
         let timers = std::mem::take(&mut self.dbs[db].timers);
         let entries = table.len();
@@ -175,14 +182,16 @@ impl Keyspace {
     }
 
     /// The soonest deadline of all, in Unix milliseconds.
-    pub fn next_deadline(&self) -> Option<i64> {
+    #[inline]
+    pub fn next_deadline(&mut self) -> Option<i64> {
         self.soonest().map(|(at, _)| at)
     }
 
     /// The soonest deadline and its database.
-    fn soonest(&self) -> Option<(i64, usize)> {
-        let firsts = self.dbs.iter().enumerate().filter_map(|(index, db)| Some((db.timers.first()?.0, index)));
-        firsts.min()
+    #[inline]
+    fn soonest(&mut self) -> Option<(i64, usize)> {
+        self.overview.settle(&self.dbs);
+        self.overview.soonest()
     }
 
     /// Removes up to `max` keys whose deadline is `now_ms` or earlier, soonest first; `on_remove` gets
@@ -193,7 +202,7 @@ impl Keyspace {
         let mut removed = 0;
         while removed < max {
             let Some((_, index)) = self.soonest().filter(|&(at, _)| at <= now_ms) else { break };
-            let db = &mut self.dbs[index];
+            let db = self.db_mut(index);
             let mut due = [(0i64, Hash(0)); BATCH];
             let mut count = 0;
             for (place, (at, hash)) in due.iter_mut().zip(db.timers.iter().take_while(|&(at, _)| at <= now_ms)) {
@@ -228,9 +237,10 @@ impl Keyspace {
         access: &Access,
         on_remove: &mut dyn FnMut(usize, EntryRef<'_>),
     ) -> bool {
-        let victim = evict::choose(&self.dbs, &mut self.rng, &mut self.pool, policy, samples, access);
+        self.overview.settle(&self.dbs);
+        let victim = evict::choose(&self.dbs, &self.overview, &mut self.rng, &mut self.pool, policy, samples, access);
         let Some((index, hash, slot)) = victim else { return false };
-        let Some(entry) = self.dbs[index].extract(hash, slot) else { return false };
+        let Some(entry) = self.db_mut(index).extract(hash, slot) else { return false };
         on_remove(index, entry.as_ref());
         true
     }
@@ -241,9 +251,9 @@ impl Keyspace {
         if self.dbs[to].find(key, hash).is_some() {
             return false;
         }
-        match self.dbs[from].take(key, hash) {
+        match self.db_mut(from).take(key, hash) {
             Some((taken, _)) => {
-                self.dbs[to].insert(hash, taken.0);
+                self.db_mut(to).insert(hash, taken.0);
                 true
             }
             None => false,
@@ -267,7 +277,7 @@ impl Keyspace {
             return true;
         }
         let copy = EntryBox::duplicate(entry, new_key, entry.expire_at(), access.field_new());
-        self.dbs[to].upsert(new_hash, copy);
+        self.db_mut(to).upsert(new_hash, copy);
         true
     }
 

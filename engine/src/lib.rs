@@ -19,6 +19,7 @@ mod keyspace;
 #[cfg(test)]
 mod model_tests;
 mod number;
+mod overview;
 mod prefetch;
 mod rng;
 mod size_class;

@@ -174,9 +174,14 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
         .max();
     cx.out.array(steps.len());
     let Some(highest) = highest else {
-        let stored = cx.core.read(db, key).map(|entry| entry.value().to_vec()).unwrap_or_default();
-        for step in &steps {
-            cx.out.integer(step.field.number(read_bits(&stored, step.offset, step.field.bits)));
+        let mut answer = |stored: &[u8]| {
+            for step in &steps {
+                cx.out.integer(step.field.number(read_bits(stored, step.offset, step.field.bits)));
+            }
+        };
+        match cx.core.read(db, key) {
+            Some(entry) => entry.value().with_bytes(answer),
+            None => answer(&[]),
         }
         return Ok(());
     };

@@ -1,5 +1,7 @@
 //! The filters of CLIENT LIST and CLIENT KILL.
 
+use std::collections::HashSet;
+
 use super::args::Args;
 use super::client::flag_letters;
 use super::context::{Context, integer, lossy};
@@ -12,7 +14,7 @@ const FLAG_LETTERS: &str = "OSMPxbtRBdcuAUreTIiEN";
 
 /// One condition.
 enum Test {
-    Id(Vec<i64>),
+    Id(HashSet<i64>),
     /// `None`: a type no client of this version has.
     Type(Option<ClientClass>),
     User(String),
@@ -57,13 +59,13 @@ impl Filter {
             };
             if word == "id" {
                 // All numbers that follow, down to none.
-                let mut ids = Vec::new();
+                let mut ids = HashSet::new();
                 at += 1;
                 while let Some(id) = (at < args.len()).then(|| integer(args.get(at)).ok()).flatten() {
                     if id < 1 {
                         return Err(fail("ERR client-id should be greater than 0"));
                     }
-                    ids.push(id);
+                    ids.insert(id);
                     at += 1;
                 }
                 filter.tests.push((wanted, Test::Id(ids)));

@@ -9,6 +9,7 @@ use super::fail::{Fail, fail, unknown_subcommand, wrong_arity};
 use super::registry::{CommandId, table};
 use super::spec::{Command, flags};
 use crate::reply::Mark;
+use crate::settings::Setting;
 use crate::session::{Closing, Connection, Queued, ReplyMode};
 use crate::state::Core;
 use crate::state::maxmemory::Room;
@@ -408,7 +409,10 @@ fn redacted<'a>(args: &Args<'a>, index: usize) -> &'a [u8] {
     let secret = match index {
         0 => false,
         _ if args.is(0, "auth") => true,
-        _ if args.is(0, "config") && args.is(1, "set") => index >= 3 && args.is(index - 1, "requirepass"),
+        _ if args.is(0, "config") && args.is(1, "set") => {
+            // Names and values alternate; a secret may stand where a name should.
+            index >= 3 && index % 2 == 1 && crate::settings::find(&lossy(args.get(index - 1))).is_some_and(Setting::is_secret)
+        }
         _ if args.is(0, "hello") => {
             (index >= 2 && args.is(index - 1, "auth")) || (index >= 3 && args.is(index - 2, "auth"))
         }

@@ -109,7 +109,10 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         return Ok(());
     }
     let expire = deadline_ms.map_or(Expire::Clear, Expire::At);
-    persistence::with_new_value(value, |value| cx.core.store(db, key, value, expire));
+    if persistence::with_new_value(value, |value| cx.core.store(db, key, value, expire)) {
+        // What it replaced is another key by the same name.
+        cx.core.notify(class::NEW, "new", db, key.bytes);
+    }
     cx.core.set_accesses(db, key, options.idle_s, options.freq);
     cx.core.notify(class::GENERIC, "restore", db, key.bytes);
     cx.out.ok();

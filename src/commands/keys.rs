@@ -182,6 +182,7 @@ fn rename_key(cx: &mut Context<'_>, args: &Args<'_>, only_if_free: bool) -> Outc
     cx.core.keyspace.db_mut(db).rename(from.bytes, from.hash, to.bytes, to.hash);
     cx.core.changed(db, from);
     cx.core.touch_watched(db, to.bytes);
+    cx.core.notify(class::NEW, "new", db, to.bytes);
     cx.core.notify(class::GENERIC, "rename_from", db, from.bytes);
     cx.core.notify(class::GENERIC, "rename_to", db, to.bytes);
     if only_if_free {
@@ -227,6 +228,7 @@ fn copy(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let access = cx.core.access;
     cx.core.keyspace.copy_key(db, from.bytes, from.hash, target_db, to.bytes, to.hash, &access);
     cx.core.changed(target_db, to);
+    cx.core.notify(class::NEW, "new", target_db, to.bytes);
     cx.core.notify(class::GENERIC, "copy_to", target_db, to.bytes);
     cx.out.integer(1);
     Ok(())
@@ -245,6 +247,7 @@ fn move_key(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if moved {
         cx.core.changed(db, key);
         cx.core.touch_watched(target_db, key.bytes);
+        cx.core.notify(class::NEW, "new", target_db, key.bytes);
         cx.core.notify(class::GENERIC, "move_from", db, key.bytes);
         cx.core.notify(class::GENERIC, "move_to", target_db, key.bytes);
     }

@@ -7,7 +7,7 @@ use super::server::container;
 use super::spec::{Command, Group, cmd, keys_at};
 use super::spec::{flags::*, key::*};
 use crate::glob::glob_match;
-use crate::session::Session;
+use crate::session::{ReplyMode, Session};
 use crate::state::Core;
 use crate::state::pubsub::{Listeners, forget};
 
@@ -150,14 +150,20 @@ pub(crate) fn unsubscribe_all(core: &mut Core, session: &mut Session) {
     }
 }
 
+/// Tells of a subscription that began or ended. It is a message rather than a reply, so it gets through to a
+/// client that wants no replies.
 fn confirm(cx: &mut Context<'_>, word: &str, name: Option<&[u8]>, count: usize) {
-    cx.out.push(3);
-    cx.out.bulk(word);
+    let out = match &mut cx.core.current {
+        Some(current) if cx.session.reply_mode != ReplyMode::On => &mut current.pushes,
+        _ => &mut *cx.out,
+    };
+    out.push(3);
+    out.bulk(word);
     match name {
-        Some(name) => cx.out.bulk(name),
-        None => cx.out.null(),
+        Some(name) => out.bulk(name),
+        None => out.null(),
     }
-    cx.out.count(count);
+    out.count(count);
 }
 
 fn subscribe_to(cx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> Outcome {

@@ -96,7 +96,8 @@ fn flushall(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     for db in 0..cx.core.keyspace.databases() {
         flush_db(cx, db);
     }
-    cx.core.save_after_flush();
+    // Nobody is told that the data is gone while a crash could bring it back.
+    cx.session.waits_for_save |= cx.core.save_after_flush();
     cx.out.ok();
     Ok(())
 }

@@ -55,6 +55,8 @@ impl<T: Front> Executor<T> {
         let Some(connection) = self.core.clients.get_mut(key) else { return };
         let session = &mut connection.session;
         session.net.unsent_len = self.transport.unsent(session.conn);
+        // As in Valkey, a client that is answered or told something is not idle.
+        session.active_ns = self.core.now.mono_ns;
         if let Some(how) = session.closing {
             self.core.clients.to_close.push((key, how));
             return;

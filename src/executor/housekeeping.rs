@@ -23,9 +23,12 @@ impl<T: Front> Executor<T> {
         let budget_ns = self.core.settings.housekeeping_us_max as u64 * 1000;
         let mut more = false;
         let expires = self.core.active_expire
+            && !self.core.is_paused()
             && self.core.keyspace.next_deadline().is_some_and(|at_ms| at_ms <= self.core.now.unix_ms);
         let reclaims = self.core.keyspace.can_reclaim();
-        let evicts = self.core.settings.maxmemory.0 > 0 && self.core.settings.maxmemory_policy.0 != Policy::NoEviction;
+        let evicts = self.core.settings.maxmemory.0 > 0
+            && self.core.settings.maxmemory_policy.0 != Policy::NoEviction
+            && !self.core.is_paused();
         // Most turns find nothing due and need not know the time.
         let until_ns = if expires || reclaims || evicts { self.core.clock.mono_ns() + budget_ns } else { 0 };
         if expires {
@@ -48,6 +51,10 @@ impl<T: Front> Executor<T> {
             more |= self.core.save_step(0);
         } else if self.core.persistence.scheduled {
             self.core.save_if_due();
+        }
+        if !self.waiting_for_save.is_empty() && !self.core.persistence.is_saving() {
+            self.release_saved();
+            more = true;
         }
         if self.core.now.mono_ns >= self.cron_at_ns {
             self.cron();

@@ -7,6 +7,7 @@ mod clients;
 mod housekeeping;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -19,7 +20,7 @@ use crate::commands::OwnedCommand;
 use crate::commands::dispatch::{self, Verdict};
 use crate::commands::spec::flags;
 use crate::listen::{Front, Listeners};
-use crate::persistence::{LoadError, Loader};
+use crate::persistence::{self, LoadError, Loader};
 use crate::session::{ClientKey, Closing, Connection};
 use crate::state::{Action, Core, limits};
 use crate::stats::Phase;
@@ -74,6 +75,8 @@ pub struct Executor<T: Front> {
     hung_up: Vec<ClientKey>,
     /// Clients held back by a pause.
     paused: Vec<ClientKey>,
+    /// Clients whose last command is done when a snapshot is.
+    waiting_for_save: Vec<ClientKey>,
     /// Clients over their soft output limit.
     over_soft_limit: BTreeSet<ClientKey>,
     /// Memory of all clients together that is allowed, in bytes; 0 for any.
@@ -107,6 +110,7 @@ impl<T: Front> Executor<T> {
             ready: Vec::new(),
             hung_up: Vec::new(),
             paused: Vec::new(),
+            waiting_for_save: Vec::new(),
             over_soft_limit: BTreeSet::new(),
             clients_memory_max: 0,
             batch: Batch::default(),
@@ -143,6 +147,7 @@ impl<T: Front> Executor<T> {
     /// # Errors
     /// [`LoadError`]; the server is to end.
     pub fn load(&mut self) -> Result<Option<Ending>, LoadError> {
+        persistence::remove_leftovers(Path::new("."));
         self.core.persistence.loading = Loader::open(&self.core)?;
         while let Some(mut loader) = self.core.persistence.loading.take() {
             let until_ns = self.core.clock.mono_ns() + LOAD_SLICE_NS;
@@ -240,7 +245,8 @@ impl<T: Front> Executor<T> {
             return;
         }
         let mut sleep_ns = self.cron_at_ns.saturating_sub(now_ns).max(1000);
-        if let Some(deadline_ms) = self.core.keyspace.next_deadline().filter(|_| self.core.active_expire) {
+        let expires = self.core.active_expire && !self.core.is_paused();
+        if let Some(deadline_ms) = self.core.keyspace.next_deadline().filter(|_| expires) {
             let left_us = deadline_ms.saturating_mul(1000).saturating_sub(self.core.now.unix_us).max(0) as u64;
             sleep_ns = sleep_ns.min(left_us.saturating_mul(1000));
         }
@@ -524,6 +530,9 @@ impl<T: Front> Executor<T> {
                 self.core.count_output_over(&connection.session);
                 connection.session.closing = Some(Closing::Now);
             }
+            if connection.session.waits_for_save {
+                break;
+            }
             let over = self.core.turn_evict_ns > EVICT_NS_MAX
                 || (at.is_multiple_of(CLOCK_EVERY) && self.core.clock.mono_ns() - begin_ns > budget_ns);
             if over && at < last {
@@ -532,7 +541,13 @@ impl<T: Front> Executor<T> {
             }
         }
         if held {
-            self.hold(connection, at);
+            self.set_aside(connection, at);
+            self.paused.push(connection.session.key);
+        } else if connection.session.waits_for_save && connection.session.closing.is_none() {
+            self.set_aside(connection, at);
+            connection.session.withheld = std::mem::take(&mut connection.out);
+            connection.out.version = connection.session.withheld.version;
+            self.waiting_for_save.push(connection.session.key);
         } else {
             let run = &mut self.batch.runs[at_run];
             if connection.session.closing.is_none() {
@@ -574,13 +589,13 @@ impl<T: Front> Executor<T> {
             || (self.core.turn_evict_ns <= EVICT_NS_MAX && self.core.clock.mono_ns() - begin_ns <= budget_ns)
     }
 
-    /// Puts a client aside at command `at` until a pause ends: what was parsed behind it is parsed
-    /// again then.
-    fn hold(&mut self, connection: &mut Connection, at: usize) {
+    /// Puts a client aside before command `at`: what was parsed from there on is parsed again when it goes on.
+    fn set_aside(&mut self, connection: &mut Connection, at: usize) {
         let run = &self.batch.runs[self.batch.next_run];
         let conn = connection.session.conn;
-        let done_end = if at > run.commands.0 { self.batch.commands[at - 1].end } else { 0 };
-        let owned = self.batch.commands[at].owned.take();
+        let (first, last) = run.commands;
+        let done_end = if at > first { self.batch.commands[at - 1].end } else { 0 };
+        let owned = if at < last { self.batch.commands[at].owned.take() } else { None };
         let consumed_already = owned.as_ref().is_some_and(|_| self.batch.commands[at].end == 0);
         self.transport.consume(conn, done_end);
         let session = &mut connection.session;
@@ -592,7 +607,24 @@ impl<T: Front> Executor<T> {
         if consumed_already {
             session.held_command = owned.map(|owned: Box<OwnedCommand>| *owned);
         }
-        self.paused.push(session.key);
+    }
+
+    /// Lets clients go on that waited until the data was saved, whatever came of it.
+    fn release_saved(&mut self) {
+        for key in std::mem::take(&mut self.waiting_for_save) {
+            let Some(connection) = self.core.clients.get_mut(key) else { continue };
+            let session = &mut connection.session;
+            if !std::mem::take(&mut session.waits_for_save) {
+                continue;
+            }
+            session.paused = false;
+            let mut reply = std::mem::take(&mut session.withheld);
+            // Messages came meanwhile; they may be on their way already.
+            reply.append(&mut connection.out);
+            connection.out = reply;
+            self.core.clients.queue_flush(key);
+            self.make_ready(key);
+        }
     }
 
     /// Lets clients go on that a pause held back.

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use tercel_transport::Wake;
 
 pub use load::{LoadError, Loader};
+pub(crate) use writer::remove_leftovers;
 pub(crate) use load::{read_options, with_new_value};
 use save::Job;
 

@@ -370,10 +370,21 @@ impl Core {
         self.save_now()
     }
 
-    /// Everything was removed: a save of what was there is pointless, and the file is out of date.
-    pub(crate) fn save_after_flush(&mut self) {
+    /// Everything was removed: a save of what was there is pointless, and the file is out of date. True if
+    /// the data as it is now is being saved; whoever removed it is to be told when that is done.
+    pub(crate) fn save_after_flush(&mut self) -> bool {
         self.save_cancel();
-        self.persistence.scheduled |= !self.settings.save.points.is_empty();
+        if self.settings.save.points.is_empty() || self.persistence.loading.is_some() {
+            return false;
+        }
+        match self.save_start(true) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!("can't start a thread to save: {error}");
+                self.persistence.scheduled = true;
+                false
+            }
+        }
     }
 
     /// Whether writes are refused because they could not be saved.
@@ -450,13 +461,26 @@ mod tests {
             core.keyspace.db_mut(0).set(key.as_bytes(), hash, NewValue::Blob(value.clone()), Expire::Clear, &access);
         }
         core.save_begin().unwrap();
-        let mut copied_max = 0;
-        for _ in 0..2000 {
+        // What is sent passes through here, so that it is seen whatever the writer has taken already.
+        let (to_test, sent) = channel();
+        let to_writer = core.persistence.job.as_mut().unwrap().to_writer.replace(to_test).unwrap();
+        let (mut copied_max, mut chunks, mut finished) = (0, 0, false);
+        while core.persistence.is_saving() {
             core.save_step(0);
-            let Some(job) = &core.persistence.job else { break };
-            let sizes = job.spare.iter().chain([&job.chunk]).map(|chunk| chunk.bytes.capacity());
-            copied_max = copied_max.max(sizes.max().unwrap());
+            for message in sent.try_iter() {
+                match &message {
+                    Message::Keys(chunk) => {
+                        copied_max = copied_max.max(chunk.bytes.capacity());
+                        chunks += 1;
+                    }
+                    Message::Finish => finished = true,
+                    Message::Long { .. } | Message::Piece(_) => panic!("no value is that long"),
+                }
+                let _ = to_writer.send(message);
+            }
+            std::thread::yield_now();
         }
+        assert!(finished && chunks > 100, "{chunks} chunks");
         core.save_end();
         assert!(copied_max > 0 && copied_max <= 2 * (CHUNK_BYTES + LONG_BYTES), "{copied_max} bytes in a chunk");
     }

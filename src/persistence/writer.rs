@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::fcntl::{Flock, FlockArg};
 use tercel_rdb::{Encoder, EntryMeta, StringValue, WriteOptions};
 use tercel_transport::Wake;
 
@@ -97,26 +98,41 @@ pub(super) fn run(order: &Order, inbox: &Receiver<Message>, answers: &Sender<Ans
     }
 }
 
+/// A file, locked where that can be done.
+enum Lock {
+    With(Flock<File>),
+    Without(File),
+}
+
+impl Lock {
+    fn file(&self) -> &File {
+        match self {
+            Lock::With(file) => file,
+            Lock::Without(file) => file,
+        }
+    }
+}
+
 /// A file that is synced every so many bytes.
 struct Synced {
-    file: File,
+    file: Lock,
     every: Option<usize>,
     unsynced: usize,
 }
 
 impl Write for Synced {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        let written = self.file.file().write(bytes)?;
         self.unsynced += written;
         if self.every.is_some_and(|every| self.unsynced >= every) {
-            self.file.sync_data()?;
+            self.file.file().sync_data()?;
             self.unsynced = 0;
         }
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.file().flush()
     }
 }
 
@@ -124,10 +140,13 @@ fn write(order: &Order, temporary: &Path, inbox: &Receiver<Message>, answers: &S
     let shown = temporary.display();
     let file = File::create(temporary)
         .map_err(|error| format!("Failed opening the temp RDB file {shown} for saving: {error}"))?;
+    // As long as it is locked nobody takes it for one that was left behind. Where files cannot be locked,
+    // nobody is sure of that, and such files stay.
+    let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_or_else(|(file, _)| Lock::Without(file), Lock::With);
     let file = Synced { file, every: order.incremental_sync.then_some(SYNC_BYTES), unsynced: 0 };
     let file = encode(order, file, inbox, answers)
         .map_err(|error| format!("Write error while saving DB to the disk({shown}): {error}"))?;
-    file.file.sync_all().map_err(|error| format!("Write error while saving DB to the disk(fsync): {error}"))
+    file.file.file().sync_all().map_err(|error| format!("Write error while saving DB to the disk(fsync): {error}"))
 }
 
 /// Puts a file that is whole and synced in the old one's place.
@@ -141,10 +160,38 @@ fn place(order: &Order, temporary: &Path) -> Result<(), String> {
         format!("Error moving temp DB file {shown} on the final destination {}: {error}", order.path.display())
     })?;
     // The new name is there for certain only once its directory is.
-    let directory = order.path.parent().unwrap_or(Path::new("."));
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
+    sync_directory(order.path.parent().unwrap_or(Path::new(".")))
         .map_err(|error| format!("Failed to fsync directory while saving DB: {error}"))
+}
+
+/// Syncs a directory, where the file system knows what that is: some do not, and say so.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory).and_then(|directory| directory.sync_all()) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF)) => Ok(()),
+        result => result,
+    }
+}
+
+/// Removes what saves left behind that were cut short by the end of their process. A file that is still
+/// being written is locked, by whatever server it is.
+pub(crate) fn remove_leftovers(directory: &Path) {
+    let Ok(files) = std::fs::read_dir(directory) else { return };
+    for file in files.flatten() {
+        let name = file.file_name();
+        let is_ours = name.to_str().and_then(|name| name.strip_prefix("temp-")?.strip_suffix(".rdb")).is_some_and(
+            |middle| {
+                let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                middle.split_once('.').is_some_and(|(process, number)| is_number(process) && is_number(number))
+            },
+        );
+        if is_ours
+            && let Ok(opened) = File::open(file.path())
+            && Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok()
+            && std::fs::remove_file(file.path()).is_ok()
+        {
+            tracing::info!("Removed {}, left by a save that was cut short", file.path().display());
+        }
+    }
 }
 
 fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Sender<Answer>) -> io::Result<Synced> {
@@ -217,6 +264,33 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+
+    /// The directories of procfs cannot be synced: EINVAL.
+    #[test]
+    fn a_directory_that_cannot_be_synced_fails_nothing() {
+        let directory = Path::new("/proc/self");
+        let refused = File::open(directory).unwrap().sync_all().unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+        sync_directory(directory).unwrap();
+        sync_directory(Path::new("/nowhere/at/all")).unwrap_err();
+    }
+
+    #[test]
+    fn leftovers_go_and_what_is_written_stays() {
+        let dir = std::env::temp_dir().join(format!("tercel-leftovers-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        for name in ["temp-12.1.rdb", "temp-12.2.rdb", "temp-12.rdb", "temp-x.1.rdb", "dump.rdb"] {
+            std::fs::write(dir.join(name), "half").unwrap();
+        }
+        let written = File::open(dir.join("temp-12.2.rdb")).unwrap();
+        let written = Flock::lock(written, FlockArg::LockExclusiveNonblock).unwrap();
+        remove_leftovers(&dir);
+        let mut left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["dump.rdb", "temp-12.2.rdb", "temp-12.rdb", "temp-x.1.rdb"]);
+        drop(written);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     /// A save may be given up when everything was sent already and only the disk is waited for. What is
     /// saved next, after FLUSHALL for one, must not be replaced by it.

@@ -26,6 +26,7 @@ macro_rules! settings {
                 settings.$field = settings.$field.update(words, &$rule)?;
                 Ok(())
             },
+            not_yet: <$type as Value>::NOT_YET,
         }),+];
 
         impl Settings {
@@ -153,7 +154,7 @@ settings! {
     databases: i64, "databases", 1..=1_000_000, "16", Immutable, "Number of databases.";
     requirepass: String, "requirepass", (), "", Mutable, "Password of the default user; empty for none.";
     client_output_buffer_limit: OutputLimits, "client-output-buffer-limit", (), "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", Mutable, "Limits on replies a client does not read: at once above the hard one, after some seconds above the soft one.";
-    client_query_buffer_limit: Memory, "client-query-buffer-limit", 1024 * 1024..=i64::MAX, "1gb", Mutable, "Most bytes of one unfinished command.";
+    client_query_buffer_limit: Memory, "client-query-buffer-limit", 1024 * 1024..=4 * 1024 * 1024 * 1024 - 1024 * 1024, "1gb", Mutable, "Most bytes of one unfinished command.";
     proto_max_bulk_len: Memory, "proto-max-bulk-len", 1024 * 1024..=i64::MAX, "512mb", Mutable, "Longest argument, and longest string.";
     maxmemory: Memory, "maxmemory", ANY, "0", Mutable, "Memory above which keys are evicted or writes refused; 0 for no limit.";
     maxmemory_policy: EvictionPolicy, "maxmemory-policy", (), "noeviction", Mutable, "Which keys are evicted.";

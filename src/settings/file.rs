@@ -1,12 +1,13 @@
 //! The configuration file: valkey.conf's syntax, with `include`, quoting and command-line options
 //! laid over it. A wrong line is an error with file and line number, and the server does not start.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tercel_resp::request::split_words;
 
-use super::{Settings, find};
+use super::{Setting, Settings, find};
 
 /// Deepest nesting of `include`.
 const INCLUDE_DEPTH_MAX: usize = 16;
@@ -80,101 +81,165 @@ pub fn quote_words(name: &str, value: &str) -> String {
     if Settings::takes_several_words(name) && !value.is_empty() { value.to_owned() } else { quote(value) }
 }
 
+/// What Valkey takes and ignores: one value each, whatever it is.
+const IGNORED: &[&str] = &[
+    "dynamic-hz",
+    "events-per-io-thread",
+    "io-threads-do-reads",
+    "list-max-ziplist-entries",
+    "list-max-ziplist-value",
+    "lua-replicate-commands",
+    "sanitize-dump-payload",
+];
+
+const BAD_DIRECTIVE: &str = "Bad directive or wrong number of arguments";
+
 /// Reads a configuration: a file (if any), then options from the command line over it.
 ///
 /// # Errors
 /// [`ConfigError`] with the place and what was expected.
 pub fn load(path: Option<&Path>, options: &[(String, Vec<String>)]) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::default();
+    let mut reading = Reading::default();
     if let Some(path) = path {
-        load_file(&mut settings, path, 0)?;
+        reading.file(path, 0)?;
     }
     for (name, values) in options {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        apply(&mut settings, name, &values).map_err(|reason| ConfigError::Line {
-            place: "the command line".to_owned(),
-            text: format!("--{name} {}", values.join(" ")),
-            reason,
-        })?;
+        reading.directive(name, &values, || ("the command line".to_owned(), format!("--{name} {}", values.join(" "))))?;
     }
-    Ok(settings)
+    reading.finish()
 }
 
-fn load_file(settings: &mut Settings, path: &Path, depth: usize) -> Result<(), ConfigError> {
-    let unreadable = |reason: String| ConfigError::Unreadable { path: path.display().to_string(), reason };
-    if depth > INCLUDE_DEPTH_MAX {
-        return Err(unreadable("included too deeply".to_owned()));
-    }
-    let mut bytes = Vec::new();
-    let read = if path == Path::new(STANDARD_INPUT) && depth == 0 {
-        std::io::stdin().read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
-    };
-    read.map_err(|error| unreadable(error.to_string()))?;
-    let base = path.parent().map(PathBuf::from).unwrap_or_default();
-    load_text(settings, &bytes, &path.display().to_string(), &mut |settings, included| {
-        let target = base.join(included);
-        if !included.contains(['*', '?', '[']) {
-            return load_file(settings, &target, depth + 1);
-        }
-        // A pattern that matches nothing includes nothing.
-        let unreadable = |reason: String| ConfigError::Unreadable { path: included.to_owned(), reason };
-        for found in glob::glob(&target.to_string_lossy()).map_err(|error| unreadable(error.to_string()))? {
-            load_file(settings, &found.map_err(|error| unreadable(error.to_string()))?, depth + 1)?;
-        }
-        Ok(())
-    })
-}
-
-/// Reads the lines of a configuration. `include` is called with the argument of each `include`.
+/// Reads a configuration from its text alone. It includes nothing.
 ///
 /// # Errors
-/// [`ConfigError`] with the line.
-pub fn load_text(
-    settings: &mut Settings,
-    text: &[u8],
-    name: &str,
-    include: &mut dyn FnMut(&mut Settings, &str) -> Result<(), ConfigError>,
-) -> Result<(), ConfigError> {
-    for (at, line) in text.split(|&byte| byte == b'\n').enumerate() {
-        let line = line.trim_ascii();
-        if line.is_empty() || line.starts_with(b"#") {
-            continue;
-        }
-        let wrong = |reason: String| ConfigError::Line {
-            place: format!("{name} line {}", at + 1),
-            text: String::from_utf8_lossy(line).into_owned(),
-            reason,
-        };
-        let words = split_words(line).ok_or_else(|| wrong("Unbalanced quotes in configuration line".to_owned()))?;
-        let words: Result<Vec<String>, _> = words.into_iter().map(String::from_utf8).collect();
-        let words = words.map_err(|_| wrong(NOT_TEXT.to_owned()))?;
-        let Some((directive, values)) = words.split_first() else { continue };
-        let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        if directive.eq_ignore_ascii_case("include") {
-            match values[..] {
-                [path] => include(settings, path).map_err(|error| match error {
-                    unreadable @ ConfigError::Unreadable { .. } => wrong(unreadable.to_string()),
-                    line @ ConfigError::Line { .. } => line,
-                })?,
-                _ => return Err(wrong("include takes one file".to_owned())),
-            }
-            continue;
-        }
-        apply(settings, directive, &values).map_err(wrong)?;
-    }
-    Ok(())
+/// [`ConfigError`] with the line; `name` stands for the file.
+pub fn load_text(text: &[u8], name: &str) -> Result<Settings, ConfigError> {
+    let mut reading = Reading::default();
+    reading.text(text, name, &mut |_, _| Ok(()))?;
+    reading.finish()
 }
 
-fn apply(settings: &mut Settings, name: &str, values: &[&str]) -> Result<(), String> {
-    if ["rename-command", "user", "loadmodule"].iter().any(|absent| name.eq_ignore_ascii_case(absent)) {
-        return Err(format!("'{name}' is not supported by this version"));
+/// A configuration being read, from all its places.
+#[derive(Default)]
+struct Reading {
+    settings: Settings,
+    /// Settings whose last word asked for what is not there yet.
+    not_yet: BTreeMap<&'static str, ConfigError>,
+}
+
+impl Reading {
+    /// The settings, once the last word is said.
+    fn finish(self) -> Result<Settings, ConfigError> {
+        match self.not_yet.into_values().next() {
+            Some(error) => Err(error),
+            None => Ok(self.settings),
+        }
     }
-    let setting = find(name).ok_or_else(|| "Bad directive or wrong number of arguments".to_owned())?;
-    if values.is_empty() {
-        return Err("Bad directive or wrong number of arguments".to_owned());
+
+    fn file(&mut self, path: &Path, depth: usize) -> Result<(), ConfigError> {
+        let unreadable = |reason: String| ConfigError::Unreadable { path: path.display().to_string(), reason };
+        if depth > INCLUDE_DEPTH_MAX {
+            return Err(unreadable("included too deeply".to_owned()));
+        }
+        let mut bytes = Vec::new();
+        let read = if path == Path::new(STANDARD_INPUT) && depth == 0 {
+            std::io::stdin().read_to_end(&mut bytes)
+        } else {
+            std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+        };
+        read.map_err(|error| unreadable(error.to_string()))?;
+        let base = path.parent().map(PathBuf::from).unwrap_or_default();
+        self.text(&bytes, &path.display().to_string(), &mut |reading, included| {
+            let target = base.join(included);
+            if !included.contains(['*', '?', '[']) {
+                return reading.file(&target, depth + 1);
+            }
+            // A pattern that matches nothing includes nothing.
+            let unreadable = |reason: String| ConfigError::Unreadable { path: included.to_owned(), reason };
+            for found in glob::glob(&target.to_string_lossy()).map_err(|error| unreadable(error.to_string()))? {
+                reading.file(&found.map_err(|error| unreadable(error.to_string()))?, depth + 1)?;
+            }
+            Ok(())
+        })
     }
+
+    /// Reads lines. `include` is called with the argument of each `include`.
+    fn text(
+        &mut self,
+        text: &[u8],
+        name: &str,
+        include: &mut dyn FnMut(&mut Reading, &str) -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
+        for (at, line) in text.split(|&byte| byte == b'\n').enumerate() {
+            let line = line.trim_ascii();
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let place = || (format!("{name} line {}", at + 1), String::from_utf8_lossy(line).into_owned());
+            let wrong = |reason: String| {
+                let (place, text) = place();
+                ConfigError::Line { place, text, reason }
+            };
+            let words = split_words(line).ok_or_else(|| wrong("Unbalanced quotes in configuration line".to_owned()))?;
+            let words: Result<Vec<String>, _> = words.into_iter().map(String::from_utf8).collect();
+            let words = words.map_err(|_| wrong(NOT_TEXT.to_owned()))?;
+            let Some((directive, values)) = words.split_first() else { continue };
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            if directive.eq_ignore_ascii_case("include") {
+                match values[..] {
+                    [path] => include(self, path).map_err(|error| match error {
+                        unreadable @ ConfigError::Unreadable { .. } => wrong(unreadable.to_string()),
+                        line @ ConfigError::Line { .. } => line,
+                    })?,
+                    _ => return Err(wrong("include takes one file".to_owned())),
+                }
+                continue;
+            }
+            self.directive(directive, &values, place)?;
+        }
+        Ok(())
+    }
+
+    /// One directive; `place` tells where it stands, and its text.
+    fn directive(
+        &mut self,
+        name: &str,
+        values: &[&str],
+        place: impl FnOnce() -> (String, String),
+    ) -> Result<(), ConfigError> {
+        let setting = find(name);
+        let wrong = |reason: String| {
+            let (place, mut text) = place();
+            if setting.is_some_and(Setting::is_secret) {
+                text = format!("{name} (redacted)");
+            }
+            ConfigError::Line { place, text, reason }
+        };
+        if ["rename-command", "user", "loadmodule"].iter().any(|absent| name.eq_ignore_ascii_case(absent)) {
+            return Err(wrong(format!("'{name}' is not supported by this version")));
+        }
+        if values.len() == 1 && IGNORED.iter().any(|ignored| name.eq_ignore_ascii_case(ignored)) {
+            return Ok(());
+        }
+        let Some(setting) = setting.filter(|_| !values.is_empty()) else {
+            return Err(wrong(BAD_DIRECTIVE.to_owned()));
+        };
+        match apply(&mut self.settings, setting, values) {
+            Ok(()) => {
+                self.not_yet.remove(setting.name);
+                Ok(())
+            }
+            Err(reason) if setting.not_yet => {
+                self.not_yet.insert(setting.name, wrong(reason));
+                Ok(())
+            }
+            Err(reason) => Err(wrong(reason)),
+        }
+    }
+}
+
+fn apply(settings: &mut Settings, setting: &Setting, values: &[&str]) -> Result<(), String> {
     let values: Vec<String> = match values {
         // A list given as one quoted word, as `--bind "a b"` arrives.
         [one] if Settings::takes_several_words(setting.name) => words(one),
@@ -200,8 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn load(text: &str) -> Result<Settings, ConfigError> {
-        let mut settings = Settings::default();
-        load_text(&mut settings, text.as_bytes(), "test.conf", &mut |_, _| Ok(())).map(|()| settings)
+        load_text(text.as_bytes(), "test.conf")
     }
 
     #[test]
@@ -232,6 +296,38 @@ mod tests {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn the_last_word_counts_before_anything_is_refused() {
+        for setting in super::super::SETTINGS.iter().filter(|setting| setting.not_yet) {
+            let asks = format!("{} something-else\n", setting.name);
+            let takes_back = format!("{}\n", line_of(setting.name, setting.default));
+            load(&format!("{asks}{takes_back}")).unwrap_or_else(|error| panic!("{}: {error}", setting.name));
+            let error = load(&format!("{takes_back}{asks}")).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains("not supported by this version"), "{error}");
+        }
+        // What is no value at all is one however late it is said.
+        load("maxclients abc\nmaxclients 10\n").unwrap_err();
+    }
+
+    fn line_of(name: &str, value: &str) -> String {
+        format!("{name} {}", quote(value))
+    }
+
+    #[test]
+    fn what_valkey_ignores_is_ignored() {
+        for name in IGNORED {
+            load(&format!("{name} whatever\n")).unwrap();
+            load(&format!("{} 1\n", name.to_ascii_uppercase())).unwrap();
+            assert!(load(&format!("{name} one two\n")).unwrap_err().to_string().contains(BAD_DIRECTIVE));
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_in_an_error() {
+        let error = load("requirepass hush hush\n").unwrap_err().to_string();
+        assert!(error.contains("requirepass (redacted)") && !error.contains("hush"), "{error}");
     }
 
     proptest! {

@@ -41,7 +41,21 @@ pub struct Setting {
     pub show: fn(&Settings) -> String,
     /// Takes words as a value.
     pub set: fn(&mut Settings, &[&str]) -> Result<(), String>,
+    /// Whether a value it does not take is one that a later version may: it is an error only if it is the
+    /// last word, so that a file may ask for it and the command line take it back.
+    pub not_yet: bool,
 }
+
+impl Setting {
+    /// Whether its value must not be shown where commands and errors are: logs, MONITOR.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        SECRETS.contains(&self.name)
+    }
+}
+
+/// Settings whose values are secrets, as Valkey has them.
+const SECRETS: &[&str] = &["primaryauth", "primaryuser", "requirepass", "tls-client-key-file-pass", "tls-key-file-pass"];
 
 /// Finds a declaration by name or alias.
 #[must_use]
@@ -183,6 +197,14 @@ mod tests {
             (setting.set)(&mut copy, &words).unwrap_or_else(|error| panic!("{} shows {shown}: {error}", setting.name));
             assert_eq!((setting.show)(&copy), shown, "{}", setting.name);
         }
+    }
+
+    #[test]
+    fn secrets_are_settings() {
+        for name in SECRETS {
+            assert!(find(name).is_some_and(|setting| setting.name == *name), "{name}");
+        }
+        assert!(find("MasterAuth").is_some_and(Setting::is_secret));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub trait Value: Sized {
     fn show(&self) -> String;
     /// Says what is accepted.
     fn accepts(rule: &Self::Rule) -> String;
+    /// Whether it stands for something that is not there yet.
+    const NOT_YET: bool = false;
 }
 
 fn one<'a>(words: &[&'a str]) -> Result<&'a str, String> {
@@ -565,6 +567,7 @@ pub struct NotYet(pub String);
 
 impl Value for NotYet {
     type Rule = &'static [&'static str];
+    const NOT_YET: bool = true;
 
     fn read(words: &[&str], rule: &Self::Rule) -> Result<Self, String> {
         let text = words.join(" ");

@@ -67,7 +67,9 @@ impl Core {
     /// Finds a key that will be changed: one past its time is removed first.
     #[inline]
     pub fn peek_to_write(&mut self, db: usize, key: Key<'_>) -> Option<EntryRef<'_>> {
-        self.expire_if_due(db, key);
+        if self.expire_if_due(db, key) {
+            return None;
+        }
         self.keyspace.db(db).find(key.bytes, key.hash)
     }
 
@@ -77,7 +79,8 @@ impl Core {
         self.peek(db, key).is_some()
     }
 
-    /// Removes a key that is past its time. True if it did.
+    /// Removes a key that is past its time, unless a pause is in force. True if there is none any more that
+    /// counts.
     #[inline]
     pub fn expire_if_due(&mut self, db: usize, key: Key<'_>) -> bool {
         let data = self.keyspace.db(db);
@@ -86,7 +89,7 @@ impl Core {
         }
         let now_ms = self.now.unix_ms;
         let due = data.find(key.bytes, key.hash).is_some_and(|entry| entry.expire_at().is_some_and(|at| at <= now_ms));
-        if due {
+        if due && !self.is_paused() {
             self.keyspace.db_mut(db).remove(key.bytes, key.hash);
             self.expired(db, key.bytes);
         }

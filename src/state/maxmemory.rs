@@ -32,7 +32,7 @@ impl Core {
     /// Evicts keys until memory is below the limit or the slice is used up.
     pub fn make_room(&mut self, slice_ns: u64) -> Room {
         let limit = self.settings.maxmemory.0 as usize;
-        if limit == 0 || self.memory_counted() <= limit {
+        if limit == 0 || self.memory_counted() <= limit || self.is_paused() {
             self.stats.eviction_over_since_ns = None;
             return Room::Enough;
         }

@@ -176,6 +176,14 @@ impl Core {
         };
     }
 
+    /// Whether a pause is in force. The data then stays as it is: nothing expires and nothing is evicted,
+    /// so that a replica that takes over meanwhile has the same.
+    #[must_use]
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_some_and(|pause| pause.until_ms > self.now.unix_ms)
+    }
+
     /// The client whose command is running, if it is `key`.
     #[must_use]
     pub fn is_current(&self, key: ClientKey) -> bool {

@@ -1,6 +1,6 @@
 //! WATCH: which clients watch which keys, and telling them when one changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Core;
 use super::pubsub::Listeners;
@@ -9,21 +9,21 @@ use crate::session::Session;
 /// Watched keys by database.
 #[derive(Default)]
 pub struct Watches {
-    by_key: HashMap<(usize, Box<[u8]>), Listeners>,
+    by_db: BTreeMap<usize, HashMap<Box<[u8]>, Listeners>>,
 }
 
 impl Watches {
     /// Number of keys watched.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.by_db.values().map(HashMap::len).sum()
     }
 
     /// Whether nothing is watched.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+        self.by_db.is_empty()
     }
 }
 
@@ -46,7 +46,7 @@ impl Core {
     pub fn watch(&mut self, session: &mut Session, key: &[u8], expired: bool) {
         let db = session.db;
         if session.watched.insert(db, key, expired) {
-            self.watches.by_key.entry((db, key.into())).or_default().insert(session.key);
+            self.watches.by_db.entry(db).or_default().entry(key.into()).or_default().insert(session.key);
         }
     }
 
@@ -54,11 +54,12 @@ impl Core {
     pub fn unwatch_all(&mut self, session: &mut Session) {
         let watched = std::mem::take(&mut session.watched);
         for (db, key, _) in watched.iter() {
-            let name = (db, Box::from(key));
-            if let Some(list) = self.watches.by_key.get_mut(&name)
-                && super::pubsub::forget(list, session.key)
-            {
-                self.watches.by_key.remove(&name);
+            let Some(keys) = self.watches.by_db.get_mut(&db) else { continue };
+            if keys.get_mut(key).is_some_and(|listeners| super::pubsub::forget(listeners, session.key)) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.watches.by_db.remove(&db);
+                }
             }
         }
     }
@@ -78,8 +79,8 @@ impl Core {
     }
 
     fn tell_watchers(&mut self, db: usize, key: &[u8], change: Change) {
-        let Some(list) = self.watches.by_key.get(&(db, Box::from(key))) else { return };
-        for client in list.clone() {
+        let Some(listeners) = self.watches.by_db.get(&db).and_then(|keys| keys.get(key)) else { return };
+        for client in listeners.clone() {
             if let Some(current) = self.current.as_mut().filter(|current| current.key == client) {
                 current.touched.push((db, key.into(), change));
                 continue;
@@ -92,13 +93,8 @@ impl Core {
     /// A whole database was emptied, or exchanged for another (`other`): every watched key of it
     /// that exists on either side has changed.
     pub fn touch_watched_db(&mut self, db: usize, other: Option<usize>) {
-        let names: Vec<Box<[u8]>> = self
-            .watches
-            .by_key
-            .keys()
-            .filter(|(watched_db, _)| *watched_db == db)
-            .map(|(_, key)| key.clone())
-            .collect();
+        let Some(keys) = self.watches.by_db.get(&db) else { return };
+        let names: Vec<Box<[u8]>> = keys.keys().cloned().collect();
         let now_ms = self.now.unix_ms;
         for key in names {
             let hash = self.keyspace.hash(&key);

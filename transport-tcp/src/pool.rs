@@ -5,8 +5,11 @@ use tercel_transport::TxBuf;
 
 /// Room of a leased reply buffer in bytes.
 const TX_CAPACITY_BYTES: usize = 16 * 1024;
-/// Reply buffers that grew beyond this are dropped rather than kept.
-const KEEP_MAX_BYTES: usize = 64 * 1024;
+/// Reply buffers that grew beyond this are dropped rather than kept: what a slow reader was owed is given
+/// back with it.
+const TX_KEEP_MAX_BYTES: usize = 32 * 1024;
+/// Receive buffers that grew beyond this and beyond what the settings ask for are dropped.
+const RX_KEEP_MAX_BYTES: usize = 64 * 1024;
 /// Reply buffers kept at most.
 const TX_KEPT_MAX: usize = 256;
 /// Receive buffers kept at most.
@@ -32,7 +35,7 @@ impl Pool {
 
     /// Takes a reply buffer back; shared pieces are released at once.
     pub(crate) fn return_tx(&mut self, mut buf: TxBuf) {
-        let keep = (TX_CAPACITY_BYTES / 2..=KEEP_MAX_BYTES).contains(&buf.capacity());
+        let keep = (TX_CAPACITY_BYTES / 2..=TX_KEEP_MAX_BYTES).contains(&buf.capacity());
         if keep && self.tx.len() < TX_KEPT_MAX {
             buf.clear();
             self.tx.push(buf);
@@ -46,7 +49,7 @@ impl Pool {
 
     /// Takes a receive buffer back.
     pub(crate) fn return_rx(&mut self, mut buf: Vec<u8>) {
-        let keep = (self.rx_capacity_bytes..=self.rx_capacity_bytes.max(KEEP_MAX_BYTES)).contains(&buf.capacity());
+        let keep = (self.rx_capacity_bytes..=self.rx_capacity_bytes.max(RX_KEEP_MAX_BYTES)).contains(&buf.capacity());
         if keep && self.rx.len() < RX_KEPT_MAX {
             buf.clear();
             self.rx.push(buf);

@@ -5,9 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use tercel::settings::{Settings, file};
 
 fn load(text: &str) -> Option<Settings> {
-    let mut settings = Settings::default();
-    file::load_text(&mut settings, text.as_bytes(), "fuzz", &mut |_, _| Ok(())).ok()?;
-    Some(settings)
+    file::load_text(text.as_bytes(), "fuzz").ok()
 }
 
 fuzz_target!(|data: &[u8]| {

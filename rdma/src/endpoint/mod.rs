@@ -27,7 +27,7 @@ pub use options::{Counters, Ended, Options, Reason};
 
 /// Buffers kept for reuse, and the largest of them in bytes.
 const SPARE_MAX: usize = 64;
-const SPARE_BYTES_MAX: usize = 256 * 1024;
+const SPARE_BYTES_MAX: usize = 64 * 1024;
 const LEASE_BYTES: usize = 4096;
 /// Room for what a window's end cuts: a pipeline of ordinary requests.
 const SPILL_BYTES: usize = 16 * 1024;
