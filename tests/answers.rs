@@ -223,3 +223,162 @@ fn settings_are_text_and_times_are_far() {
     client.call(&["PEXPIREAT", "k", "9223372036854775807"]);
     assert_eq!(client.call(&["EXPIRETIME", "k"]), ":9223372036854776\r\n");
 }
+
+#[test]
+fn the_ends_of_a_range_of_bits_are_moved_into_the_string() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\n\xff\xf0\x00\r\n");
+    assert_eq!(client.text(), "+OK\r\n");
+    for (words, expected) in [
+        (&["BITPOS", "k", "1", "-100", "-200"][..], ":0\r\n"),
+        (&["BITPOS", "k", "0", "-100", "-200"], ":-1\r\n"),
+        (&["BITPOS", "k", "0", "-1", "-2"], ":-1\r\n"),
+        (&["BITPOS", "k", "1", "-100", "-200", "BIT"], ":0\r\n"),
+        (&["BITPOS", "k", "0", "2", "-200"], ":-1\r\n"),
+        (&["BITCOUNT", "k", "-100", "-200"], ":0\r\n"),
+        (&["BITCOUNT", "k", "-100", "-3"], ":8\r\n"),
+    ] {
+        assert_eq!(client.call(words), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn subscriptions_are_confirmed_to_a_client_that_wants_no_replies() {
+    let server = Server::start(&[]);
+    let mut publisher = server.connect();
+    for (mode, resp3) in [("OFF", false), ("SKIP", false), ("OFF", true), ("SKIP", true)] {
+        let mut client = server.connect();
+        let kind = if resp3 {
+            client.call(&["HELLO", "3"]);
+            '>'
+        } else {
+            '*'
+        };
+        client.send(format!("CLIENT REPLY {mode}\r\nSUBSCRIBE a b\r\n").as_bytes());
+        assert_eq!(client.text(), format!("{kind}3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"));
+        assert_eq!(client.text(), format!("{kind}3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n"));
+        assert_eq!(publisher.call(&["PUBLISH", "a", "m"]), ":1\r\n");
+        assert_eq!(client.text(), format!("{kind}3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nm\r\n"));
+        if mode == "OFF" {
+            // An error is a reply.
+            client.send(b"SUBSCRIBE\r\nUNSUBSCRIBE b\r\n");
+            assert_eq!(client.text(), format!("{kind}3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:1\r\n"));
+        }
+    }
+}
+
+#[test]
+fn a_new_key_is_told_of_whichever_way_it_came() {
+    let server = Server::start(&["--notify-keyspace-events", "KEAn", "--databases", "2"]);
+    let (mut client, mut listener) = (server.connect(), server.connect());
+    listener.call(&["PSUBSCRIBE", "__keyevent@*"]);
+    let mut events = |client: &mut common::Raw, words: &[&str]| -> String {
+        client.call(words);
+        // Everything up to a message of our own.
+        client.call(&["PUBLISH", "__keyevent@-: end", ""]);
+        let mut seen = Vec::new();
+        loop {
+            let message = listener.text();
+            let event = message.split("\r\n").nth(6).unwrap().to_owned();
+            if event.ends_with("end") {
+                return seen.join(" ");
+            }
+            let key = message.split("\r\n").nth(8).unwrap();
+            seen.push(format!("{}={key}", event.trim_start_matches("__keyevent")));
+        }
+    };
+    assert_eq!(events(&mut client, &["SET", "a", "1"]), "@0__:new=a @0__:set=a");
+    assert_eq!(events(&mut client, &["RENAME", "a", "b"]), "@0__:new=b @0__:rename_from=a @0__:rename_to=b");
+    events(&mut client, &["SET", "a", "1"]);
+    assert_eq!(events(&mut client, &["RENAME", "a", "b"]), "@0__:new=b @0__:rename_from=a @0__:rename_to=b");
+    assert_eq!(events(&mut client, &["RENAMENX", "b", "c"]), "@0__:new=c @0__:rename_from=b @0__:rename_to=c");
+    assert_eq!(events(&mut client, &["COPY", "c", "d"]), "@0__:new=d @0__:copy_to=d");
+    assert_eq!(events(&mut client, &["COPY", "c", "d"]), "");
+    assert_eq!(events(&mut client, &["COPY", "c", "d", "REPLACE"]), "@0__:new=d @0__:copy_to=d");
+    assert_eq!(events(&mut client, &["COPY", "c", "c", "DB", "1"]), "@1__:new=c @1__:copy_to=c");
+    assert_eq!(events(&mut client, &["MOVE", "d", "1"]), "@1__:new=d @0__:move_from=d @1__:move_to=d");
+    client.send(b"*2\r\n$4\r\nDUMP\r\n$1\r\nc\r\n");
+    let payload = client.reply();
+    let payload = &payload[payload.iter().position(|&byte| byte == b'\n').unwrap() + 1..payload.len() - 2];
+    for _ in 0..2 {
+        let mut restore = Vec::new();
+        tercel_resp::encode::request(&mut restore, &[b"RESTORE", &b"e"[..], b"0", payload, b"REPLACE"]);
+        client.send(&restore);
+        assert_eq!(client.text(), "+OK\r\n");
+        assert_eq!(events(&mut client, &["PING"]), "@0__:new=e @0__:restore=e");
+    }
+}
+
+#[test]
+fn secrets_stay_out_of_the_logs() {
+    let server = Server::start(&["--slowlog-log-slower-than", "0", "--enable-protected-configs", "yes"]);
+    let (mut client, mut monitor) = (server.connect(), server.connect());
+    assert_eq!(monitor.call(&["MONITOR"]), "+OK\r\n");
+    for name in ["masterauth", "primaryauth", "MasterUser", "tls-key-file-pass", "tls-client-key-file-pass"] {
+        client.call(&["CONFIG", "SET", "hz", "11", name, "hush"]);
+        client.call(&["CONFIG", "SET", name, "hush", "hz", "12"]);
+    }
+    client.call(&["CONFIG", "SET", "requirepass", "hush"]);
+    client.call(&["HELLO", "3", "AUTH", "default", "hush", "SETNAME", "seen"]);
+    client.call(&["AUTH", "default", "hush"]);
+    client.call(&["CONFIG", "SET", "requirepass", ""]);
+    let log = client.call(&["SLOWLOG", "GET", "-1"]);
+    assert!(log.matches("(redacted)").count() >= 14 && !log.contains("hush"), "{log}");
+    assert!(log.contains("$2\r\n12") && log.contains("seen"), "only what is secret is hidden: {log}");
+    client.call(&["ECHO", "the end"]);
+    let mut seen = String::new();
+    while !seen.contains("the end") {
+        seen += &monitor.text();
+    }
+    assert!(!seen.contains("hush"), "{seen}");
+}
+
+#[test]
+fn many_keys_are_watched_by_many() {
+    let server = Server::start(&[]);
+    let names: Vec<String> = (0..400_000).map(|number| format!("key:{number}")).collect();
+    let words: Vec<&str> = ["WATCH"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let (mut client, mut other) = (server.connect(), server.connect());
+    // Some of them twice; one search in a list for each would take minutes.
+    assert_eq!(client.call(&words), "+OK\r\n");
+    assert_eq!(client.call(&words[..1000]), "+OK\r\n");
+    assert!(client.call(&["CLIENT", "INFO"]).contains(" watch=400000 "));
+    assert_eq!(other.call(&words), "+OK\r\n");
+    assert_eq!(other.call(&["UNWATCH"]), "+OK\r\n");
+    assert_eq!(other.call(&["SET", "key:399999", "v"]), "+OK\r\n");
+    client.call(&["MULTI"]);
+    assert_eq!(client.call(&["EXEC"]), "*-1\r\n");
+    assert!(client.call(&["CLIENT", "INFO"]).contains(" watch=0 "));
+    assert_eq!(client.info_number("total_watched_keys"), 0);
+    // The same in the other per-client lists.
+    let words: Vec<&str> = ["SUBSCRIBE"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    other.call(&words);
+    drop(other);
+    common::until("the end of its subscriptions", || client.call(&["PUBSUB", "CHANNELS"]) == "*0\r\n");
+    let ids = names[1..].iter().map(|name| &name["key:".len()..]);
+    let words: Vec<&str> = ["CLIENT", "KILL", "ID"].into_iter().chain(ids).collect();
+    assert_eq!(server.connect().call(&words), ":1\r\n");
+}
+
+#[test]
+fn lcs_of_long_strings_takes_little_memory() {
+    let server = Server::start(&["--maxmemory", "100mb"]);
+    let mut client = server.connect();
+    let text = |step: usize| -> String { (0..30_000).map(|at| char::from(b'a' + (at * at / step % 26) as u8)).collect() };
+    client.call(&["SET", "a", &text(7)]);
+    client.call(&["SET", "b", &text(11)]);
+    let before = server.resident_max();
+    let len: usize = client.call(&["LCS", "a", "b", "LEN"]).trim_start_matches(':').trim().parse().unwrap();
+    let common = client.call(&["LCS", "a", "b"]);
+    assert!(common.starts_with(&format!("${len}\r\n")) && len > 10_000, "{len}");
+    let ranges = client.call(&["LCS", "a", "b", "IDX", "MINMATCHLEN", "4"]);
+    assert!(ranges.ends_with(&format!(":{len}\r\n")), "{ranges}");
+    let grown = server.resident_max() - before;
+    assert!(grown < 24 << 20, "{grown} bytes for a table of 30,000 by 30,000");
+    client.call(&["SETRANGE", "a", "100000", "x"]);
+    assert_eq!(
+        client.call(&["LCS", "a", "b"]),
+        "-ERR the strings are too long for LCS: their lengths multiplied exceed 2147483648\r\n"
+    );
+}

@@ -310,3 +310,50 @@ fn clients_are_listed_and_killed() {
         assert!(admin.rest().is_empty());
     }
 }
+
+#[test]
+fn a_pause_leaves_the_data_as_it_is() {
+    for mode in ["WRITE", "ALL"] {
+        let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
+        let mut client = server.connect();
+        for number in 0..1000 {
+            client.call(&["SET", &format!("key:{number}"), &"v".repeat(1000)]);
+        }
+        // All in one command, so that no time passes between the deadline and the pause.
+        client.send(
+            format!("MULTI\r\nSET a 1 PX 1\r\nSET b 1 PX 1\r\nCLIENT PAUSE 100000 {mode}\r\nEXEC\r\n").as_bytes(),
+        );
+        for _ in 0..5 {
+            client.reply();
+        }
+        if mode == "WRITE" {
+            until("it to be past its time", || client.call(&["GET", "a"]) == "$-1\r\n");
+            // Neither the deadline nor somebody who comes across it removes it.
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(client.call(&["EXISTS", "a", "b"]), ":0\r\n");
+            assert_eq!(client.call(&["DBSIZE"]), ":1002\r\n");
+            assert_eq!(client.call(&["CONFIG", "SET", "maxmemory", "100kb"]), "+OK\r\n");
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(client.call(&["DBSIZE"]), ":1002\r\n");
+            assert_eq!((client.info_number("expired_keys"), client.info_number("evicted_keys")), (0, 0));
+        }
+        assert_eq!(client.call(&["CLIENT", "UNPAUSE"]), "+OK\r\n");
+        until("what was held off", || client.info_number("expired_keys") == 2);
+        assert!(mode == "ALL" || client.info_number("evicted_keys") > 0);
+    }
+}
+
+#[test]
+fn a_client_that_a_pause_holds_is_not_idle() {
+    let server = Server::start(&["--timeout", "1"]);
+    let (mut held, mut idle, mut other) = (server.connect(), server.connect(), server.connect());
+    assert_eq!(other.call(&["CLIENT", "PAUSE", "100000", "WRITE"]), "+OK\r\n");
+    held.send(b"SET k v\r\n");
+    until("the idle one's end", || {
+        other.call(&["PING"]);
+        idle.is_closed()
+    });
+    std::thread::sleep(Duration::from_millis(1500));
+    other.call(&["CLIENT", "UNPAUSE"]);
+    assert_eq!(held.text(), "+OK\r\n");
+}

@@ -438,3 +438,46 @@ fn dumped_values_are_restored() {
     assert_eq!(restore(&[b"9223372036854775807", &payload]), "+OK\r\n");
     assert_eq!(client.call(&["DUMP", "absent"]), "$-1\r\n");
 }
+
+#[test]
+fn who_removed_everything_is_told_when_that_is_saved() {
+    let dir = TempDir::new();
+    for how in ["FLUSHALL", "FLUSHALL ASYNC"] {
+        let server = start(&dir, &["--save", "3600 1"]);
+        let mut client = server.connect();
+        fill(&mut client);
+        client.call(&["SAVE"]);
+        // The rest of what it sends waits with it, and so does what it was told before.
+        client.send(format!("PING\r\n{how}\r\nSET after 1\r\nMULTI\r\n{how}\r\nEXEC\r\nPING\r\n").as_bytes());
+        assert_eq!(client.text(), "+PONG\r\n");
+        assert_eq!(client.text(), "+OK\r\n");
+        // Killed now, it would not find the old data again: no temporary file, and no key in the file.
+        let file = std::fs::read(dir.file("dump.rdb")).unwrap();
+        assert!(file.len() < 200, "{how}: {} bytes", file.len());
+        assert_eq!(client.text(), "+OK\r\n");
+        assert_eq!(client.text(), "+OK\r\n");
+        assert_eq!(client.text(), "+QUEUED\r\n");
+        assert_eq!(client.text(), "*1\r\n+OK\r\n");
+        assert_eq!(client.text(), "+PONG\r\n");
+        assert_eq!(client.call(&["DBSIZE"]), ":0\r\n");
+        let _ = server.signal("-KILL");
+        let server = start(&dir, &[]);
+        assert_eq!(server.connect().call(&["DBSIZE"]), ":0\r\n", "{how}");
+    }
+}
+
+#[test]
+fn what_a_crash_left_of_a_save_is_removed() {
+    let dir = TempDir::new();
+    let server = start(&dir, &[]);
+    let mut client = server.connect();
+    fill(&mut client);
+    client.call(&["SAVE"]);
+    let _ = server.signal("-KILL");
+    std::fs::write(dir.file("temp-4194305.7.rdb"), "half").unwrap();
+    std::fs::write(dir.file("temp-4194305.rdb"), "somebody else's").unwrap();
+    let server = start(&dir, &[]);
+    assert!(!std::path::Path::new(&dir.file("temp-4194305.7.rdb")).exists());
+    assert!(std::path::Path::new(&dir.file("temp-4194305.rdb")).exists());
+    assert_ne!(server.connect().call(&["DBSIZE"]), ":0\r\n");
+}

@@ -19,16 +19,19 @@ pub const UNAUTHENTICATED_RECEIVE_LIMIT: usize = 32 * 1024;
 /// A buffer is lent as a whole; below this, output that waits does not count against limits, as in Valkey,
 /// where every client has a reply buffer of this size.
 pub const OUTPUT_BYTES_FREE: usize = 16 * 1024;
+/// A smaller limit of all clients together counts as this, as in Valkey: it would leave nobody to change it.
+const CLIENTS_BYTES_MIN: usize = 128 * 1024;
 /// Clients are told apart by size in steps of this many bytes.
 const SIZE_STEP_BITS: u32 = 14;
 
 /// Memory of all clients together that is allowed, in bytes; 0 for any.
 #[must_use]
 pub fn clients_memory_max(settings: &Settings) -> usize {
-    match settings.maxmemory_clients {
+    let max = match settings.maxmemory_clients {
         MemoryOrPercent::Bytes(bytes) => bytes as usize,
         MemoryOrPercent::Percent(percent) => (settings.maxmemory.0 / 100 * percent) as usize,
-    }
+    };
+    if max == 0 { 0 } else { max.max(CLIENTS_BYTES_MIN) }
 }
 
 /// Memory in bytes that further replies to a client may hold, when `unsent_memory` is held already.

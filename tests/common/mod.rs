@@ -68,6 +68,14 @@ impl Server {
         Server::wait_for(child, port)
     }
 
+    /// Starts a server with a configuration file and options over it, on a port of its own.
+    pub fn start_config(file: &str, options: &[&str]) -> Server {
+        let port = free_port();
+        let mut command = Command::new(program());
+        command.args([file, "--port", &port.to_string(), "--bind", "127.0.0.1"]).args(options).stdout(Stdio::null());
+        Server::wait_for(command.spawn().unwrap(), port)
+    }
+
     fn wait_for(child: Child, port: u16) -> Server {
         let mut server = Server { child, port };
         let begin = Instant::now();
