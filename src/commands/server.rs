@@ -94,7 +94,9 @@ fn flushdb(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn flushall(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     check_flush_options(args)?;
     for db in 0..cx.core.keyspace.databases() {
-        flush_db(cx, db);
+        if !cx.core.keyspace.db(db).is_empty() {
+            flush_db(cx, db);
+        }
     }
     // Nobody is told that the data is gone while a crash could bring it back.
     cx.session.waits_for_save |= cx.core.save_after_flush();

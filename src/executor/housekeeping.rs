@@ -125,14 +125,11 @@ impl<T: Front> Executor<T> {
         stats.memory_peak = stats.memory_peak.max(used);
         self.check_soft_limits();
         self.core.save_if_due();
-        if now_ns >= self.second_at_ns {
-            self.second_at_ns = now_ns + SECOND_NS;
-            if now_ns >= self.meter_at_ns {
-                self.meter_at_ns = now_ns + METER_SECONDS * SECOND_NS;
-                self.core.meter.refresh();
-            }
-            self.check_clients();
+        if now_ns >= self.meter_at_ns {
+            self.meter_at_ns = now_ns + METER_SECONDS * SECOND_NS;
+            self.core.meter.refresh();
         }
+        self.check_idle_clients();
     }
 
     fn check_soft_limits(&mut self) {
@@ -162,15 +159,18 @@ impl<T: Front> Executor<T> {
         }
     }
 
-    /// Clients that have been silent for too long.
-    fn check_clients(&mut self) {
+    /// Clients that have been silent for too long: a share of all each time, so that everybody is looked at
+    /// once a second and no turn takes the longer the more there are.
+    fn check_idle_clients(&mut self) {
         let timeout_s = self.core.settings.timeout as u64;
-        if timeout_s == 0 {
+        let slots = self.core.clients.slots();
+        if timeout_s == 0 || slots == 0 {
             return;
         }
         let now_ns = self.core.now.mono_ns;
-        for key in self.core.clients.keys() {
-            let Some(connection) = self.core.clients.get(key) else { continue };
+        for _ in 0..slots.div_ceil(self.core.settings.hz.clamp(1, 500) as usize) {
+            self.idle_check_at = (self.idle_check_at + 1) % slots;
+            let Some(connection) = self.core.clients.get(self.idle_check_at) else { continue };
             let session = &connection.session;
             if !session.is_subscriber()
                 && !session.monitor
@@ -178,7 +178,7 @@ impl<T: Front> Executor<T> {
                 && now_ns.saturating_sub(session.active_ns) > timeout_s * SECOND_NS
             {
                 tracing::debug!("Closing idle client");
-                self.core.close_client(key, Closing::Now);
+                self.core.close_client(self.idle_check_at, Closing::Now);
             }
         }
     }

@@ -90,7 +90,8 @@ pub struct Executor<T: Front> {
     parsing: ParseTimes,
     last_busy_ns: u64,
     cron_at_ns: u64,
-    second_at_ns: u64,
+    /// The slot of the client that was last looked at for having been silent too long.
+    idle_check_at: ClientKey,
     meter_at_ns: u64,
     ending: Option<Ending>,
     stop: Arc<AtomicBool>,
@@ -119,7 +120,7 @@ impl<T: Front> Executor<T> {
             parsing: ParseTimes::default(),
             last_busy_ns: 0,
             cron_at_ns: 0,
-            second_at_ns: 0,
+            idle_check_at: 0,
             meter_at_ns: 0,
             ending: None,
             stop,

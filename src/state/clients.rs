@@ -51,6 +51,12 @@ impl Clients {
         self.table.len()
     }
 
+    /// Slots below this one are all there are.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.table.capacity()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
