@@ -123,6 +123,9 @@ pub struct Subscriptions {
     pub channels: BTreeSet<Box<[u8]>>,
     /// Patterns.
     pub patterns: BTreeSet<Box<[u8]>>,
+    /// What they take compiled, in bytes. Who shares one with others is charged for all of it: he may be
+    /// the last who keeps it.
+    pub patterns_memory: usize,
     /// Shard channels.
     pub shard_channels: BTreeSet<Box<[u8]>>,
 }
@@ -341,6 +344,7 @@ impl Session {
             + self.parser.memory()
             + watched
             + subscriptions
+            + sets.patterns_memory
             + self.assembly.as_ref().map_or(0, |assembly| assembly.memory())
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory)
     }

@@ -6,10 +6,10 @@ use super::fail::{Outcome, fail, subcommand_syntax};
 use super::server::container;
 use super::spec::{Command, Group, cmd, keys_at};
 use super::spec::{flags::*, key::*};
-use crate::glob::glob_match;
+use crate::glob::Glob;
 use crate::session::Session;
 use crate::state::Core;
-use crate::state::pubsub::forget;
+use crate::state::pubsub::{Pattern, forget};
 
 static PUBSUB_SUBCOMMANDS: &[Command] = &[
     cmd("pubsub|channels", Group::Pubsub, "2.8.0", -2, PUBSUB | LOADING | STALE, pubsub_channels)
@@ -97,7 +97,9 @@ fn add(core: &mut Core, session: &mut Session, kind: Kind, name: &[u8]) {
         }
         Kind::Pattern => {
             if session.subscriptions.patterns.insert(name.into()) {
-                core.pubsub.patterns.entry(name.into()).or_default().push(key);
+                let pattern = core.pubsub.patterns.entry(name.into()).or_insert_with(|| Pattern::new(name));
+                pattern.clients.push(key);
+                session.subscriptions.patterns_memory += pattern.glob.memory();
             }
         }
         Kind::Shard => {
@@ -120,9 +122,12 @@ fn remove(core: &mut Core, session: &mut Session, kind: Kind, name: &[u8]) {
         }
         Kind::Pattern => {
             if session.subscriptions.patterns.remove(name)
-                && core.pubsub.patterns.get_mut(name).is_some_and(|list| forget(list, key))
+                && let Some(pattern) = core.pubsub.patterns.get_mut(name)
             {
-                core.pubsub.patterns.remove(name);
+                session.subscriptions.patterns_memory -= pattern.glob.memory();
+                if forget(&mut pattern.clients, key) {
+                    core.pubsub.patterns.remove(name);
+                }
             }
         }
         Kind::Shard => {
@@ -234,11 +239,11 @@ fn list_channels(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) -> Outcom
         return Err(subcommand_syntax("pubsub", args.get(1)));
     }
     let table = if sharded { &cx.core.pubsub.shard_channels } else { &cx.core.pubsub.channels };
-    let pattern = (args.len() > 2).then(|| args.get(2));
+    let pattern = (args.len() > 2).then(|| Glob::new(args.get(2), false));
     let mut found: Vec<&[u8]> = table
         .keys()
         .map(|name| &**name)
-        .filter(|name| pattern.is_none_or(|pattern| glob_match(pattern, name, false)))
+        .filter(|name| pattern.as_ref().is_none_or(|pattern| pattern.matches(name)))
         .collect();
     found.sort_unstable();
     cx.out.bulks(&found);

@@ -3,11 +3,27 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Core;
-use crate::glob::glob_match;
+use crate::glob::Glob;
 use crate::session::ClientKey;
 
 /// Subscribers by name.
 pub type Subscribers = HashMap<Box<[u8]>, Vec<ClientKey>>;
+
+/// A pattern somebody is subscribed to.
+pub struct Pattern {
+    /// Compiled once, matched with every message.
+    pub glob: Glob,
+    /// Its subscribers.
+    pub clients: Vec<ClientKey>,
+}
+
+impl Pattern {
+    /// Without subscribers.
+    #[must_use]
+    pub fn new(pattern: &[u8]) -> Self {
+        Pattern { glob: Glob::new(pattern, false), clients: Vec::new() }
+    }
+}
 
 /// Subscriptions of all clients.
 #[derive(Default)]
@@ -15,7 +31,7 @@ pub struct PubSub {
     /// Channels.
     pub channels: Subscribers,
     /// Patterns, in order.
-    pub patterns: BTreeMap<Box<[u8]>, Vec<ClientKey>>,
+    pub patterns: BTreeMap<Box<[u8]>, Pattern>,
     /// Shard channels.
     pub shard_channels: Subscribers,
 }
@@ -51,8 +67,8 @@ impl Core {
             .pubsub
             .patterns
             .iter()
-            .filter(|(pattern, _)| glob_match(pattern, channel, false))
-            .map(|(pattern, list)| (pattern.clone(), list.clone()))
+            .filter(|(_, pattern)| pattern.glob.matches(channel))
+            .map(|(name, pattern)| (name.clone(), pattern.clients.clone()))
             .collect();
         for (pattern, list) in matching {
             for key in list {
