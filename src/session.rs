@@ -224,6 +224,9 @@ pub struct Subscriptions {
     pub channels: BTreeSet<Box<[u8]>>,
     /// Patterns.
     pub patterns: BTreeSet<Box<[u8]>>,
+    /// What they take compiled, in bytes. Who shares one with others is charged for all of it: he may be
+    /// the last who keeps it.
+    pub patterns_memory: usize,
     /// Shard channels.
     pub shard_channels: BTreeSet<Box<[u8]>>,
     /// Bytes of all their names.
@@ -234,7 +237,7 @@ impl Subscriptions {
     /// Memory in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.names_len + (self.count() + self.shard_channels.len()) * SUBSCRIPTION_BYTES
+        self.names_len + self.patterns_memory + (self.count() + self.shard_channels.len()) * SUBSCRIPTION_BYTES
     }
 
     /// Channels and patterns together, as replies count them.

@@ -94,6 +94,28 @@ fn subscribers_are_told_the_commands_full_name() {
 }
 
 #[test]
+fn compiled_patterns_are_their_subscribers_memory() {
+    let server = Server::start(&[]);
+    let (mut client, mut publisher) = (server.connect(), server.connect());
+    client.call(&["CLIENT", "SETNAME", "subscriber"]);
+    let mut memory = || -> usize {
+        let list = publisher.call(&["CLIENT", "LIST"]);
+        let line = list.lines().find(|line| line.contains("name=subscriber")).unwrap();
+        line.split(' ').find_map(|field| field.strip_prefix("tot-mem=")).unwrap().parse().unwrap()
+    };
+    let before = memory();
+    // Sets of which no two are equal: nine bytes for each of the pattern's.
+    let letters = || (b'!'..b'Z').map(char::from);
+    let pattern: String = letters().flat_map(|low| letters().map(move |high| format!("[{low}{high}]"))).collect();
+    client.call(&["PSUBSCRIBE", &pattern]);
+    let during = memory();
+    assert!(during - before > 4 * pattern.len(), "{} for {}", during - before, pattern.len());
+    client.call(&["PUNSUBSCRIBE", &pattern]);
+    let after = memory();
+    assert!(during - after > 4 * pattern.len(), "{during} {after}");
+}
+
+#[test]
 fn a_stranger_is_told_nothing() {
     let server = Server::start(&["--requirepass", "secret"]);
     let mut client = server.connect();

@@ -126,9 +126,13 @@ fn a_full_disk_under_the_log() {
 }
 
 fn scrape(port: u16, path: &str) -> String {
+    ask(port, "GET", path)
+}
+
+fn ask(port: u16, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
     reply
@@ -175,7 +179,12 @@ fn a_scraper_reads_valid_prometheus_text() {
     assert!(scrape(metrics, "/nothing").starts_with("HTTP/1.1 404"));
     // Nonsense and silence hold nobody up.
     TcpStream::connect(("127.0.0.1", metrics)).unwrap().write_all(b"\0\0\0\r\n\r\n").unwrap();
-    drop(TcpStream::connect(("127.0.0.1", metrics)).unwrap());
+    let _idle: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(("127.0.0.1", metrics)).unwrap()).collect();
+    TcpStream::connect(("127.0.0.1", metrics)).unwrap().write_all(b"GET /metr").unwrap();
+    assert!(scrape(metrics, "/metrics?x=1").starts_with("HTTP/1.1 200"));
+    let head = ask(metrics, "HEAD", "/metrics");
+    assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(ask(metrics, "PUT", "/metrics").starts_with("HTTP/1.1 405"));
     assert!(scrape(metrics, "/metrics").starts_with("HTTP/1.1 200"));
     assert_eq!(client.call(&["PING"]), "+PONG\r\n");
 }

@@ -124,23 +124,18 @@ impl Admin {
         }
     }
 
-    /// Passes over `count` replies.
+    /// Passes over the replies to `count` commands that write.
     ///
     /// # Errors
-    /// As [`Admin::receive`], or one of them is an error reply.
-    pub fn skip_replies(&mut self, count: u64) -> anyhow::Result<()> {
+    /// As [`Admin::receive`], or one of them is another than `+OK`: then something was not written.
+    pub fn skip_oks(&mut self, count: u64) -> anyhow::Result<()> {
         let (mut left, mut begin, mut used) = (count, self.clock.now_ns(), 0);
         let mut scanner = Scanner::default();
         while left > 0 {
             match scanner.next(&self.received[used..]) {
                 Ok(Some(scanned)) => {
-                    if matches!(scanned.kind, b'-' | b'!') {
-                        bail!(
-                            "{} answered {}",
-                            self.target,
-                            excerpt(self.received[used..used + scanned.len].trim_ascii_end())
-                        );
-                    }
+                    let reply = &self.received[used..used + scanned.len];
+                    ensure!(reply == b"+OK\r\n", "{} answered {}", self.target, excerpt(reply.trim_ascii_end()));
                     used += scanned.len;
                     left -= 1;
                     begin = self.clock.now_ns();
@@ -215,12 +210,12 @@ impl Admin {
             }
             self.send(&batch)?;
             // Two batches are under way, so that neither side waits for the other.
-            self.skip_replies(under_way)?;
+            self.skip_oks(under_way)?;
             under_way = key - begin;
             if !seen(key - from) {
                 break;
             }
         }
-        self.skip_replies(under_way)
+        self.skip_oks(under_way)
     }
 }

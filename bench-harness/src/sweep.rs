@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use serde::Serialize;
 
 use crate::histogram::{Summary, human_ns};
@@ -161,7 +161,11 @@ fn one(
         closed.plan.pacing = Pacing::Closed { depth: 1 };
         closed.plan.duration_ns = closed.plan.duration_ns.min(2_000_000_000);
         let label = format!("{} closed loop", contender.name);
-        let reached = measure(session, &label, &server.target, workload, &closed, None)?.outcome.rate_achieved();
+        let outcome = measure(session, &label, &server.target, workload, &closed, None)?.outcome;
+        if let Some(failure) = &outcome.failure {
+            bail!("in the closed loop that finds the rates: {failure}");
+        }
+        let reached = outcome.rate_achieved();
         ensure!(reached > 0.0, "nothing was answered in the closed loop that finds the rates");
         rates = SHARES.iter().map(|share| (share * reached / 10.0).ceil() * 10.0).collect();
     }

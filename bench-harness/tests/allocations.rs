@@ -58,9 +58,12 @@ impl Clock for Ticking {
     }
 }
 
-/// Answers every request at once, without allocating: requests are counted by their first byte.
+/// Answers every request at once with each of its replies in turn, without allocating: requests are
+/// counted by their first byte.
 struct Instant {
     owed: [usize; 4],
+    replies: &'static [&'static [u8]],
+    next: usize,
 }
 
 impl Client for Instant {
@@ -77,8 +80,10 @@ impl Client for Instant {
     fn receive(&mut self, conn: usize, into: &mut [u8]) -> io::Result<Received> {
         let mut len = 0;
         for _ in 0..std::mem::take(&mut self.owed[conn]) {
-            into[len..len + 5].copy_from_slice(b"+OK\r\n");
-            len += 5;
+            let reply = self.replies[self.next % self.replies.len()];
+            self.next += 1;
+            into[len..len + reply.len()].copy_from_slice(reply);
+            len += reply.len();
         }
         Ok(if len == 0 { Received::Nothing } else { Received::Bytes(len) })
     }
@@ -95,17 +100,31 @@ impl Client for Instant {
     }
 }
 
-fn allocations(pacing: Pacing, requests: u64) -> u64 {
+/// The commands of a mix and what they are answered with.
+type Mix = (&'static [&'static str], &'static [&'static [u8]]);
+
+/// Whatever is sent is answered alike; commands may get that.
+const ANY: Mix = (
+    &["5:GET __key__", "SET __key__ __value__ EX __ttl__", "SET x__int__y pre-__value__", "MGET __key__ __key__"],
+    &[b"+OK\r\n"],
+);
+/// Found, not found, and of a wrong length.
+const VALUES: Mix = (&["GET __key__"], &[b"$10\r\n0123456789\r\n", b"$-1\r\n", b"_\r\n", b"$1\r\nx\r\n"]);
+const LISTS: Mix = (&["MGET __key__ __key__"], &[b"*2\r\n$10\r\n0123456789\r\n$-1\r\n", b"*2\r\n_\r\n$1\r\nx\r\n"]);
+
+fn allocations((commands, replies): Mix, pacing: Pacing, requests: u64) -> u64 {
     let spec = WorkloadSpec {
-        commands: ["5:GET __key__", "SET __key__ __value__ EX __ttl__", "SET x__int__y pre-__value__"]
-            .map(str::to_owned)
-            .to_vec(),
+        commands: commands.iter().map(ToString::to_string).collect(),
         value_size: "10..100".to_owned(),
         ttl: Some("10..60".to_owned()),
         key_distribution: "zipfian".to_owned(),
         ..WorkloadSpec::default()
     };
-    let workload = Arc::new(Workload::compile(&spec).unwrap().any_reply());
+    let mut workload = Workload::compile(&spec).unwrap();
+    if commands == ANY.0 {
+        workload = workload.any_reply();
+    }
+    let workload = Arc::new(workload);
     let mut generator = Generator::new(workload.clone(), 0, 0, 4).unwrap();
     let plan = Plan {
         pacing,
@@ -119,12 +138,15 @@ fn allocations(pacing: Pacing, requests: u64) -> u64 {
         seed: 1,
     };
     let (mut recorder, tap) = recorder(workload.names().len(), plan.interval_ns);
-    let mut client = Instant { owed: [0; 4] };
+    let mut client = Instant { owed: [0; 4], replies, next: 0 };
     let before = ALLOCATIONS.get();
     let outcome =
         run(&mut client, 4, &Ticking::default(), &plan, &mut generator, &mut recorder, &AtomicBool::new(false));
     let after = ALLOCATIONS.get();
     assert_eq!(outcome.measured, requests, "{:?}", outcome.failure);
+    let found = outcome.found.iter().map(|found| (found.hits, found.misses)).reduce(|a, b| (a.0 + b.0, a.1 + b.1));
+    let each = requests / replies.len() as u64;
+    assert_eq!(found, Some(if commands == ANY.0 { (0, 0) } else { (2 * each, 2 * each) }));
     drop(tap);
     after - before
 }
@@ -132,7 +154,9 @@ fn allocations(pacing: Pacing, requests: u64) -> u64 {
 #[test]
 fn the_path_of_a_request_allocates_nothing() {
     for pacing in [Pacing::Closed { depth: 16 }, Pacing::Open { rate: 1e6, arrivals: Arrivals::Poisson }] {
-        let (short, long) = (allocations(pacing, 20_000), allocations(pacing, 200_000));
-        assert_eq!(short, long, "{pacing:?}: a longer run allocates more often");
+        for mix in [ANY, VALUES, LISTS] {
+            let (short, long) = (allocations(mix, pacing, 20_000), allocations(mix, pacing, 200_000));
+            assert_eq!(short, long, "{mix:?} {pacing:?}: a longer run allocates more often");
+        }
     }
 }

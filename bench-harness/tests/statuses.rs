@@ -90,6 +90,81 @@ fn few_rounds_decide_nothing() {
 }
 
 #[test]
+fn keys_that_are_not_there_are_told() {
+    let (here, gone) = (target("here", Behaviour::Answer), target("gone", Behaviour::Misses));
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (html, table) = (file("r.html"), file("r.csv"));
+    let load = ["--mix", "get:1,ping:1", "--warmup", "0", "-n", "200", "--no-preload"];
+    let args = with(&with(&["load", &gone], &load), &GENTLE);
+    let told = "100.0 % of the keys read were not there (get ";
+    let run = ran(&with(&args, &["--html", &html, "--csv", &table]));
+    assert_eq!(run.code, 1, "{} {}", run.out, run.err);
+    assert!(run.out.contains(&format!("\n! gone: {told}")), "{}", run.out);
+    assert!(std::fs::read_to_string(html).unwrap().contains(told));
+    let mut rows = csv::Reader::from_path(table).unwrap();
+    let at = |name: &str, head: &csv::StringRecord| head.iter().position(|column| column == name).unwrap();
+    let head = rows.headers().unwrap().clone();
+    let row = rows.records().next().unwrap().unwrap();
+    let csv_misses: u64 = row[at("misses", &head)].parse().unwrap();
+    assert!(csv_misses > 0 && &row[at("hits", &head)] == "0", "{row:?}");
+    let (_, report) = json(&args);
+    let reads = &report["results"][0]["reads"];
+    assert_eq!(reads.as_array().unwrap().len(), 1, "{reads}");
+    assert!(reads[0][0] == "get" && reads[0][1]["misses"].as_u64().unwrap() > 0 && reads[0][1]["hits"] == 0, "{reads}");
+
+    // Whoever deletes must not be astonished, and no more is known of a recording.
+    let recorded = file("recorded");
+    std::fs::write(&recorded, "GET a\n").unwrap();
+    for more in [&["--mix", "get:1,del:1", "--no-preload"][..], &["--replay", &recorded]] {
+        let args = with(&["load", &gone, "--warmup", "0", "-n", "200"], more);
+        let run = ran(&with(&args, &GENTLE));
+        assert_eq!(run.code, 0, "{} {}", run.out, run.err);
+        assert!(run.out.contains(&format!("\nnote: gone: {told}")), "{}", run.out);
+    }
+
+    let args = with(&with(&["compare", &here, &gone, "--rounds", "2"], &load), &GENTLE);
+    let run = ran(&args);
+    assert!(run.code == 1 && run.out.contains(&format!("\n! gone #1: {told}")), "{} {}", run.code, run.out);
+    assert!(run.out.contains("\nkeys read that were not there: 0.0 % at here, 100.0 % at gone\n"), "{}", run.out);
+    assert!(run.out.contains("; of the keys read 0.0 % were not there at here, 100.0 % at gone"), "{}", run.out);
+    let (_, report) = json(&args);
+    assert_eq!(report["comparison"]["versus"][0]["missed"], serde_json::json!([0.0, 1.0]));
+}
+
+#[test]
+fn values_of_a_length_nobody_wrote_are_told() {
+    // It takes every key and answers with two bytes.
+    let server = target("a", Behaviour::Answer);
+    let args = ["load", &server, "--mix", "get", "--keys", "100", "--warmup", "0", "-n", "200"];
+    let fine = ran(&with(&with(&args, &["--value-size", "2"]), &GENTLE));
+    assert_eq!(fine.code, 0, "{} {}", fine.out, fine.err);
+    let run = ran(&with(&with(&args, &["--value-size", "3"]), &GENTLE));
+    assert_eq!(run.code, 1, "{} {}", run.out, run.err);
+    let told =
+        "! a: 200 values were not as long as any that had been written, the first: get answered \"$2\\r\\nOK\\r\\n\"";
+    assert!(run.out.contains(told), "{}", run.out);
+    // Preloading looks at its replies too.
+    let server = target("a", Behaviour::Mistypes);
+    let run = ran(&with(&["load", &server, "--keys", "100", "-n", "1"], &GENTLE));
+    assert!(run.code == 1 && run.err.contains("cannot preload the keys") && run.err.contains("*0"), "{}", run.err);
+}
+
+#[test]
+fn what_was_verified_adds_up() {
+    let server = target("a", Behaviour::WrongValue);
+    let args = ["load", &server, "--verify", "--mix", "get", "--keys", "10", "--warmup", "0", "-n", "100"];
+    let run = ran(&with(&args, &GENTLE));
+    assert!(run.out.contains("100 replies were compared with what had been written, 100 differed"), "{}", run.out);
+    // Nothing is known of keys that are there already.
+    let run = ran(&with(&with(&args, &["--no-preload"]), &GENTLE));
+    assert!(run.code == 1 && run.out.contains("! a: no reply could be compared"), "{} {}", run.code, run.out);
+    let server = target("a", Behaviour::Refuse);
+    let run = ran(&with(&["load", &server, "--no-preload", "--warmup", "0", "-n", "100"], &GENTLE));
+    assert!(run.out.contains("! a: no request that counts was answered as it should be"), "{}", run.out);
+}
+
+#[test]
 fn a_condition_that_is_met_counts_more_than_other_problems() {
     let (quick, slow) =
         (target("quick", Behaviour::Answer), target("slow", Behaviour::Slow(Duration::from_millis(20))));

@@ -1,6 +1,6 @@
 //! Bits of a string: single bits, counting, searching and combining.
 
-use tercel_engine::{Expire, NewValue};
+use tercel_engine::{Blob, Expire, NewValue};
 
 use super::args::Args;
 use super::context::{Context, integer};
@@ -11,6 +11,9 @@ use super::string::write_string;
 use crate::state::notify::class;
 
 const BAD_OFFSET: Fail = fail("ERR bit offset is not an integer or out of range");
+
+/// Results of BITOP longer than this are taken over rather than copied.
+const BLOB_LEN_MIN: usize = 16 * 1024;
 
 pub(super) static COMMANDS: &[Command] = &[
     cmd("setbit", Group::Bitmap, "2.2.0", 4, WRITE | DENYOOM, setbit)
@@ -283,7 +286,8 @@ fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if len_max == 0 {
         cx.core.delete(db, target);
     } else {
-        cx.core.store(db, target, NewValue::Raw(&result), Expire::Clear);
+        let value = if len_max > BLOB_LEN_MIN { NewValue::Blob(Blob::from_vec(result)) } else { NewValue::Raw(&result) };
+        cx.core.store(db, target, value, Expire::Clear);
         cx.core.notify(class::STRING, "set", db, target.bytes);
     }
     cx.out.count(len_max);

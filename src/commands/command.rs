@@ -7,7 +7,7 @@ use super::grammar::{self, Arg};
 use super::registry::{CommandId, table};
 use super::spec::flags::*;
 use super::spec::{Command, Group, KeyPositions, acl, cmd, flags, key};
-use crate::glob::glob_match;
+use crate::glob::Glob;
 use crate::reply::Reply;
 
 static COMMAND_SUBCOMMANDS: &[Command] = &[
@@ -267,7 +267,10 @@ fn command_list(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
                     .map_or(0, |(bit, _)| *bit);
                 Box::new(move |command| command.categories() & category != 0)
             }
-            () if args.is(3, "pattern") => Box::new(move |command| glob_match(value, command.name.as_bytes(), true)),
+            () if args.is(3, "pattern") => {
+                let pattern = Glob::new(value, true);
+                Box::new(move |command| pattern.matches(command.name.as_bytes()))
+            }
             () => return Err(SYNTAX),
         };
         table().all().filter(|(_, command)| fits(command)).map(|(_, command)| command.name).collect()

@@ -7,7 +7,7 @@ use super::args::Args;
 use super::context::{Context, float, integer, lossy};
 use super::fail::{Fail, NO_SUCH_KEY, Outcome, fail};
 use super::server::shown;
-use crate::glob::glob_match;
+use crate::glob::Glob;
 use crate::state::Action;
 
 const HELP: &[&str] = &[
@@ -87,7 +87,7 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         ("error", 3) => return Err(Fail::new(lossy(args.get(2)))),
         ("stringmatch-len", 4) => {
             let len = integer(args.get(2))?.clamp(0, 1 << 26) as usize;
-            cx.out.flag(glob_match(args.get(3), &vec![b'a'; len], false));
+            cx.out.flag(Glob::new(args.get(3), false).matches(&vec![b'a'; len]));
         }
         ("protocol", 3) => return protocol(cx, args),
         ("change-repl-id" | "jmap" | "quicklist-packed-threshold", _)

@@ -6,7 +6,7 @@ use super::fail::{Fail, NO_SUCH_KEY, Outcome, SYNTAX, fail};
 use super::server::container;
 use super::spec::{Command, Group, acl, cmd, keys_at};
 use super::spec::{flags::*, key::*};
-use crate::glob::glob_match;
+use crate::glob::Glob;
 use crate::state::notify::class;
 
 const SAME_OBJECTS: Fail = fail("ERR source and destination objects are the same");
@@ -273,13 +273,18 @@ fn randomkey(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     Ok(())
 }
 
+/// `None` is every key, the empty one too.
+fn pattern_of(text: &[u8]) -> Option<Glob> {
+    (text != b"*").then(|| Glob::new(text, false))
+}
+
 fn keys(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let pattern = args.get(1);
+    let pattern = pattern_of(args.get(1));
     let now_ms = cx.core.now.unix_ms;
     let mut found: Vec<Vec<u8>> = Vec::new();
     cx.core.keyspace.db(cx.session.db).for_each(&mut |entry| {
         if entry.expire_at().is_none_or(|at_ms| at_ms > now_ms)
-            && (pattern == b"*" || glob_match(pattern, entry.key(), false))
+            && pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.key()))
         {
             found.push(entry.key().to_vec());
         }
@@ -297,7 +302,7 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             return Err(SYNTAX);
         }
         if args.is(at, "match") {
-            pattern = Some(args.get(at + 1)).filter(|pattern| *pattern != b"*");
+            pattern = pattern_of(args.get(at + 1));
         } else if args.is(at, "count") {
             count = integer(args.get(at + 1))?;
             if count < 1 {
@@ -324,7 +329,7 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     loop {
         cursor = cx.core.keyspace.db(db).scan(cursor, &mut |entry| {
             seen += 1;
-            if pattern.is_some_and(|pattern| !glob_match(pattern, entry.key(), false))
+            if pattern.as_ref().is_some_and(|pattern| !pattern.matches(entry.key()))
                 || kind.is_some_and(|kind| kind != kind_name(entry.kind()))
             {
                 return;

@@ -6,10 +6,10 @@ use super::fail::{Outcome, fail, subcommand_syntax};
 use super::server::container;
 use super::spec::{Command, Group, cmd, keys_at};
 use super::spec::{flags::*, key::*};
-use crate::glob::glob_match;
+use crate::glob::Glob;
 use crate::session::{ReplyMode, Session};
 use crate::state::Core;
-use crate::state::pubsub::{Listeners, forget};
+use crate::state::pubsub::{Listeners, Pattern, forget};
 
 static PUBSUB_SUBCOMMANDS: &[Command] = &[
     cmd("pubsub|channels", Group::Pubsub, "2.8.0", -2, PUBSUB | LOADING | STALE, pubsub_channels)
@@ -101,7 +101,11 @@ fn add(core: &mut Core, session: &mut Session, kind: Kind, name: &[u8]) {
     sets.names_len += name.len();
     let listeners = match kind {
         Kind::Channel => core.pubsub.channels.entry(name.into()).or_default(),
-        Kind::Pattern => core.pubsub.patterns.entry(name.into()).or_default(),
+        Kind::Pattern => {
+            let pattern = core.pubsub.patterns.entry(name.into()).or_insert_with(|| Pattern::new(name));
+            sets.patterns_memory += pattern.glob.memory();
+            &mut pattern.clients
+        }
         Kind::Shard => core.pubsub.shard_channels.entry(name.into()).or_default(),
     };
     listeners.insert(key);
@@ -123,7 +127,14 @@ fn remove(core: &mut Core, session: &mut Session, kind: Kind, name: &[u8]) {
     let pubsub = &mut core.pubsub;
     match kind {
         Kind::Channel if nobody_left(pubsub.channels.get_mut(name)) => drop(pubsub.channels.remove(name)),
-        Kind::Pattern if nobody_left(pubsub.patterns.get_mut(name)) => drop(pubsub.patterns.remove(name)),
+        Kind::Pattern => {
+            if let Some(pattern) = pubsub.patterns.get_mut(name) {
+                sets.patterns_memory -= pattern.glob.memory();
+                if forget(&mut pattern.clients, key) {
+                    pubsub.patterns.remove(name);
+                }
+            }
+        }
         Kind::Shard if nobody_left(pubsub.shard_channels.get_mut(name)) => drop(pubsub.shard_channels.remove(name)),
         _ => {}
     }
@@ -234,11 +245,11 @@ fn list_channels(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) -> Outcom
         return Err(subcommand_syntax("pubsub", args.get(1)));
     }
     let table = if sharded { &cx.core.pubsub.shard_channels } else { &cx.core.pubsub.channels };
-    let pattern = (args.len() > 2).then(|| args.get(2));
+    let pattern = (args.len() > 2).then(|| Glob::new(args.get(2), false));
     let mut found: Vec<&[u8]> = table
         .keys()
         .map(|name| &**name)
-        .filter(|name| pattern.is_none_or(|pattern| glob_match(pattern, name, false)))
+        .filter(|name| pattern.as_ref().is_none_or(|pattern| pattern.matches(name)))
         .collect();
     found.sort_unstable();
     cx.out.bulks(&found);

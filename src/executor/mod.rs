@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tercel_resp::request::{Limits, RequestParser};
 use tercel_transport::{Close, ConnId, Event, Hangup, TxBuf};
+use tokio::sync::oneshot;
 
 use crate::commands::OwnedCommand;
 use crate::commands::dispatch::{self, Verdict};
@@ -39,7 +40,7 @@ const EVICT_NS_MAX: u64 = 100_000;
 /// A question from another thread, answered between turns.
 pub struct Query {
     /// Where the answer goes.
-    pub reply: mpsc::SyncSender<String>,
+    pub reply: oneshot::Sender<String>,
 }
 
 /// How the server ended.
@@ -331,8 +332,10 @@ impl<T: Front> Executor<T> {
     fn answer_queries(&mut self) {
         let Some(queries) = self.queries.take() else { return };
         while let Ok(query) = queries.try_recv() {
-            // The asker may have given up; that is its business.
-            let _ = query.reply.try_send(crate::admin::render(&self.core));
+            // The asker may have given up; then nobody wants the text.
+            if !query.reply.is_closed() {
+                let _ = query.reply.send(crate::admin::render(&self.core));
+            }
         }
         self.queries = Some(queries);
     }

@@ -7,7 +7,7 @@ pub mod file;
 mod rewrite;
 pub mod value;
 
-use crate::glob::glob_match;
+use crate::glob::Glob;
 
 pub use declared::{SETTINGS, Settings};
 pub use value::*;
@@ -100,10 +100,11 @@ impl Settings {
     /// Names and values of all settings that match one of the patterns, each once.
     #[must_use]
     pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(&'static str, String)> {
+        let patterns: Vec<Glob> = patterns.iter().map(|pattern| Glob::new(pattern, true)).collect();
         let mut found = Vec::new();
         for setting in SETTINGS {
             for name in [setting.name, setting.alias] {
-                if !name.is_empty() && patterns.iter().any(|pattern| glob_match(pattern, name.as_bytes(), true)) {
+                if !name.is_empty() && patterns.iter().any(|pattern| pattern.matches(name.as_bytes())) {
                     found.push((name, (setting.show)(self)));
                 }
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use indexmap::IndexSet;
 
 use super::Core;
-use crate::glob::glob_match;
+use crate::glob::Glob;
 use crate::session::ClientKey;
 
 /// Clients in no order that anybody relies on; one is found and removed at once, however many there are.
@@ -14,13 +14,29 @@ pub type Listeners = IndexSet<ClientKey>;
 /// Subscribers by name.
 pub type Subscribers = HashMap<Box<[u8]>, Listeners>;
 
+/// A pattern somebody is subscribed to.
+pub struct Pattern {
+    /// Compiled once, matched with every message.
+    pub glob: Glob,
+    /// Its subscribers.
+    pub clients: Listeners,
+}
+
+impl Pattern {
+    /// Without subscribers.
+    #[must_use]
+    pub fn new(pattern: &[u8]) -> Self {
+        Pattern { glob: Glob::new(pattern, false), clients: Listeners::new() }
+    }
+}
+
 /// Subscriptions of all clients.
 #[derive(Default)]
 pub struct PubSub {
     /// Channels.
     pub channels: Subscribers,
     /// Patterns, in order.
-    pub patterns: BTreeMap<Box<[u8]>, Listeners>,
+    pub patterns: BTreeMap<Box<[u8]>, Pattern>,
     /// Shard channels.
     pub shard_channels: Subscribers,
 }
@@ -54,8 +70,8 @@ impl Core {
             .pubsub
             .patterns
             .iter()
-            .filter(|(pattern, _)| glob_match(pattern, channel, false))
-            .map(|(pattern, list)| (pattern.clone(), list.clone()))
+            .filter(|(_, pattern)| pattern.glob.matches(channel))
+            .map(|(name, pattern)| (name.clone(), pattern.clients.clone()))
             .collect();
         for (pattern, list) in matching {
             for key in list {

@@ -9,11 +9,11 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
 use crate::histogram::{PERCENTILES, human_ns};
-use crate::report::table::{markdown, rate};
+use crate::report::table::{markdown, rate, share};
 use crate::report::{Report, ResultView};
 use crate::run::{Load, Session, measure, preload};
 use crate::server::{Contender, Placement, Server, all_answer};
-use crate::workload::{Workload, WorkloadSpec};
+use crate::workload::{Found, Workload, WorkloadSpec};
 use stats::{Estimate, ROUNDS_MIN, estimate, median};
 
 /// A condition that makes the exit status 3: `p999 > 1.2x`.
@@ -93,6 +93,8 @@ pub struct Versus {
     /// Median over the rounds of the p999 of the machine's hiccups beside the first and beside this
     /// one, in nanoseconds.
     pub hiccup_p999_ns: (f64, f64),
+    /// Share of the keys read that were not there, over all rounds, of the first and of this one.
+    pub missed: (Option<f64>, Option<f64>),
     /// One sentence.
     pub verdict: String,
 }
@@ -167,7 +169,21 @@ impl Comparison {
                 whole.iter().map(|round| round[server].hiccups.p999_ns as f64).collect()
             };
             let hiccup_p999_ns = (median(&hiccups(0)), median(&hiccups(at)));
-            versus.push(Versus { label: label.clone(), metrics: rows, hiccup_p999_ns, verdict });
+            let missed = |server: usize| {
+                let mut all = Found::default();
+                whole.iter().for_each(|round| all.add(round[server].found()));
+                all.missed()
+            };
+            let missed = (missed(0), missed(at));
+            if missed.0 != missed.1 {
+                verdict += &format!(
+                    "; of the keys read {} were not there at {}, {} at {label}",
+                    share(missed.0),
+                    names[0],
+                    share(missed.1)
+                );
+            }
+            versus.push(Versus { label: label.clone(), metrics: rows, hiccup_p999_ns, missed, verdict });
         }
         let load = whole.first().and_then(|round| round.first()).map_or(String::new(), |result| result.load.clone());
         Comparison { baseline: names[0].clone(), rounds: whole.len(), confidence, load, versus, failed, undecided }
@@ -202,10 +218,17 @@ impl Comparison {
                 rows.push(cells.into_iter().chain([row.verdict.clone()]).collect());
             }
             let (first, second) = (human_ns(versus.hiccup_p999_ns.0), human_ns(versus.hiccup_p999_ns.1));
-            let noise = format!(
+            let mut noise = format!(
                 "p999 of the machine's hiccups: {first} beside {}, {second} beside {}",
                 self.baseline, versus.label
             );
+            if versus.missed != (None, None) {
+                let (first, second) = (share(versus.missed.0), share(versus.missed.1));
+                noise += &format!(
+                    "\nkeys read that were not there: {first} at {}, {second} at {}",
+                    self.baseline, versus.label
+                );
+            }
             out.push_str(&format!("\n{}\n{noise}\nverdict: {}\n", markdown(&rows), versus.verdict));
         }
         for failed in &self.failed {

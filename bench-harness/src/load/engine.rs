@@ -11,7 +11,7 @@ use super::schedule::Schedule;
 use super::{GAP_NS_MIN, Outcome, Pacing, Plan, Wait};
 use crate::clock::Clock;
 use crate::recorder::Recorder;
-use crate::workload::{Generator, Issued, excerpt};
+use crate::workload::{Found, Generator, Issued, excerpt};
 
 /// Bytes received at once.
 const RECEIVE_LEN: usize = 256 * 1024;
@@ -156,6 +156,7 @@ pub fn run<C: Client, K: Clock>(
         behind: Behind::default(),
         past_end: 0,
     };
+    engine.outcome.found.resize(engine.generator.workload().names().len(), Found::default());
     if let Err(failure) = engine.drive(start_ns, stop) {
         engine.outcome.failure = Some(failure);
     }
@@ -401,7 +402,12 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
             };
             self.under_way -= 1;
             let failed = matches!(scanned.kind, b'-' | b'!');
-            self.recorder.count(failed);
+            let workload = self.generator.workload();
+            let checked = if self.verify && !failed { workload.check(pending.issued, reply, now) } else { Ok(false) };
+            // What was compared needs no look at its type or length beside.
+            let compared = checked != Ok(false);
+            let mistyped = !failed && !compared && !workload.fits(pending.issued.op, scanned.kind);
+            self.recorder.count(failed || mistyped);
             self.outcome.replies_in_time += u64::from(in_time);
             self.outcome.due_in_time += u64::from(in_time && pending.counts);
             if now < self.end_ns {
@@ -416,12 +422,10 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 }
                 continue;
             }
-            if !self.verify && !self.generator.workload().fits(pending.issued.op, scanned.kind) {
+            if mistyped {
                 self.outcome.mistyped += 1;
                 if self.outcome.mistyped_first.is_none() {
-                    let names = self.generator.workload().names();
-                    let name = names.get(usize::from(pending.issued.op)).map_or("a command", String::as_str);
-                    self.outcome.mistyped_first = Some(format!("{name} answered {}", excerpt(reply)));
+                    self.outcome.mistyped_first = Some(workload.answered(pending.issued.op, reply));
                 }
                 continue;
             }
@@ -429,15 +433,21 @@ impl<C: Client, K: Clock> Engine<'_, C, K> {
                 let latency_ns = now.saturating_sub(pending.intended_ns);
                 self.outcome.measured += 1;
                 self.recorder.record(pending.issued.op, latency_ns);
-            }
-            if self.verify {
-                match self.generator.check(pending.issued, reply, now) {
-                    Ok(compared) => self.outcome.verified += u64::from(compared),
-                    Err(what) => {
-                        self.outcome.mismatches += 1;
-                        self.outcome.mismatch_first.get_or_insert(what);
-                    }
+                let mut found = workload.found(pending.issued.op, reply);
+                if found.wrong_len > 0 && compared {
+                    found.wrong_len = 0;
                 }
+                if found.wrong_len > 0 && self.outcome.wrong_len_first.is_none() {
+                    self.outcome.wrong_len_first = Some(workload.answered(pending.issued.op, reply));
+                }
+                if let Some(sum) = self.outcome.found.get_mut(usize::from(pending.issued.op)) {
+                    sum.add(found);
+                }
+            }
+            self.outcome.verified += u64::from(compared);
+            if let Err(what) = checked {
+                self.outcome.mismatches += 1;
+                self.outcome.mismatch_first.get_or_insert(what);
             }
         }
     }

@@ -18,6 +18,7 @@ use std::fmt;
 use hdrhistogram::Histogram;
 
 use crate::histogram;
+use crate::workload::Found;
 use schedule::Arrivals;
 
 /// When requests are sent.
@@ -100,11 +101,15 @@ pub struct Outcome {
     pub mistyped: u64,
     /// The first of them.
     pub mistyped_first: Option<String>,
+    /// Keys found and not found by requests that count, by the command of the mix.
+    pub found: Vec<Found>,
+    /// The first value of a length that was never written.
+    pub wrong_len_first: Option<String>,
     /// Replies that were not what had been written.
     pub mismatches: u64,
     /// The first of them.
     pub mismatch_first: Option<String>,
-    /// Replies that were compared.
+    /// Replies that were compared, those that differed among them.
     pub verified: u64,
     /// Requests that counted and got no reply; their latency counts as the time they waited.
     pub unanswered: u64,
@@ -153,6 +158,8 @@ impl Outcome {
             error_first: None,
             mistyped: 0,
             mistyped_first: None,
+            found: Vec::new(),
+            wrong_len_first: None,
             mismatches: 0,
             mismatch_first: None,
             verified: 0,
@@ -185,6 +192,9 @@ impl Outcome {
         self.error_first = self.error_first.take().or(other.error_first);
         self.mistyped += other.mistyped;
         self.mistyped_first = self.mistyped_first.take().or(other.mistyped_first);
+        self.found.resize(self.found.len().max(other.found.len()), Found::default());
+        self.found.iter_mut().zip(&other.found).for_each(|(mine, theirs)| mine.add(*theirs));
+        self.wrong_len_first = self.wrong_len_first.take().or(other.wrong_len_first);
         self.mismatches += other.mismatches;
         self.mismatch_first = self.mismatch_first.take().or(other.mismatch_first);
         self.verified += other.verified;

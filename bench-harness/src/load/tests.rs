@@ -14,7 +14,7 @@ use super::sim::{Answer, SimClient};
 use super::{Blame, Outcome, Pacing, Plan, Wait, run};
 use crate::histogram::{self, IntervalLog, PRECISION, Summary};
 use crate::recorder::{Collector, recorder};
-use crate::workload::{Generator, Workload, WorkloadSpec};
+use crate::workload::{Found, Generator, Workload, WorkloadSpec};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -428,6 +428,46 @@ fn error_replies_are_counted_and_not_timed() {
     assert_eq!((outcome.errors, latency.len()), (250, 750));
     assert_eq!(outcome.error_first.as_deref(), Some("\"-OOM no room\""));
     assert_eq!(outcome.shortfall(1000.0), None);
+}
+
+/// Runs a workload that asks for everything one at a time.
+fn ask(spec: &WorkloadSpec, behave: impl FnMut(u64, u64) -> Answer) -> Outcome {
+    let workload = Arc::new(Workload::compile(spec).unwrap());
+    let mut generator = Generator::new(workload.clone(), 0, 0, 1).unwrap();
+    let (mut client, clock) = SimClient::new(1, STEP_NS, behave);
+    let plan = Plan { requests: Some(400), ..plan(Pacing::Closed { depth: 1 }, SECOND) };
+    let (mut recorder, _tap) = recorder(workload.names().len(), 1000 * SECOND);
+    run(&mut client, 1, &clock, &plan, &mut generator, &mut recorder, &AtomicBool::new(false))
+}
+
+#[test]
+fn what_is_read_and_not_there_is_counted() {
+    let spec = WorkloadSpec { mix: "get".into(), value_size: "3".into(), ..WorkloadSpec::default() };
+    let outcome = ask(&spec, |n, _| {
+        Answer::Bytes(match n % 4 {
+            0 => b"$-1\r\n",
+            1 => b"_\r\n",
+            2 => b"$3\r\nabc\r\n",
+            _ => b"$4\r\nabcd\r\n",
+        })
+    });
+    assert_eq!(outcome.found, [Found { hits: 200, misses: 200, wrong_len: 100 }]);
+    assert_eq!(outcome.wrong_len_first.as_deref(), Some("get answered \"$4\\r\\nabcd\\r\\n\""));
+    let mut twice = outcome.clone();
+    twice.merge(outcome);
+    assert_eq!(twice.found, [Found { hits: 400, misses: 400, wrong_len: 200 }]);
+}
+
+#[test]
+fn what_differs_was_compared_too() {
+    let spec = WorkloadSpec { mix: "get".into(), verify: true, ..WorkloadSpec::default() };
+    let outcome = ask(&spec, |_, _| Answer::Bytes(b"$5\r\nwrong\r\n"));
+    assert_eq!((outcome.verified, outcome.mismatches), (400, 400));
+    assert_eq!(outcome.found[0].wrong_len, 0, "it was compared already");
+    // What is not compared is looked at as without verification.
+    let spec = WorkloadSpec { mix: "ttl".into(), verify: true, ..WorkloadSpec::default() };
+    let outcome = ask(&spec, |_, _| Answer::Bytes(b"*0\r\n"));
+    assert_eq!((outcome.verified, outcome.mistyped, outcome.measured), (0, 400, 0));
 }
 
 #[test]

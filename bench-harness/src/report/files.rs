@@ -78,6 +78,9 @@ pub fn csv(report: &Report) -> anyhow::Result<Vec<u8>> {
         "requests",
         "errors",
         "unanswered",
+        "hits",
+        "misses",
+        "wrong_len",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -90,6 +93,7 @@ pub fn csv(report: &Report) -> anyhow::Result<Vec<u8>> {
         let us = |summary: &crate::histogram::Summary, name: &str| {
             format!("{:.3}", summary.by_name(name).unwrap_or(0) as f64 / 1e3)
         };
+        let found = result.found();
         let mut cells = vec![
             result.label.clone(),
             result.server.clone(),
@@ -101,6 +105,9 @@ pub fn csv(report: &Report) -> anyhow::Result<Vec<u8>> {
             result.latency.count.to_string(),
             result.errors.to_string(),
             result.unanswered.to_string(),
+            found.hits.to_string(),
+            found.misses.to_string(),
+            found.wrong_len.to_string(),
         ];
         cells.extend(names().map(|name| us(&result.latency, name)));
         cells.extend(names().map(|name| us(&result.hiccups, name)));

@@ -18,6 +18,7 @@ use crate::run::phases::Phase;
 use crate::run::{Finding, Measured};
 use crate::scenario::ScenarioView;
 use crate::sweep::SweepView;
+use crate::workload::Found;
 
 /// Everything one run of the program found.
 #[derive(Serialize)]
@@ -146,6 +147,8 @@ pub struct ResultView {
     pub due: u64,
     /// Error replies, and those of a wrong type.
     pub errors: u64,
+    /// Of each command that reads, how many keys it found and how many it did not.
+    pub reads: Vec<(String, Found)>,
     /// Replies compared with what was written.
     pub verified: u64,
     /// Those that differed.
@@ -180,8 +183,10 @@ impl ResultView {
     /// Reads a measurement.
     #[must_use]
     pub fn of(label: &str, measured: &Measured, expected: &[Finding]) -> Self {
-        let (notes, problems): (Vec<_>, Vec<_>) =
-            measured.findings().into_iter().partition(|(finding, _)| expected.contains(finding));
+        let (notes, problems): (Vec<_>, Vec<_>) = measured
+            .findings()
+            .into_iter()
+            .partition(|(finding, _)| expected.contains(finding) || (*finding == Finding::Misses && measured.may_miss));
         let texts = |found: Vec<(Finding, String)>| found.into_iter().map(|(_, text)| text).collect();
         let outcome = &measured.outcome;
         let total = measured.recording.total();
@@ -202,6 +207,13 @@ impl ResultView {
             held_back: Summary::of(&outcome.held),
             due: outcome.due,
             errors: outcome.errors + outcome.mistyped,
+            reads: measured
+                .commands
+                .iter()
+                .cloned()
+                .zip(outcome.found.iter().copied())
+                .filter(|(_, found)| found.reads() > 0)
+                .collect(),
             verified: outcome.verified,
             mismatches: outcome.mismatches,
             unanswered: outcome.unanswered,
@@ -217,6 +229,14 @@ impl ResultView {
             intervals: measured.recording.intervals.clone(),
             phases: measured.phases.clone(),
         }
+    }
+
+    /// What all commands that read found together.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        let mut all = Found::default();
+        self.reads.iter().for_each(|(_, found)| all.add(*found));
+        all
     }
 
     /// Server time above the floor at a percentile, in nanoseconds.

@@ -73,14 +73,25 @@ fn cpu(ns: Option<f64>) -> String {
     ns.map_or("-".to_owned(), |ns| human_ns(ns.max(0.0)))
 }
 
+/// A share in per cent; a dash where there is none.
+#[must_use]
+pub fn share(share: Option<f64>) -> String {
+    match share {
+        None => "-".to_owned(),
+        Some(share) if share > 0.0 && share < 0.0005 => "< 0.1 %".to_owned(),
+        Some(share) => format!("{:.1} %", share * 100.0),
+    }
+}
+
 /// One row a measurement.
 #[must_use]
 pub fn results(results: &[ResultView]) -> String {
-    let mut rows = vec![head("", &["throughput", "errors", "client CPU/req", "server CPU/req"])];
+    let mut rows = vec![head("", &["throughput", "errors", "missed", "client CPU/req", "server CPU/req"])];
     for result in results {
         let more = vec![
             rate(result.rate_achieved),
             result.errors.to_string(),
+            share(result.found().missed()),
             cpu(Some(result.client_cpu_ns_per_request)),
             cpu(result.server_cpu_ns_per_request),
         ];
@@ -125,6 +136,15 @@ fn above_floor(result: &ResultView) -> Vec<String> {
     std::iter::once("server above the floor".to_owned()).chain(names.map(cell)).collect()
 }
 
+fn reads(result: &ResultView) -> String {
+    let mut rows = vec![["keys read", "hits", "misses", "missed", "wrong length"].map(str::to_owned).to_vec()];
+    for (name, found) in &result.reads {
+        let counts = [found.hits, found.misses].map(|count| count.to_string());
+        rows.push([&[name.clone()][..], &counts, &[share(found.missed()), found.wrong_len.to_string()]].concat());
+    }
+    markdown(&rows)
+}
+
 fn phases(result: &ResultView) -> String {
     let mut rows = vec![["server's own time", "calls", "p50 <=", "p99 <=", "p999 <="].map(str::to_owned).to_vec()];
     for phase in &result.phases {
@@ -151,6 +171,9 @@ pub fn render(report: &Report) -> String {
         let _ = writeln!(out, "{}", results(&report.results));
         for result in &report.results {
             let _ = writeln!(out, "{}", beside(result));
+            if !result.reads.is_empty() {
+                let _ = writeln!(out, "{}", reads(result));
+            }
             if !result.phases.is_empty() {
                 let _ = writeln!(out, "{}", phases(result));
             }

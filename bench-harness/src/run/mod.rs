@@ -1,6 +1,7 @@
 //! One measurement from beginning to end: connections, preload, the load threads, the hiccup meter
 //! beside them, progress, and the server's own figures before and after.
 
+mod findings;
 pub mod phases;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ use crate::server::{cores, usable};
 use crate::target::{AnyClient, Target};
 use crate::workload::values::parse_count;
 use crate::workload::{Generator, Workload};
+pub use findings::Finding;
 use phases::Phase;
 
 /// A load in the words of the command line.
@@ -283,72 +285,10 @@ pub struct Measured {
     pub server_cpu_s: Option<f64>,
     /// The server's own distributions, if it has them.
     pub phases: Vec<Phase>,
-}
-
-impl Measured {
-    /// Whatever makes this result less than it should be.
-    #[must_use]
-    pub fn findings(&self) -> Vec<(Finding, String)> {
-        let outcome = &self.outcome;
-        let mut found: Vec<(Finding, String)> =
-            outcome.failure.iter().map(|failure| (Finding::Broken, failure.clone())).collect();
-        if let Some(shortfall) = self.rate_asked.and_then(|rate| outcome.shortfall(rate)) {
-            found.push((Finding::Overload, shortfall.to_string()));
-        }
-        if outcome.unanswered > 0 {
-            let silent = outcome.unanswered - outcome.unsent.min(outcome.unanswered);
-            let what = match (silent, outcome.unsent) {
-                (_, 0) => format!("{silent} requests got no reply"),
-                (0, unsent) => format!("{unsent} requests that were due were never sent"),
-                (_, unsent) => format!("{silent} requests got no reply and {unsent} that were due were never sent"),
-            };
-            found.push((Finding::Overload, format!("{what}; they count with the time they had waited")));
-        }
-        if outcome.unanswered_warmup > 0 {
-            let count = outcome.unanswered_warmup;
-            found.push((Finding::Overload, format!("{count} requests of the warm-up got no reply until the end")));
-        }
-        if outcome.errors > 0 {
-            let first = outcome.error_first.as_deref().unwrap_or_default();
-            found.push((
-                Finding::Errors,
-                format!("{} error replies, the first {first}; they are not in the latencies", outcome.errors),
-            ));
-        }
-        if outcome.mistyped > 0 {
-            let first = outcome.mistyped_first.as_deref().unwrap_or_default();
-            found.push((
-                Finding::Broken,
-                format!(
-                    "{} replies were of a wrong type, the first: {first}; they are not in the latencies",
-                    outcome.mistyped
-                ),
-            ));
-        }
-        if outcome.mismatches > 0 {
-            let first = outcome.mismatch_first.as_deref().unwrap_or_default();
-            found.push((
-                Finding::Broken,
-                format!("{} replies were not what had been written, the first: {first}", outcome.mismatches),
-            ));
-        }
-        if outcome.measured == 0 {
-            found.push((Finding::Broken, "no request that counts was answered".to_owned()));
-        }
-        found
-    }
-}
-
-/// What can be wrong with a result. Whether it is depends on what was looked for: a sweep wants to
-/// know which rate is not reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// A connection broke, a reply was wrong, nothing was measured.
-    Broken,
-    /// Error replies.
-    Errors,
-    /// A rate was not reached, or requests were not answered.
-    Overload,
+    /// Whether replies were to be compared with what had been written.
+    pub verify: bool,
+    /// Whether reads may find nothing without anything being wrong.
+    pub may_miss: bool,
 }
 
 /// A server that answers nothing for so long while keys are written is given up.
@@ -433,6 +373,8 @@ pub fn measure(
         client_cpu_s,
         server_cpu_s: phases::cpu_s(&info_after).zip(cpu_before).map(|(after, before)| after - before),
         phases: phases::between(&before, after),
+        verify: workload.verify,
+        may_miss: workload.may_miss,
     })
 }
 

@@ -106,7 +106,7 @@ impl Fill<'_> {
                 key += 1;
             }
             admin.send(&batch)?;
-            admin.skip_replies(key - from)?;
+            admin.skip_oks(key - from)?;
             if let Some(rate) = self.rate {
                 let due_ns = begin + (key as f64 / rate * 1e9) as u64;
                 sleep(Duration::from_nanos(due_ns.saturating_sub(clock.now_ns())));

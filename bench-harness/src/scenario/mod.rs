@@ -336,8 +336,8 @@ fn disturbed(
         (measured, happening.join().unwrap_or_else(|_| Err("the event panicked".to_owned())))
     });
     let measured = measured?;
-    // Errors (an OOM under eviction, say) and a rate not reached are what the event did.
-    report.add_expecting(label, &measured, &[Finding::Overload, Finding::Errors]);
+    // Errors (an OOM under eviction, say), keys that are gone and a rate not reached are what the event did.
+    report.add_expecting(label, &measured, &[Finding::Overload, Finding::Errors, Finding::Misses]);
     let event = event.and_then(|()| {
         let after = shown(admin, &scenario.expect).map_err(|error| format!("{error:#}"))?;
         took_place(&before, &after)

@@ -6,6 +6,7 @@
 
 mod generator;
 pub mod keys;
+mod reads;
 pub mod replay;
 mod spec;
 pub mod template;
@@ -19,6 +20,8 @@ use tercel_resp::encode;
 
 pub use generator::{Generator, Issued};
 use keys::{KeyDistribution, KeySource};
+pub use reads::Found;
+use reads::{Lengths, Lookup};
 use replay::Replay;
 pub use spec::{MIX, WorkloadSpec};
 use template::Template;
@@ -42,6 +45,8 @@ pub struct Workload {
     shares: Vec<u64>,
     replay: Option<Replay>,
     names: Vec<String>,
+    /// Of each name, what its replies tell of keys, and how long the values in them can be.
+    lookups: Vec<(Lookup, Option<Lengths>)>,
     keys: u64,
     distribution: KeyDistribution,
     values: ValueSource,
@@ -54,6 +59,9 @@ pub struct Workload {
     preloaded_ns: AtomicU64,
     /// Whether replies are checked.
     pub verify: bool,
+    /// Whether reads may find nothing without anything being wrong: commands of the mix take keys away,
+    /// or were recorded elsewhere.
+    pub may_miss: bool,
     /// Whether keys are written before measuring.
     pub preload: bool,
 }
@@ -141,11 +149,25 @@ impl Workload {
             ensure!(keys <= 1 << 28, "--verify remembers each key and takes at most 2^28 of them");
         }
         let preload = !spec.no_preload && replay.is_none() && ops.iter().any(|op| op.template.has_key);
+        let lengths = reads::lengths(&ops, &sizes, &spec.key_prefix, preload);
+        let lookups = match &replay {
+            Some(replay) => replay.names.iter().map(|name| (Lookup::of(name), None)).collect(),
+            None => ops
+                .iter()
+                .map(|op| &op.template)
+                .map(|template| {
+                    let known = lengths.filter(|_| reads::reads_values(template, &spec.key_prefix));
+                    (Lookup::of_template(template), known)
+                })
+                .collect(),
+        };
+        let may_miss = replay.is_some() || ops.iter().any(|op| reads::removes(&op.template));
         Ok(Workload {
             ops,
             shares,
             replay,
             names,
+            lookups,
             keys,
             distribution,
             values: ValueSource::new(sizes, spec.seed),
@@ -155,6 +177,7 @@ impl Workload {
             expires,
             preloaded_ns: AtomicU64::new(u64::MAX),
             verify: spec.verify,
+            may_miss,
             preload,
         })
     }
@@ -169,6 +192,7 @@ impl Workload {
     #[must_use]
     pub fn any_reply(mut self) -> Self {
         self.ops.iter_mut().for_each(|op| op.kinds = b"");
+        self.lookups.clear();
         self
     }
 
@@ -178,6 +202,13 @@ impl Workload {
     #[must_use]
     pub fn fits(&self, op: u8, kind: u8) -> bool {
         self.ops.get(usize::from(op)).is_none_or(|op| op.kinds.is_empty() || op.kinds.contains(&kind))
+    }
+
+    /// A reply in words, for the first of its kind.
+    #[must_use]
+    pub fn answered(&self, op: u8, reply: &[u8]) -> String {
+        let name = self.names.get(usize::from(op)).map_or("a command", String::as_str);
+        format!("{name} answered {}", excerpt(reply))
     }
 
     /// Number of keys.
@@ -235,7 +266,8 @@ impl Workload {
 /// Only of commands whose replies do not depend on their options.
 fn reply_kinds(template: &Template) -> &'static [u8] {
     match (template.name.as_str(), template.args.len()) {
-        ("get" | "getset" | "getdel", _) => b"$_",
+        ("get" | "getset" | "getdel" | "getex", _) => b"$_",
+        ("mget", _) => b"*",
         ("set", 3) | ("mset" | "setex" | "psetex", _) => b"+",
         ("set", 5) => match template.args[3].as_slice() {
             [template::Part::Text(text)] if matches!(text.to_ascii_lowercase().as_slice(), b"ex" | b"px") => b"+",

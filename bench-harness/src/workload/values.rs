@@ -110,6 +110,16 @@ impl fmt::Display for SizeDistribution {
 }
 
 impl SizeDistribution {
+    /// The smallest size there is.
+    #[must_use]
+    pub fn min(&self) -> usize {
+        match self {
+            SizeDistribution::Fixed(bytes) | SizeDistribution::Range(bytes, _) => *bytes,
+            SizeDistribution::Weighted(sizes) => sizes.iter().map(|(bytes, _)| *bytes).min().unwrap_or(0),
+            SizeDistribution::LogNormal { .. } => 0,
+        }
+    }
+
     /// The largest size there is.
     #[must_use]
     pub fn max(&self) -> usize {

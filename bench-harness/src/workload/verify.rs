@@ -41,7 +41,7 @@ pub(super) fn version_of_literal(op: u8) -> u32 {
 }
 
 /// Commands that change nothing.
-const READERS: [&str; 19] = [
+pub(super) const READERS: [&str; 19] = [
     "bitcount",
     "dbsize",
     "dump",
@@ -93,7 +93,7 @@ impl Effect {
     }
 }
 
-fn is_key(argument: &[Part], prefix: &str) -> bool {
+pub(super) fn is_key(argument: &[Part], prefix: &str) -> bool {
     match argument {
         [Part::Fill(Placeholder::Key)] => prefix.is_empty(),
         [Part::Text(text), Part::Fill(Placeholder::Key)] => text == prefix.as_bytes(),
@@ -166,7 +166,7 @@ pub(super) fn follow(template: &Template, effect: &Effect, prefix: &str, ttl_lea
 
 impl Workload {
     /// See [`super::Generator::check`].
-    pub(super) fn check(&self, issued: Issued, reply: &[u8], now_ns: u64) -> Result<bool, String> {
+    pub(crate) fn check(&self, issued: Issued, reply: &[u8], now_ns: u64) -> Result<bool, String> {
         let Some(op) = self.ops.get(usize::from(issued.op)) else { return Ok(false) };
         match &op.effect {
             Effect::Write | Effect::WriteLiteral(_) if reply == b"+OK\r\n" => Ok(true),

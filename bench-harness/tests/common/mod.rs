@@ -26,6 +26,8 @@ pub enum Behaviour {
     GarbageAfter(u64),
     /// `$5 wrong` for every GET.
     WrongValue,
+    /// As the first, but it has none of the keys.
+    Misses,
     /// As the first, and INFO tells its memory; it keeps nothing.
     Evicts,
     /// An empty array for everything.
@@ -108,6 +110,7 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, begin: Instant, seen: &Ato
             }
             out.extend_from_slice(match (name, behaviour) {
                 (_, Behaviour::Mistypes) => b"*0\r\n",
+                (b"GET", Behaviour::Misses) => b"$-1\r\n",
                 (b"GET", _) => b"$2\r\nOK\r\n",
                 (b"DEL" | b"UNLINK" | b"INCR", _) => b":1\r\n",
                 _ => b"+OK\r\n".as_slice(),

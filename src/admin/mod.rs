@@ -1,76 +1,15 @@
-//! Metrics for a scraper: a thread that speaks just enough HTTP, and the text, which the executor
-//! makes between two turns when it is asked. The thread never sees the executor's data.
+//! Metrics for a scraper: a thread that speaks HTTP ([`serve`]), and the text, which the executor makes
+//! between two turns when it is asked. The thread never sees the executor's data.
+
+mod http;
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::Duration;
 
-use tercel_transport::Wake;
+pub use http::serve;
 
 use crate::commands::registry::table;
-use crate::executor::Query;
 use crate::state::Core;
 use crate::stats::{CARRIERS, Carrier, PHASES};
-
-/// How long a scraper may take to ask, and the executor to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest request read.
-const REQUEST_LEN_MAX: usize = 8192;
-
-/// Serves metrics on a listener until the process ends, on `cpus` if there are any.
-///
-/// # Errors
-/// The thread cannot be started.
-pub fn serve(
-    listener: TcpListener,
-    queries: mpsc::Sender<Query>,
-    waker: Arc<dyn Wake>,
-    cpus: Vec<usize>,
-) -> std::io::Result<()> {
-    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        crate::sys::run_on(&cpus);
-        for stream in listener.incoming().flatten() {
-            if let Err(error) = answer(stream, &queries, &*waker) {
-                tracing::debug!("metrics: {error}");
-            }
-        }
-    })?;
-    Ok(())
-}
-
-fn answer(mut stream: TcpStream, queries: &mpsc::Sender<Query>, waker: &dyn Wake) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut request = Vec::new();
-    let mut chunk = [0; 1024];
-    while !request.windows(4).any(|window| window == b"\r\n\r\n") && request.len() < REQUEST_LEN_MAX {
-        let len = stream.read(&mut chunk)?;
-        if len == 0 {
-            break;
-        }
-        request.extend_from_slice(&chunk[..len]);
-    }
-    let path = String::from_utf8_lossy(&request).split_whitespace().nth(1).unwrap_or("").to_owned();
-    if path != "/metrics" && path != "/" {
-        return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    }
-    let (reply, body) = mpsc::sync_channel(1);
-    let asked = queries.send(Query { reply }).is_ok();
-    waker.wake();
-    match asked.then(|| body.recv_timeout(PATIENCE).ok()).flatten() {
-        None => stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
-        Some(body) => stream.write_all(
-            format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
-        ),
-    }
-}
 
 /// The metrics as Prometheus text.
 #[must_use]
