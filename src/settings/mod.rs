@@ -7,6 +7,8 @@ pub mod file;
 mod rewrite;
 pub mod value;
 
+use std::collections::HashSet;
+
 use crate::glob::Glob;
 
 pub use declared::{SETTINGS, Settings};
@@ -100,11 +102,19 @@ impl Settings {
     /// Names and values of all settings that match one of the patterns, each once.
     #[must_use]
     pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(&'static str, String)> {
-        let patterns: Vec<Glob> = patterns.iter().map(|pattern| Glob::new(pattern, true)).collect();
+        // A name is looked up, so that a long list of names is not compared with every setting.
+        let is_pattern = |text: &[u8]| text.iter().any(|byte| b"*?[\\".contains(byte));
+        let names: HashSet<Vec<u8>> =
+            patterns.iter().filter(|text| !is_pattern(text)).map(|text| text.to_ascii_lowercase()).collect();
+        let patterns: HashSet<&[u8]> = patterns.iter().copied().filter(|text| is_pattern(text)).collect();
+        let patterns: Vec<Glob> = patterns.into_iter().map(|pattern| Glob::new(pattern, true)).collect();
         let mut found = Vec::new();
         for setting in SETTINGS {
             for name in [setting.name, setting.alias] {
-                if !name.is_empty() && patterns.iter().any(|pattern| pattern.matches(name.as_bytes())) {
+                let is_asked_for = || {
+                    names.contains(name.as_bytes()) || patterns.iter().any(|pattern| pattern.matches(name.as_bytes()))
+                };
+                if !name.is_empty() && is_asked_for() {
                     found.push((name, (setting.show)(self)));
                 }
             }
