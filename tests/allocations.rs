@@ -15,6 +15,7 @@ use tercel_rdma::endpoint::Options;
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
 use tercel_rdma::{RdmaClient, RdmaTransport};
 use tercel_transport::client;
+use tercel_transport::conformance::left_out;
 use tercel_transport::memory::{MemoryPeer, MemoryTransport};
 use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 
@@ -153,7 +154,7 @@ fn over_sockets(backend: Backend) {
     let mut transport = match TcpTransport::new(options) {
         Ok(transport) => transport,
         Err(error) if backend == Backend::IoUring => {
-            eprintln!("left out: this host has no io_uring: {error}");
+            left_out("io_uring", error);
             return;
         }
         Err(error) => panic!("{error}"),

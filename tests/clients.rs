@@ -6,6 +6,7 @@ use std::process::Command;
 
 use common::Server;
 use redis::{Commands, ConnectionLike, RedisResult};
+use tercel_transport::conformance::left_out;
 
 fn tour(url: &str) {
     let client = redis::Client::open(url).unwrap();
@@ -57,7 +58,7 @@ fn publish_and_subscribe() {
 #[test]
 fn redis_py() {
     let Ok(python) = std::env::var("TERCEL_PYTHON") else {
-        eprintln!("TERCEL_PYTHON is not set: run scripts/test");
+        left_out("clients", "TERCEL_PYTHON is not set");
         return;
     };
     let server = Server::start(&[]);
@@ -78,7 +79,7 @@ fn tool(name: &str, arguments: &[&str]) -> Option<String> {
             Some(String::from_utf8_lossy(&output.stdout).into_owned())
         }
         Err(_) => {
-            eprintln!("{name} is not installed: run scripts/test");
+            left_out("clients", format!("{name} is not installed"));
             None
         }
     }

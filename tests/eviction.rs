@@ -5,7 +5,7 @@
 mod common;
 use std::time::Duration;
 
-use common::{BACKENDS, Raw, Server, until};
+use common::{Raw, Server, backends, until};
 
 const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
 
@@ -150,7 +150,7 @@ fn evictions_are_published() {
 #[test]
 fn a_hundred_thousand_keys_expire_in_the_same_millisecond() {
     const COUNT: usize = 100_000;
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend, "--notify-keyspace-events", "Ex"]);
         let (mut client, mut other, mut listener) = (server.connect(), server.connect(), server.connect());
         listener.call(&["SUBSCRIBE", "__keyevent@0__:expired"]);
@@ -304,7 +304,7 @@ fn monitor_shows_what_ran_and_hides_passwords() {
 
 #[test]
 fn a_pause_holds_back_what_it_says() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend]);
         let (mut admin, mut reader, mut writer) = (server.connect(), server.connect(), server.connect());
         admin.call(&["SET", "k", "1"]);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
-use common::{BACKENDS, Raw, Server, until};
+use common::{Raw, Server, backends, until};
 
 const MIB: i64 = 1 << 20;
 
@@ -15,7 +15,7 @@ fn request(words: &[&str]) -> Vec<u8> {
 
 #[test]
 fn a_stranger_who_does_not_read_holds_little() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend, "--requirepass", "secret"]);
         let mut other = server.connect();
         assert_eq!(other.call(&["AUTH", "secret"]), "+OK\r\n");
@@ -64,7 +64,7 @@ fn many_strangers_hold_little_each() {
 
 #[test]
 fn a_password_opens_the_way_for_what_is_behind_it() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend, "--requirepass", "secret"]);
         let many = request(&["MSET", "a", "1", "b", "2", "c", "3", "d", "4", "e", "5", "f", "6", "g", "7", "h", "8"]);
         let long = request(&["SET", "long", &"v".repeat(20_000)]);
@@ -110,7 +110,7 @@ fn a_setting_holds_for_what_is_behind_it() {
 
 #[test]
 fn a_long_answer_ends_at_the_hard_limit() {
-    for backend in BACKENDS {
+    for backend in backends() {
         // Copied into the reply, and spliced into it.
         for len in [16_000, 20_000] {
             let server = Server::start(&[
@@ -164,7 +164,7 @@ fn what_one_client_makes_others_owed_is_bounded_too() {
 
 #[test]
 fn all_clients_together_are_bounded_while_they_grow() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend, "--maxmemory-clients", "10mb"]);
         let (mut client, mut other) = (server.connect(), server.connect());
         other.call(&["SETRANGE", "k", "300000", "x"]);
@@ -221,7 +221,7 @@ fn a_small_client_stays_when_a_large_one_goes() {
 
 #[test]
 fn omem_is_what_is_held_now() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend]);
         let (mut client, mut other) = (server.connect(), server.connect());
         client.call(&["CLIENT", "SETNAME", "owed"]);
@@ -280,7 +280,7 @@ fn a_soft_limit_arms_again() {
 
 #[test]
 fn what_is_announced_is_not_in_use() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&[
             "--transport-backend",
             backend,

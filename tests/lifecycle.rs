@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{BACKENDS, Raw, Server, TempDir, answers, free_port, program, refused, until};
+use common::{Raw, Server, TempDir, answers, backends, free_port, program, refused, until};
 
 fn ping(path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
@@ -26,7 +26,7 @@ fn ping(path: &str) -> std::io::Result<String> {
 fn a_port_in_use() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = holder.local_addr().unwrap().port().to_string();
-    for backend in BACKENDS {
+    for backend in backends() {
         let (status, said) = refused(&["--port", &port, "--bind", "127.0.0.1", "--transport-backend", backend]);
         assert_eq!(status, Some(1), "{said}");
         assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("in use"), "{said}");
@@ -41,7 +41,7 @@ fn a_unix_socket_and_who_may_use_it() {
     let dir = TempDir::new();
     let path = dir.file("sock");
     let group = std::fs::metadata(&dir.0).unwrap().gid().to_string();
-    for backend in BACKENDS {
+    for backend in backends() {
         let options = [
             "--unixsocket",
             &path,
@@ -226,8 +226,7 @@ fn every_way_to_end_in_order() {
             server.ended()
         },
     ];
-    for (at, end) in ends.into_iter().enumerate() {
-        let backend = BACKENDS[at % 2];
+    for (end, backend) in ends.into_iter().zip(backends().into_iter().cycle()) {
         let server = Server::start(&["--unixsocket", &path, "--pidfile", &pidfile, "--transport-backend", backend]);
         // Work in hand does not keep it from ending, and what was answered has arrived.
         let mut busy = server.connect();
@@ -237,7 +236,7 @@ fn every_way_to_end_in_order() {
         let mut half = server.connect();
         half.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000\r\nhalf");
         let status = end(server);
-        assert!(status.success(), "{at}: {status}");
+        assert!(status.success(), "{backend}: {status}");
         assert!(!std::path::Path::new(&path).exists() && !std::path::Path::new(&pidfile).exists());
         assert!(busy.rest().is_empty());
     }
@@ -365,7 +364,7 @@ fn cpu_ticks(pid: u32) -> u64 {
 
 #[test]
 fn an_idle_server_sleeps() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend]);
         let mut clients: Vec<Raw> = (0..100).map(|_| server.connect()).collect();
         clients.iter_mut().for_each(|client| assert_eq!(client.call(&["PING"]), "+PONG\r\n"));

@@ -6,7 +6,8 @@ mod common;
 use std::io::Read;
 use std::time::Duration;
 
-use common::{BACKENDS, Raw, Server, until};
+use common::{Raw, Server, backends, until};
+use tercel_transport::conformance::left_out;
 
 const MIB: i64 = 1 << 20;
 
@@ -21,10 +22,10 @@ fn ten_thousand_idle_connections() {
     const COUNT: usize = 10_000;
     let open_files = tercel::sys::raise_open_files(COUNT as u64 + 500);
     if open_files < COUNT as u64 + 200 {
-        eprintln!("LEFT OUT: only {open_files} files may be open here");
+        left_out("open_files", format!("only {open_files} may be open"));
         return;
     }
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend, "--maxclients", "10100", "--tcp-backlog", "4096"]);
         let mut other = server.connect();
         other.call(&["PING"]);
@@ -55,7 +56,7 @@ fn ten_thousand_idle_connections() {
 #[test]
 fn a_value_of_512_mib_stalls_nobody() {
     const LEN: usize = 512 << 20;
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend]);
         let (mut client, mut other) = (server.connect(), server.connect());
         other.call(&["PING"]);
@@ -123,7 +124,7 @@ fn half_a_large_value_is_given_back_with_its_connection() {
 
 #[test]
 fn a_client_that_never_reads_is_closed_at_the_hard_limit() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server =
             Server::start(&["--transport-backend", backend, "--client-output-buffer-limit", "normal", "8mb", "0", "0"]);
         let mut other = server.connect();
@@ -145,7 +146,7 @@ fn a_client_that_never_reads_is_closed_at_the_hard_limit() {
 
 #[test]
 fn without_a_limit_a_slow_reader_gets_everything() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend]);
         let mut other = server.connect();
         let value: String = (0..10_000).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
@@ -194,7 +195,7 @@ fn a_silent_subscriber_meets_its_own_limits() {
 
 #[test]
 fn one_command_may_not_outgrow_the_query_buffer() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend, "--client-query-buffer-limit", "1mb"]);
         let mut other = server.connect();
         let used = other.info_number("used_memory");
@@ -224,7 +225,7 @@ fn one_command_may_not_outgrow_the_query_buffer() {
 
 #[test]
 fn idle_clients_time_out_even_with_half_a_command() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend, "--timeout", "1"]);
         let (mut idle, mut half, mut subscriber) = (server.connect(), server.connect(), server.connect());
         idle.call(&["PING"]);
@@ -241,7 +242,7 @@ fn idle_clients_time_out_even_with_half_a_command() {
 
 #[test]
 fn too_many_clients_are_told() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend, "--maxclients", "3"]);
         // The probe that waited for the start may still be counted.
         let mut first = server.connect();
@@ -258,7 +259,7 @@ fn too_many_clients_are_told() {
 
 #[test]
 fn the_largest_clients_are_evicted_first() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend, "--maxmemory-clients", "10mb"]);
         let mut other = server.connect();
         let begin = |client: &mut Raw, len: usize| {
@@ -284,7 +285,7 @@ fn the_largest_clients_are_evicted_first() {
 
 #[test]
 fn clients_are_listed_and_killed() {
-    for backend in BACKENDS {
+    for backend in backends() {
         let server = Server::start(&["--transport-backend", backend]);
         let mut admin = server.connect();
         let (mut named, mut subscriber, mut doomed) = (server.connect(), server.connect(), server.connect());

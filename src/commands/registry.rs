@@ -200,7 +200,54 @@ mod tests {
                     assert!(first >= 1, "{}", command.name);
                 }
             }
-            assert!(command.categories() & (acl::FAST | acl::SLOW) != 0);
+        }
+    }
+
+    /// Categories come from flags; here they are held against what else is declared, and what the field
+    /// knows of some commands.
+    #[test]
+    fn categories_go_with_keys_and_group() {
+        use crate::commands::spec::{Group, key};
+        for (_, command) in table().all() {
+            let (name, categories) = (command.name, command.categories());
+            // A container does nothing itself, and help is of no family.
+            if !command.subcommands.is_empty() || command.own_name() == "help" {
+                continue;
+            }
+            let keys = || command.keys.iter().filter(|spec| spec.flags & key::NOT_KEY == 0);
+            let changes = keys().any(|spec| spec.flags & (key::RW | key::OW | key::RM) != 0);
+            if changes {
+                assert_eq!(categories & (acl::READ | acl::WRITE), acl::WRITE, "{name} changes its keys");
+            } else if keys().any(|spec| spec.flags & key::ACCESS != 0) {
+                assert_eq!(categories & (acl::READ | acl::WRITE), acl::READ, "{name} reads its keys");
+            }
+            let of_group = match command.group {
+                Group::String => acl::STRING,
+                Group::Bitmap => acl::BITMAP,
+                Group::Pubsub => acl::PUBSUB,
+                Group::Connection => acl::CONNECTION,
+                Group::Transactions => acl::TRANSACTION,
+                _ => 0,
+            };
+            assert_eq!(categories & of_group, of_group, "{name}: of its group");
+        }
+        for (name, expected) in [
+            ("get", &["fast", "read", "string"][..]),
+            ("set", &["slow", "string", "write"]),
+            ("del", &["keyspace", "slow", "write"]),
+            ("keys", &["dangerous", "keyspace", "read", "slow"]),
+            ("flushall", &["dangerous", "keyspace", "slow", "write"]),
+            ("getbit", &["bitmap", "fast", "read"]),
+            ("publish", &["fast", "pubsub"]),
+            ("multi", &["fast", "transaction"]),
+            ("ping", &["connection", "fast"]),
+            ("config|set", &["admin", "dangerous", "slow"]),
+        ] {
+            let categories = table().find_full(name.as_bytes()).unwrap().command().categories();
+            let mut names: Vec<&str> =
+                acl::NAMES.iter().filter(|(bit, _)| categories & bit != 0).map(|(_, name)| *name).collect();
+            names.sort_unstable();
+            assert_eq!(names, expected, "{name}");
         }
     }
 

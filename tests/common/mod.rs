@@ -6,6 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tercel_transport::conformance::left_out;
+use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
+
 pub struct Server {
     child: Child,
     pub port: u16,
@@ -286,4 +289,19 @@ pub fn refused(arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-pub const BACKENDS: [&str; 2] = ["auto", "epoll"];
+/// What a server can be told to use here; without io_uring nothing beside epoll. Not `auto`, with which
+/// a server that gets no ring would be tested over epoll without a word.
+pub fn backends() -> Vec<&'static str> {
+    // In a thread of its own: the end of a ring interrupts calls of the thread that made it.
+    let looked = std::thread::spawn(|| {
+        let options = TcpOptions { backend: Backend::IoUring, ..TcpOptions::default() };
+        TcpTransport::new(options).map(drop).map_err(|error| error.to_string())
+    });
+    match looked.join().unwrap() {
+        Ok(()) => vec!["io_uring", "epoll"],
+        Err(error) => {
+            left_out("io_uring", error);
+            vec!["epoll"]
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tercel_transport::Transport;
-use tercel_transport::conformance::{Dial, Rig, Seen};
+use tercel_transport::conformance::{Dial, Rig, Seen, left_out};
 use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 
 /// One configuration under test.
@@ -34,15 +34,16 @@ struct Setup {
 const EPOLL: Setup = Setup { backend: Backend::Epoll, unix: false, spinning: false, direct_max: 8 };
 const RING: Setup = Setup { backend: Backend::IoUring, unix: false, spinning: false, direct_max: 8 };
 
-/// Whether this host can run the io_uring tests; without it they run over epoll, as the server
-/// would.
+/// Without io_uring its tests run over epoll, as the server would, unless it is required.
 fn backend_here(wanted: Backend) -> Backend {
     let options = TcpOptions { backend: wanted, ..TcpOptions::default() };
-    if wanted == Backend::IoUring && TcpTransport::new(options).is_err() {
-        eprintln!("no io_uring here: running over epoll instead");
-        return Backend::Epoll;
+    match TcpTransport::new(options) {
+        Err(error) if wanted == Backend::IoUring => {
+            left_out("io_uring", error);
+            Backend::Epoll
+        }
+        _ => wanted,
     }
-    wanted
 }
 
 fn socket_path() -> PathBuf {

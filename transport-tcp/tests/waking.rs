@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use tercel_transport::conformance::left_out;
 use tercel_transport::{ConnId, Event, Transport};
 use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 
@@ -52,9 +53,15 @@ fn answer(transport: &mut TcpTransport, conn: ConnId) -> usize {
 
 #[test]
 fn no_event_is_slept_through_beside_a_client_that_flooded() {
-    for backend in [Backend::Epoll, Backend::Auto] {
+    for backend in [Backend::Epoll, Backend::IoUring] {
         for flood_len in [0usize, 100, 70_000, 300_000] {
-            let mut transport = TcpTransport::new(TcpOptions { backend, ..TcpOptions::default() }).unwrap();
+            let mut transport = match TcpTransport::new(TcpOptions { backend, ..TcpOptions::default() }) {
+                Err(error) if backend == Backend::IoUring => {
+                    left_out("io_uring", error);
+                    continue;
+                }
+                made => made.unwrap(),
+            };
             let id = transport.listen(&ListenAddr::Tcp("127.0.0.1:0".parse().unwrap()), 64).unwrap();
             let addr = transport.local_addr(id).unwrap();
             let (sender, done) = mpsc::channel();

@@ -7,11 +7,13 @@
 
 mod endings;
 mod flow;
+mod host;
 mod streams;
 mod waiting;
 
 pub use endings::*;
 pub use flow::*;
+pub use host::*;
 pub use streams::*;
 pub use waiting::*;
 
