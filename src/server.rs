@@ -166,8 +166,8 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     let cores = pin(&settings);
     stock_pages(&settings, &cores);
     if !settings.pidfile.is_empty()
-        && let Err(error) = std::fs::File::create(&settings.pidfile)
-            .and_then(|mut file| writeln!(file, "{}", std::process::id()))
+        && let Err(error) =
+            std::fs::File::create(&settings.pidfile).and_then(|mut file| writeln!(file, "{}", std::process::id()))
     {
         tracing::warn!("Failed to write PID file: {error}");
     }

@@ -387,7 +387,8 @@ fn many_keys_are_watched_by_many() {
 fn lcs_of_long_strings_takes_little_memory() {
     let server = Server::start(&["--maxmemory", "100mb"]);
     let mut client = server.connect();
-    let text = |step: usize| -> String { (0..30_000).map(|at| char::from(b'a' + (at * at / step % 26) as u8)).collect() };
+    let text =
+        |step: usize| -> String { (0..30_000).map(|at| char::from(b'a' + (at * at / step % 26) as u8)).collect() };
     client.call(&["SET", "a", &text(7)]);
     client.call(&["SET", "b", &text(11)]);
     let before = server.resident_max();

@@ -113,12 +113,8 @@ fn a_long_answer_ends_at_the_hard_limit() {
     for backend in backends() {
         // Copied into the reply, and spliced into it.
         for len in [16_000, 20_000] {
-            let server = Server::start(&[
-                "--transport-backend",
-                backend,
-                "--client-output-buffer-limit",
-                "normal 1mb 0 0",
-            ]);
+            let server =
+                Server::start(&["--transport-backend", backend, "--client-output-buffer-limit", "normal 1mb 0 0"]);
             let (mut client, mut other) = (server.connect(), server.connect());
             other.call(&["SET", "k", &"v".repeat(len)]);
             let mut words = vec!["MGET"];
@@ -241,7 +237,10 @@ fn omem_is_what_is_held_now() {
         let grown = other.info_number("used_memory") - before;
         assert!(omem > 4 * MIB, "{backend}: {omem}");
         // Beside it, buffers that wait to be used again.
-        assert!(total >= omem && (grown - total).abs() < 16 * MIB, "{backend}: {grown} grown, {total} told, omem {omem}");
+        assert!(
+            total >= omem && (grown - total).abs() < 16 * MIB,
+            "{backend}: {grown} grown, {total} told, omem {omem}"
+        );
         // Some of it is taken, and nothing else happens to that client.
         let mut seen = vec![0; 8 << 20];
         std::io::Read::read_exact(&mut client.stream, &mut seen).unwrap();

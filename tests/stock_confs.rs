@@ -28,10 +28,21 @@ fn every_stock_file_starts_the_server() {
         std::fs::copy(&path, &config).unwrap();
         // What Debian's units say, and what a place of one's own needs. Its pidfile stays: there is no such
         // directory, and that is no reason not to start.
-        let server = Server::start_config(&config, &[
-            "--supervised", "systemd", "--daemonize", "no",
-            "--dir", dir.0.to_str().unwrap(), "--logfile", "", "--unixsocket", &socket,
-        ]);
+        let server = Server::start_config(
+            &config,
+            &[
+                "--supervised",
+                "systemd",
+                "--daemonize",
+                "no",
+                "--dir",
+                dir.0.to_str().unwrap(),
+                "--logfile",
+                "",
+                "--unixsocket",
+                &socket,
+            ],
+        );
         let mut client = server.connect();
         assert_eq!(client.call(&["SET", "k", "v"]), "+OK\r\n", "{name}");
         // The file can be rewritten and read again.

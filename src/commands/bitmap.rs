@@ -286,7 +286,8 @@ fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if len_max == 0 {
         cx.core.delete(db, target);
     } else {
-        let value = if len_max > BLOB_LEN_MIN { NewValue::Blob(Blob::from_vec(result)) } else { NewValue::Raw(&result) };
+        let value =
+            if len_max > BLOB_LEN_MIN { NewValue::Blob(Blob::from_vec(result)) } else { NewValue::Raw(&result) };
         cx.core.store(db, target, value, Expire::Clear);
         cx.core.notify(class::STRING, "set", db, target.bytes);
     }

@@ -53,9 +53,16 @@ pub(super) static COMMANDS: &[Command] = &[
     cmd("quit", Group::Connection, "1.0.0", -1, ALLOW_BUSY | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH, quit)
         .about("Closes the connection.", "O(1)")
         .acl(acl::CONNECTION),
-    cmd("reset", Group::Connection, "6.2.0", 1, DECIDES_PARSING | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY, reset)
-        .about("Sets the connection back to how it began.", "O(1)")
-        .acl(acl::CONNECTION),
+    cmd(
+        "reset",
+        Group::Connection,
+        "6.2.0",
+        1,
+        DECIDES_PARSING | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY,
+        reset,
+    )
+    .about("Sets the connection back to how it began.", "O(1)")
+    .acl(acl::CONNECTION),
 ];
 
 fn ping(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

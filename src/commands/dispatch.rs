@@ -9,8 +9,8 @@ use super::fail::{Fail, fail, unknown_subcommand, wrong_arity};
 use super::registry::{CommandId, table};
 use super::spec::{Command, flags};
 use crate::reply::Mark;
-use crate::settings::Setting;
 use crate::session::{Closing, Connection, Queued, ReplyMode};
+use crate::settings::Setting;
 use crate::state::Core;
 use crate::state::maxmemory::Room;
 use crate::stats::commandlog::{self, Kind};
@@ -411,7 +411,9 @@ fn redacted<'a>(args: &Args<'a>, index: usize) -> &'a [u8] {
         _ if args.is(0, "auth") => true,
         _ if args.is(0, "config") && args.is(1, "set") => {
             // Names and values alternate; a secret may stand where a name should.
-            index >= 3 && index % 2 == 1 && crate::settings::find(&lossy(args.get(index - 1))).is_some_and(Setting::is_secret)
+            index >= 3
+                && index % 2 == 1
+                && crate::settings::find(&lossy(args.get(index - 1))).is_some_and(Setting::is_secret)
         }
         _ if args.is(0, "hello") => {
             (index >= 2 && args.is(index - 1, "auth")) || (index >= 3 && args.is(index - 2, "auth"))

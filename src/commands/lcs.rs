@@ -56,9 +56,9 @@ fn lcs(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         return Err(fail("ERR the strings are too long for LCS: their lengths multiplied exceed 2147483648"));
     }
     let found = match (a, b) {
-        (Some(a), Some(b)) => {
-            a.value().with_bytes(|a| b.value().with_bytes(|b| if want_len { Found::length(a, b) } else { Found::path(a, b) }))
-        }
+        (Some(a), Some(b)) => a
+            .value()
+            .with_bytes(|a| b.value().with_bytes(|b| if want_len { Found::length(a, b) } else { Found::path(a, b) })),
         _ => Found::default(),
     };
     let Found { len: total, common, mut ranges } = found;

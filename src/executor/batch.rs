@@ -252,11 +252,8 @@ impl Batch {
                         command.push(span.of(rest));
                     }
                     offset += at;
-                    session.assembly = Some(Box::new(Assembly {
-                        command,
-                        filling: Some(Filling::new(bulk_len)),
-                        wire_len: at,
-                    }));
+                    session.assembly =
+                        Some(Box::new(Assembly { command, filling: Some(Filling::new(bulk_len)), wire_len: at }));
                     run.more = true;
                     break;
                 }

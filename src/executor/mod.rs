@@ -579,10 +579,7 @@ impl<T: Front> Executor<T> {
                 self.ready.push(session.key);
             }
             let receive_limit = session.receive_limit_at_rest();
-            if session.receive_limit != receive_limit
-                && session.assembly.is_none()
-                && !session.parser.in_progress()
-            {
+            if session.receive_limit != receive_limit && session.assembly.is_none() && !session.parser.in_progress() {
                 session.receive_limit = receive_limit;
                 self.transport.set_receive_limit(conn, session.receive_limit);
             }

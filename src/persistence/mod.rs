@@ -14,9 +14,9 @@ use std::thread::JoinHandle;
 use tercel_transport::Wake;
 
 pub use load::{LoadError, Loader};
-pub(crate) use writer::remove_leftovers;
 pub(crate) use load::{read_options, with_new_value};
 use save::Job;
+pub(crate) use writer::remove_leftovers;
 
 /// After a failed save the next one that a save point asks for waits for so long.
 const RETRY_SECONDS: i64 = 5;

@@ -142,7 +142,8 @@ fn write(order: &Order, temporary: &Path, inbox: &Receiver<Message>, answers: &S
         .map_err(|error| format!("Failed opening the temp RDB file {shown} for saving: {error}"))?;
     // As long as it is locked nobody takes it for one that was left behind. Where files cannot be locked,
     // nobody is sure of that, and such files stay.
-    let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_or_else(|(file, _)| Lock::Without(file), Lock::With);
+    let file =
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_or_else(|(file, _)| Lock::Without(file), Lock::With);
     let file = Synced { file, every: order.incremental_sync.then_some(SYNC_BYTES), unsynced: 0 };
     let file = encode(order, file, inbox, answers)
         .map_err(|error| format!("Write error while saving DB to the disk({shown}): {error}"))?;
@@ -178,12 +179,11 @@ pub(crate) fn remove_leftovers(directory: &Path) {
     let Ok(files) = std::fs::read_dir(directory) else { return };
     for file in files.flatten() {
         let name = file.file_name();
-        let is_ours = name.to_str().and_then(|name| name.strip_prefix("temp-")?.strip_suffix(".rdb")).is_some_and(
-            |middle| {
+        let is_ours =
+            name.to_str().and_then(|name| name.strip_prefix("temp-")?.strip_suffix(".rdb")).is_some_and(|middle| {
                 let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
                 middle.split_once('.').is_some_and(|(process, number)| is_number(process) && is_number(number))
-            },
-        );
+            });
         if is_ours
             && let Ok(opened) = File::open(file.path())
             && Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok()

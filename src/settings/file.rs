@@ -105,7 +105,8 @@ pub fn load(path: Option<&Path>, options: &[(String, Vec<String>)]) -> Result<Se
     }
     for (name, values) in options {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        reading.directive(name, &values, || ("the command line".to_owned(), format!("--{name} {}", values.join(" "))))?;
+        reading
+            .directive(name, &values, || ("the command line".to_owned(), format!("--{name} {}", values.join(" "))))?;
     }
     reading.finish()
 }

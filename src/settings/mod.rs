@@ -57,7 +57,8 @@ impl Setting {
 }
 
 /// Settings whose values are secrets, as Valkey has them.
-const SECRETS: &[&str] = &["primaryauth", "primaryuser", "requirepass", "tls-client-key-file-pass", "tls-key-file-pass"];
+const SECRETS: &[&str] =
+    &["primaryauth", "primaryuser", "requirepass", "tls-client-key-file-pass", "tls-key-file-pass"];
 
 /// Finds a declaration by name or alias.
 #[must_use]

@@ -117,9 +117,7 @@ impl TxBuf {
     #[must_use]
     #[inline]
     pub fn absorb(&mut self, other: &mut TxBuf) -> bool {
-        let fits = !other.has_shared()
-            && other.bytes.len() <= ABSORB_MAX_BYTES
-            && other.bytes.len() <= self.spare();
+        let fits = !other.has_shared() && other.bytes.len() <= ABSORB_MAX_BYTES && other.bytes.len() <= self.spare();
         if fits {
             self.bytes.append(&mut other.bytes);
         }
