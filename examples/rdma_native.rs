@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use tercel::executor::Executor;
-use tercel::listen::Listeners;
+use tercel::network::listeners::Listeners;
+use tercel::server::{Core, ProcessInfo};
 use tercel::settings::Settings;
-use tercel::state::{Core, ProcessInfo};
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
 use tercel_rdma::{RdmaClient, RdmaTransport};
@@ -34,8 +34,14 @@ impl Bench {
         let mut transport = RdmaTransport::new(fabric.device(SoftLimits::default()).unwrap(), options.clone()).unwrap();
         let addr = "127.0.0.1:6379".parse().unwrap();
         transport.listen(addr, 16).unwrap();
-        let core = Core::new(Settings::default(), ProcessInfo::default());
-        let executor = Executor::new(transport, Listeners::default(), core, Arc::new(AtomicBool::new(false)));
+        let core = Core::new(&tercel::commands::commands().table, Settings::default(), ProcessInfo::default());
+        let executor = Executor::new(
+            transport,
+            Listeners::default(),
+            tercel::commands::commands(),
+            core,
+            Arc::new(AtomicBool::new(false)),
+        );
         let mut client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), options, addr).unwrap();
         client.dial().unwrap();
         Bench { executor, client, ready: Vec::new() }

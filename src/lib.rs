@@ -2,20 +2,18 @@
 
 #![deny(unsafe_code)]
 
-pub mod admin;
-pub mod clock;
+pub mod base;
+pub mod clients;
+pub mod command;
 pub mod commands;
+pub mod data;
+pub mod dispatch;
 pub mod executor;
-pub mod glob;
-pub mod host_check;
-pub mod listen;
-pub mod logging;
+pub mod metrics;
 pub mod network;
 pub mod persistence;
-pub mod reply;
+pub mod process;
 pub mod server;
-pub mod session;
 pub mod settings;
-pub mod state;
+pub mod start;
 pub mod stats;
-pub mod sys;

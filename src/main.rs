@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Ending;
-use tercel::{host_check, logging, server, settings};
+use tercel::process::{host_check, logging};
+use tercel::{settings, start};
 
 const USAGE: &str = "Usage: tercel-server [/path/to/tercel.conf] [--setting value ...]
        tercel-server - [--setting value ...]    read the configuration from standard input
@@ -110,7 +111,7 @@ fn main() -> ExitCode {
     }
     // What came from standard input has no file that could be rewritten.
     let file = file.filter(|file| file != std::path::Path::new(settings::file::STANDARD_INPUT));
-    let status = match server::run(settings, file, stop) {
+    let status = match start::run(settings, file, stop) {
         Ok(Ending::Shutdown) => ExitCode::SUCCESS,
         Ok(Ending::Exit(status)) => ExitCode::from(status.clamp(0, 255) as u8),
         Err(error) => {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Executor;
-use tercel::listen::{Front, Listeners};
+use tercel::network::listeners::{Front, Listeners};
+use tercel::server::{Core, ProcessInfo};
 use tercel::settings::Settings;
-use tercel::state::{Core, ProcessInfo};
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
 use tercel_rdma::{RdmaClient, RdmaTransport};
@@ -62,9 +62,15 @@ struct Bench<T: Front, C: Client> {
 impl<T: Front, C: Client> Bench<T, C> {
     fn new(transport: T, client: C) -> Self {
         let settings = Settings { commandlog_execution_slower_than: -1, ..Settings::default() };
-        let core = Core::new(settings, ProcessInfo::default());
+        let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
         Bench {
-            executor: Executor::new(transport, Listeners::default(), core, Arc::new(AtomicBool::new(false))),
+            executor: Executor::new(
+                transport,
+                Listeners::default(),
+                tercel::commands::commands(),
+                core,
+                Arc::new(AtomicBool::new(false)),
+            ),
             client,
         }
     }

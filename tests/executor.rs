@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tercel::executor::Executor;
-use tercel::listen::{Front, Listeners};
+use tercel::network::listeners::{Front, Listeners};
+use tercel::server::{Core, ProcessInfo};
 use tercel::settings::Settings;
-use tercel::state::{Core, ProcessInfo};
 use tercel_transport::conformance::left_out;
 use tercel_transport::memory::{MemoryNet, MemoryPeer, MemoryTransport};
 use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake};
@@ -20,8 +20,8 @@ use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 const TURNS_MAX: usize = 10_000;
 
 fn executor<T: Front>(transport: T, settings: Settings) -> Executor<T> {
-    let core = Core::new(settings, ProcessInfo::default());
-    Executor::new(transport, Listeners::default(), core, Arc::new(AtomicBool::new(false)))
+    let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
+    Executor::new(transport, Listeners::default(), tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)))
 }
 
 /// An executor nobody talks to over a network.

@@ -20,7 +20,7 @@ fn request(words: &[&str]) -> Vec<u8> {
 #[test]
 fn ten_thousand_idle_connections() {
     const COUNT: usize = 10_000;
-    let open_files = tercel::sys::raise_open_files(COUNT as u64 + 500);
+    let open_files = tercel::process::sys::raise_open_files(COUNT as u64 + 500);
     if open_files < COUNT as u64 + 200 {
         left_out("open_files", format!("only {open_files} may be open"));
         return;

@@ -9,10 +9,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tercel::executor::Executor;
-use tercel::listen::{self, Listeners};
+use tercel::network::listeners::{self, Listeners};
 use tercel::network::{Network, rdma_options};
+use tercel::server::{Core, ProcessInfo};
 use tercel::settings::Settings;
-use tercel::state::{Core, ProcessInfo};
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::proto::{Control, Window};
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
@@ -64,11 +64,12 @@ impl House {
             move |settings: &Settings| RdmaTransport::new(of.device(SoftLimits::default())?, rdma_options(settings));
         let sockets = TcpTransport::new(TcpOptions { backend: Backend::Epoll, ..TcpOptions::default() }).unwrap();
         let mut network = Network::new(sockets, Box::new(open));
-        let mut listeners: Listeners = listen::listen(network.sockets(), &settings).unwrap();
+        let mut listeners: Listeners = listeners::listen(network.sockets(), &settings).unwrap();
         network.listen_rdma(&mut listeners, &settings).unwrap();
         let port = settings.port as u16;
-        let core = Core::new(settings, ProcessInfo::default());
-        let executor = Executor::new(network, listeners, core, Arc::new(AtomicBool::new(false)));
+        let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
+        let executor =
+            Executor::new(network, listeners, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)));
         let addr: SocketAddr = "10.0.0.1:6379".parse().unwrap();
         let options = Options { unheard_max: u32::MAX, ..Options::default() };
         let client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), options, addr).unwrap();

@@ -7,11 +7,11 @@ use tercel_engine::{Hash, Keyspace};
 use tercel_resp::request::{ArgStep, Limits, ProtocolError, RequestParser, Span, Step};
 use tercel_transport::Transport;
 
-use crate::commands::registry::CommandId;
-use crate::commands::spec::{KeyPositions, flags};
-use crate::commands::{Args, OwnedCommand, dispatch};
-use crate::session::{Assembly, ClientKey, Filling, Session};
-use crate::state::limits::UNAUTHENTICATED_QUERY_BYTES_MAX;
+use crate::clients::client::{Assembly, ClientKey, Filling, Session};
+use crate::clients::limits::UNAUTHENTICATED_QUERY_BYTES_MAX;
+use crate::command::key_positions::KeyPositions;
+use crate::command::spec::flags;
+use crate::command::{Args, CommandId, CommandTable, OwnedCommand};
 use crate::stats::Carrier;
 
 /// Bytes of a client over RDMA that are copied at a time. A longer command is copied whole.
@@ -156,6 +156,7 @@ impl Batch {
         session: &mut Session,
         transport: &mut impl Transport,
         keyspace: &Keyspace,
+        table: &CommandTable,
         bounds: &ParseBounds,
     ) {
         let first = self.commands.len();
@@ -179,7 +180,7 @@ impl Batch {
         };
         if session.assembly.is_some() {
             match assemble(session, transport, &limits, query_len_max) {
-                Assembled::Command(owned, len) => self.push_owned(owned, 0, len),
+                Assembled::Command(owned, len) => self.push_owned(table, owned, 0, len),
                 Assembled::Waiting => return,
                 Assembled::Error(error) => run.error = Some(error),
                 Assembled::TooLarge => run.too_large = true,
@@ -199,7 +200,7 @@ impl Batch {
         let mut input = run.copy.map_or(received, |(from, to)| &copies[from..to]);
         let mut offset = 0;
         while run.error.is_none() && !run.too_large {
-            if self.commands.len() - first >= bounds.client_commands_max || self.decides_parsing(first) {
+            if self.commands.len() - first >= bounds.client_commands_max || self.decides_parsing(table, first) {
                 run.more = offset < received.len();
                 break;
             }
@@ -217,7 +218,7 @@ impl Batch {
                         }
                     }
                     offset += len;
-                    self.push_spans(spans_from, input, offset, len, session, keyspace);
+                    self.push_spans(table, spans_from, input, offset, len, session, keyspace);
                 }
                 Ok(Step::Unquoted { len }) => {
                     let mut owned = OwnedCommand::default();
@@ -225,7 +226,7 @@ impl Batch {
                         owned.push(&word);
                     }
                     offset += len;
-                    self.push_owned(owned, offset, len);
+                    self.push_owned(table, owned, offset, len);
                 }
                 Ok(Step::Nothing { len }) => offset += len,
                 Ok(Step::Incomplete) if whole < received.len() => {
@@ -280,15 +281,15 @@ impl Batch {
 
     /// Whether the last command of a run that began at `first` may change what the bytes behind it mean.
     #[inline]
-    fn decides_parsing(&self, first: usize) -> bool {
+    fn decides_parsing(&self, table: &CommandTable, first: usize) -> bool {
         self.commands[first..]
             .last()
             .and_then(|parsed| parsed.id)
-            .is_some_and(|id| id.command().flags & flags::DECIDES_PARSING != 0)
+            .is_some_and(|id| table.spec(id).is(flags::DECIDES_PARSING))
     }
 
-    fn push_owned(&mut self, owned: OwnedCommand, end: usize, len: usize) {
-        let id = dispatch::resolve(&owned.args());
+    fn push_owned(&mut self, table: &CommandTable, owned: OwnedCommand, end: usize, len: usize) {
+        let id = table.resolve(&owned.args());
         let hashes = self.hashes.len() as u32;
         self.commands.push(Parsed {
             id,
@@ -303,8 +304,10 @@ impl Batch {
     }
 
     #[inline]
+    #[allow(clippy::too_many_arguments, reason = "one call, on the way of every command")]
     fn push_spans(
         &mut self,
+        table: &CommandTable,
         spans_from: usize,
         input: &[u8],
         end: usize,
@@ -314,10 +317,10 @@ impl Batch {
     ) {
         let spans = &self.spans[spans_from..];
         let args = Args::new(input, spans, &[], 0, 1);
-        let id = dispatch::resolve(&args);
+        let id = table.resolve(&args);
         let hashes_from = self.hashes.len();
         let (mut key_first, mut key_step) = (0, 1);
-        if let Some(spec) = id.and_then(|id| id.command().keys.first())
+        if let Some(spec) = id.and_then(|id| table.spec(id).keys.first())
             && let KeyPositions::Range { first, step, .. } = spec.positions
             && let Some(indexes) = spec.indexes(args.len(), |_| None)
         {

@@ -4,9 +4,9 @@
 use tercel_transport::{Close, ConnId};
 
 use super::{Executor, NO_CLIENT};
-use crate::listen::Front;
-use crate::session::{ClientKey, Closing, Session};
-use crate::state::limits;
+use crate::clients::client::{ClientKey, Closing, Session};
+use crate::clients::limits;
+use crate::network::listeners::Front;
 
 const PROTECTED_MODE: &[u8] = b"-DENIED Server is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. To accept connections from elsewhere, set a password with 'requirepass', or switch the mode off with 'CONFIG SET protected-mode no' from the loopback interface or '--protected-mode no' at start.\r\n";
 
@@ -185,7 +185,7 @@ impl<T: Front> Executor<T> {
         let session = &mut connection.session;
         tracing::debug!("Client closed connection {}", session.address());
         self.core.unwatch_all(session);
-        crate::commands::forget_subscriptions(&mut self.core, session);
+        self.core.pubsub.unsubscribe_all(session);
         if session.monitor {
             self.core.clients.monitors.swap_remove(&key);
         }

@@ -4,9 +4,9 @@
 use tercel_engine::Policy;
 
 use super::Executor;
-use crate::listen::Front;
-use crate::session::{ClientKey, Closing};
-use crate::state::limits::OUTPUT_BYTES_FREE;
+use crate::clients::client::{ClientKey, Closing};
+use crate::clients::limits::OUTPUT_BYTES_FREE;
+use crate::network::listeners::Front;
 
 /// Keys expired between two looks at the clock.
 const EXPIRE_STEP: usize = 16;
@@ -39,7 +39,7 @@ impl<T: Front> Executor<T> {
         }
         if evicts {
             let left_ns = until_ns.saturating_sub(self.core.clock.mono_ns() + self.core.turn_evict_ns);
-            more |= self.core.make_room(left_ns) == crate::state::maxmemory::Room::Evicting;
+            more |= self.core.make_room(left_ns) == crate::data::eviction::Room::Evicting;
         }
         if !self.paused.is_empty() && self.core.pause.is_none_or(|pause| pause.until_ms <= self.core.now.unix_ms) {
             self.core.pause = None;

@@ -17,13 +17,14 @@ use tercel_resp::request::{Limits, RequestParser};
 use tercel_transport::{Close, ConnId, Event, Hangup, TxBuf};
 use tokio::sync::oneshot;
 
-use crate::commands::OwnedCommand;
-use crate::commands::dispatch::{self, Verdict};
-use crate::commands::spec::flags;
-use crate::listen::{Front, Listeners};
+use crate::clients::client::{ClientKey, Closing, Connection};
+use crate::clients::limits;
+use crate::command::OwnedCommand;
+use crate::command::spec::flags;
+use crate::dispatch::{self, Commands, Verdict};
+use crate::network::listeners::{Front, Listeners};
 use crate::persistence::{self, LoadError, Loader};
-use crate::session::{ClientKey, Closing, Connection};
-use crate::state::{Action, Core, limits};
+use crate::server::{Action, Core};
 use crate::stats::Phase;
 use batch::{Batch, ParseBounds};
 
@@ -65,6 +66,7 @@ struct ParseTimes {
 pub struct Executor<T: Front> {
     transport: T,
     listeners: Listeners,
+    commands: &'static Commands,
     /// What commands work on.
     pub core: Core,
     events: Vec<Event>,
@@ -102,10 +104,17 @@ pub struct Executor<T: Front> {
 impl<T: Front> Executor<T> {
     /// An executor over a transport that listens already. `stop` ends it from outside.
     #[must_use]
-    pub fn new(transport: T, listeners: Listeners, core: Core, stop: Arc<AtomicBool>) -> Self {
+    pub fn new(
+        transport: T,
+        listeners: Listeners,
+        commands: &'static Commands,
+        core: Core,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
         let mut executor = Executor {
             transport,
             listeners,
+            commands,
             core,
             events: Vec::with_capacity(1024),
             by_conn: Vec::new(),
@@ -334,7 +343,7 @@ impl<T: Front> Executor<T> {
         while let Ok(query) = queries.try_recv() {
             // The asker may have given up; then nobody wants the text.
             if !query.reply.is_closed() {
-                let _ = query.reply.send(crate::admin::render(&self.core));
+                let _ = query.reply.send(crate::metrics::render(&self.core));
             }
         }
         self.queries = Some(queries);
@@ -378,7 +387,8 @@ impl<T: Front> Executor<T> {
                 continue;
             }
             let promised = session.promised();
-            self.batch.parse_client(session, &mut self.transport, &self.core.keyspace, &bounds);
+            let table = &self.commands.table;
+            self.batch.parse_client(session, &mut self.transport, &self.core.keyspace, table, &bounds);
             let parsed = (self.batch.commands.len() - parsed_before) as u64;
             all[session.carrier as usize] += parsed;
             if session.arrived_ns == self.arrived_ns {
@@ -509,7 +519,7 @@ impl<T: Front> Executor<T> {
             if several_keys {
                 self.core.stats.prefetch_keys += self.batch.prefetch(at, &self.core.keyspace, width) as u64;
             }
-            let mut does = self.batch.commands[at].id.map_or(0, |id| id.command().flags);
+            let mut does = self.batch.commands[at].id.map_or(0, |id| self.commands.table.spec(id).flags);
             if does & flags::RUNS_QUEUE != 0 {
                 does |= connection.session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union);
             }
@@ -524,7 +534,9 @@ impl<T: Front> Executor<T> {
             let command = &self.batch.commands[at];
             let args = self.batch.args(at, input);
             connection.session.received_total += command.len as u64;
-            if dispatch::process(&mut self.core, connection, command.id, &args, command.len) == Verdict::Hold {
+            if dispatch::process(self.commands, &mut self.core, connection, command.id, &args, command.len)
+                == Verdict::Hold
+            {
                 held = true;
                 break;
             }
@@ -636,8 +648,10 @@ impl<T: Front> Executor<T> {
             if let Some(owned) = connection.session.held_command.take() {
                 self.enter(key, &mut connection);
                 let args = owned.args();
-                let id = dispatch::resolve(&args);
-                if dispatch::process(&mut self.core, &mut connection, id, &args, args.bytes_len()) == Verdict::Hold {
+                let id = self.commands.table.resolve(&args);
+                if dispatch::process(self.commands, &mut self.core, &mut connection, id, &args, args.bytes_len())
+                    == Verdict::Hold
+                {
                     connection.session.held_command = Some(owned);
                     connection.session.paused = true;
                     self.paused.push(key);

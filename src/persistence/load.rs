@@ -8,9 +8,9 @@ use tercel_engine::{Blob, Expire, NewValue};
 use tercel_rdb::{Decoder, Item, LoadedString, RdbError, ReadOptions};
 
 use super::file_path;
+use crate::data::keys::Key;
+use crate::server::Core;
 use crate::settings::{RdbVersionCheck, Settings};
-use crate::state::Core;
-use crate::state::keys::Key;
 
 /// Bytes read from the file at once.
 const READ_BYTES: usize = 1 << 20;

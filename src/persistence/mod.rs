@@ -30,7 +30,7 @@ pub struct SaveFailed;
 pub struct Persistence {
     /// When the data was last saved whole, in Unix seconds; at first when the server started.
     pub last_save_s: i64,
-    /// [`Core::dirty`](crate::state::Core::dirty) when that snapshot was taken.
+    /// [`Core::dirty`](crate::server::Core::dirty) when that snapshot was taken.
     pub saved_dirty: u64,
     /// Whether the last background save succeeded.
     pub last_ok: bool,

@@ -14,7 +14,7 @@ use tercel_rdb::{EntryMeta, WriteOptions};
 use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
 use super::writer::{self, Answer, Message, Order};
 use super::{RETRY_SECONDS, SaveFailed, file_path};
-use crate::state::Core;
+use crate::server::Core;
 
 /// Messages on their way to the writer at most.
 const QUEUED_MAX: usize = 8;
@@ -442,8 +442,8 @@ mod tests {
     use tercel_engine::{Expire, NewValue};
 
     use super::*;
+    use crate::server::ProcessInfo;
     use crate::settings::{FileName, Settings};
-    use crate::state::ProcessInfo;
 
     /// All the values of a segment in one chunk would be a turn of milliseconds, and eight such chunks a
     /// good part of the memory.
@@ -451,8 +451,11 @@ mod tests {
     fn chunks_stay_small_whatever_the_values() {
         let name = format!("tercel-chunks-{}.rdb", std::process::id());
         let dbfilename = std::env::temp_dir().join(name).to_str().unwrap().to_owned();
-        let mut core =
-            Core::new(Settings { dbfilename: FileName(dbfilename), ..Settings::default() }, ProcessInfo::default());
+        let mut core = Core::new(
+            &crate::commands::commands().table,
+            Settings { dbfilename: FileName(dbfilename), ..Settings::default() },
+            ProcessInfo::default(),
+        );
         let value = Blob::from_vec(vec![b'x'; 60_000]);
         for number in 0..20_000 {
             let key = format!("key:{number}");

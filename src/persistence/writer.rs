@@ -14,7 +14,7 @@ use tercel_rdb::{Encoder, EntryMeta, StringValue, WriteOptions};
 use tercel_transport::Wake;
 
 use super::chunk::{Chunk, Form};
-use crate::sys;
+use crate::process::sys;
 
 /// With `rdb-save-incremental-fsync`, the file is synced after so many bytes, so that the end of a save
 /// is no burst.

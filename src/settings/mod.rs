@@ -9,7 +9,7 @@ pub mod value;
 
 use std::collections::HashSet;
 
-use crate::glob::Glob;
+use crate::base::glob::Glob;
 
 pub use declared::{SETTINGS, Settings};
 pub use value::*;

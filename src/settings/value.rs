@@ -3,7 +3,7 @@
 
 use tercel_engine::Policy;
 
-use crate::state::notify::class;
+use crate::command::event_class as class;
 
 /// A type of setting.
 pub trait Value: Sized {

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::clock::Now;
-use crate::commands::registry::{self, CommandId};
+use crate::base::clock::Now;
+use crate::command::CommandId;
 use crate::network::RdmaReport;
 use commandlog::CommandLogs;
 use latency::LatencyMonitor;
@@ -202,13 +202,13 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Statistics that begin now.
+    /// Statistics of so many commands that begin now.
     #[must_use]
-    pub fn new(now: Now) -> Self {
+    pub fn new(now: Now, commands: usize) -> Self {
         Stats {
             started: now,
             unrecorded: Vec::with_capacity(UNRECORDED_MAX),
-            commands: std::iter::repeat_with(CommandStats::default).take(registry::table().len()).collect(),
+            commands: std::iter::repeat_with(CommandStats::default).take(commands).collect(),
             phases: std::array::from_fn(|_| std::array::from_fn(|_| Box::new(histogram()))),
             rdma: None,
             errors: BTreeMap::new(),
@@ -349,7 +349,7 @@ impl Stats {
     /// CONFIG RESETSTAT: everything back to the start, but the logs, the latency events and what
     /// describes the present.
     pub fn reset(&mut self) {
-        let fresh = Stats::new(self.started);
+        let fresh = Stats::new(self.started, self.commands.len());
         let old = std::mem::replace(self, fresh);
         self.logs = old.logs;
         self.latency = old.latency;

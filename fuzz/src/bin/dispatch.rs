@@ -5,11 +5,13 @@
 use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
-use tercel::commands::{OwnedCommand, dispatch};
-use tercel::reply::Reply;
-use tercel::session::{Connection, Session};
+use tercel::clients::client::{Connection, Session};
+use tercel::command::spec::flags;
+use tercel::command::{OwnedCommand, Reply};
+use tercel::commands::commands;
+use tercel::dispatch;
+use tercel::server::{Core, ProcessInfo};
 use tercel::settings::Settings;
-use tercel::state::{Core, ProcessInfo};
 use tercel_resp::reply::{self, Value};
 use tercel_transport::{ConnId, Peer};
 
@@ -23,7 +25,8 @@ fn words(data: &mut &[u8]) -> Option<Vec<Vec<u8>>> {
         *data = rest;
         Some(byte)
     };
-    let names: Vec<&str> = tercel::commands::registry::table()
+    let names: Vec<&str> = commands()
+        .table
         .top_level()
         .map(|(_, command)| command.name)
         .filter(|name| !LEFT_OUT.contains(name))
@@ -49,10 +52,11 @@ fn run(core: &mut Core, connection: &mut Connection, words: &[Vec<u8>]) -> Value
     words.iter().for_each(|word| owned.push(word));
     let args = owned.args();
     core.tick();
-    core.enter(0, connection.out.version);
-    dispatch::process(core, connection, dispatch::resolve(&args), &args, args.bytes_len());
-    let bytes: Vec<u8> = connection.out.buf.parts().flat_map(|part| part.as_slice().to_vec()).collect();
-    connection.out.buf.clear();
+    core.enter(0, connection.out.version, usize::MAX);
+    let id = commands().table.resolve(&args);
+    dispatch::process(commands(), core, connection, id, &args, args.bytes_len());
+    let mut bytes: Vec<u8> = Vec::new();
+    connection.out.hand_over(|buf| bytes.extend(buf.parts().flat_map(|part| part.as_slice().to_vec())));
     let (value, len) = reply::parse(&bytes).expect("a reply").expect("a whole reply");
     assert_eq!(len, bytes.len(), "{words:?} answers once: {}", String::from_utf8_lossy(&bytes));
     value
@@ -60,7 +64,9 @@ fn run(core: &mut Core, connection: &mut Connection, words: &[Vec<u8>]) -> Value
 
 fuzz_target!(|data: &[u8]| {
     let mut data = data;
-    let mut core = Core::new(Settings { proto_max_bulk_len: tercel::settings::Memory(1 << 20), ..Settings::default() }, ProcessInfo::default());
+    // Without save points, so that FLUSHALL saves nothing.
+    let settings = Settings::default().with_changes(&[("save", ""), ("proto-max-bulk-len", "1mb")]).expect("settings");
+    let mut core = Core::new(&commands().table, settings, ProcessInfo::default());
     let conn = ConnId { index: 0, generation: 0 };
     let mut connection = Connection { session: Session::new(1, conn, Peer::Memory(0), 0), out: Reply::default() };
     let mut model: Option<HashMap<Vec<u8>, Vec<u8>>> = Some(HashMap::new());
@@ -73,7 +79,8 @@ fuzz_target!(|data: &[u8]| {
         if value == Value::Simple(b"QUEUED".to_vec()) || failed {
             continue;
         }
-        let command = tercel::commands::registry::table().find(&words[0]).expect("known").command();
+        let table = &commands().table;
+        let command = table.spec(table.find(&words[0]).expect("known"));
         match (name.as_str(), model.as_mut()) {
             ("flushall", _) => model = Some(HashMap::new()),
             ("set", Some(map)) if words.len() == 3 => {
@@ -92,7 +99,7 @@ fuzz_target!(|data: &[u8]| {
             }
             ("dbsize", Some(map)) => assert_eq!(value, Value::Integer(map.len() as i64)),
             ("select" | "swapdb" | "exec" | "move" | "hello" | "reset", _) => model = None,
-            _ if command.is(tercel::commands::spec::flags::WRITE) => model = None,
+            _ if command.is(flags::WRITE) => model = None,
             _ => {}
         }
     }

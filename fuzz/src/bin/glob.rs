@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tercel::glob::Glob;
+use tercel::base::glob::Glob;
 
-#[path = "../../../src/glob/oracle.rs"]
+#[path = "../../../src/base/glob/oracle.rs"]
 mod oracle;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,0 +1,5 @@
+//! What everything stands on: the clock, patterns, versions. Knows nothing of the server.
+
+pub mod clock;
+pub mod glob;
+pub mod version;

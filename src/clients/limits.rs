@@ -1,0 +1,169 @@
+//! What clients may hold of the server's memory: how much one may be owed, how much a stranger may send,
+//! and the account of all clients together that `maxmemory-clients` bounds. Counts bytes held, not bytes
+//! long. Knows no transport: what that holds for a client it is told in [`crate::clients::client::NetInfo`].
+
+use std::collections::BTreeSet;
+
+use crate::clients::client::{ClientKey, Closing, Session};
+use crate::server::Core;
+use crate::settings::{MemoryOrPercent, Settings};
+
+/// Replies that a client without a password may be owed, in bytes. Valkey's own bound is the reply buffer of
+/// a client and a kibibyte.
+const UNAUTHENTICATED_OUTPUT_BYTES_MAX: usize = 17 * 1024;
+/// What it may send without being understood, in bytes: ten arguments of 16 KiB, as the protocol's own
+/// limits allow, with what frames them.
+pub const UNAUTHENTICATED_QUERY_BYTES_MAX: usize = 192 * 1024;
+/// How many unconsumed bytes the transport gathers from it, unless one command is longer.
+pub const UNAUTHENTICATED_RECEIVE_LIMIT: usize = 32 * 1024;
+/// A buffer is lent as a whole; below this, output that waits does not count against limits, as in Valkey,
+/// where every client has a reply buffer of this size.
+pub const OUTPUT_BYTES_FREE: usize = 16 * 1024;
+/// A smaller limit of all clients together counts as this, as in Valkey: it would leave nobody to change it.
+const CLIENTS_BYTES_MIN: usize = 128 * 1024;
+/// Clients are told apart by size in steps of this many bytes.
+const SIZE_STEP_BITS: u32 = 14;
+
+/// Memory of all clients together that is allowed, in bytes; 0 for any.
+#[must_use]
+pub fn clients_memory_max(settings: &Settings) -> usize {
+    let max = match settings.maxmemory_clients {
+        MemoryOrPercent::Bytes(bytes) => bytes as usize,
+        MemoryOrPercent::Percent(percent) => (settings.maxmemory.0 / 100 * percent) as usize,
+    };
+    if max == 0 { 0 } else { max.max(CLIENTS_BYTES_MIN) }
+}
+
+/// Memory in bytes that further replies to a client may hold, when `unsent_memory` is held already.
+#[must_use]
+#[inline]
+pub fn room(session: &Session, settings: &Settings, unsent_memory: usize) -> usize {
+    let (bound, _) = bound(session, settings);
+    bound.saturating_sub(unsent_memory.saturating_sub(OUTPUT_BYTES_FREE))
+}
+
+/// Memory in bytes that everything a client is owed may hold, and whether the bound is that of all clients.
+#[inline]
+fn bound(session: &Session, settings: &Settings) -> (usize, bool) {
+    let hard = settings.client_output_buffer_limit.0[session.class() as usize].hard as usize;
+    let mut bound = if hard == 0 { usize::MAX } else { hard };
+    if !session.authenticated {
+        bound = bound.min(UNAUTHENTICATED_OUTPUT_BYTES_MAX);
+    }
+    let all = clients_memory_max(settings);
+    // One that takes more than all clients may is the one that will be evicted.
+    if all > 0 && !session.no_evict && all < bound { (all, true) } else { (bound, false) }
+}
+
+/// What one client takes, as the account has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Accounted {
+    bytes: usize,
+    size: Option<usize>,
+}
+
+/// The account of all clients. Kept only while there is a limit.
+#[derive(Default)]
+pub struct ClientMemory {
+    total: usize,
+    /// Clients that may be evicted, by size.
+    by_size: BTreeSet<(usize, ClientKey)>,
+}
+
+impl ClientMemory {
+    /// Memory of all clients in bytes.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Puts down what a client takes now.
+    pub fn set(&mut self, session: &mut Session, bytes: usize) {
+        let size = (!session.no_evict).then_some(bytes >> SIZE_STEP_BITS);
+        self.total = self.total - session.accounted.bytes + bytes;
+        session.accounted.bytes = bytes;
+        if size != session.accounted.size {
+            if let Some(old) = session.accounted.size {
+                self.by_size.remove(&(old, session.key));
+            }
+            if let Some(new) = size {
+                self.by_size.insert((new, session.key));
+            }
+            session.accounted.size = size;
+        }
+    }
+
+    /// Takes a client off.
+    pub fn forget(&mut self, session: &mut Session) {
+        let accounted = std::mem::take(&mut session.accounted);
+        self.total -= accounted.bytes;
+        if let Some(size) = accounted.size {
+            self.by_size.remove(&(size, session.key));
+        }
+    }
+
+    /// The largest client that may be evicted.
+    #[must_use]
+    pub fn largest(&self) -> Option<ClientKey> {
+        self.by_size.last().map(|(_, key)| *key)
+    }
+}
+
+impl Core {
+    /// Counts and tells that a client was owed more than it may be. The caller closes it.
+    pub fn count_output_over(&mut self, session: &Session) {
+        let (_, of_all) = bound(session, &self.settings);
+        if of_all {
+            self.stats.evicted_clients += 1;
+            tracing::info!("Evicting client: {}", session.address());
+        } else {
+            self.stats.output_buffer_disconnects += 1;
+            tracing::warn!(
+                "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
+                session.address()
+            );
+        }
+    }
+
+    /// Closes a client that is owed more than it may be.
+    pub fn output_over(&mut self, key: ClientKey) {
+        let Some(connection) = self.clients.take(key) else { return };
+        if connection.session.closing != Some(Closing::Now) {
+            self.count_output_over(&connection.session);
+        }
+        self.clients.put(key, connection);
+        self.close_client(key, Closing::Now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tercel_transport::{ConnId, Peer};
+
+    fn session(key: ClientKey) -> Session {
+        let mut session = Session::new(key as u64, ConnId { index: 0, generation: 0 }, Peer::Memory(0), 0);
+        session.key = key;
+        session
+    }
+
+    #[test]
+    fn the_account_follows_its_clients() {
+        let mut memory = ClientMemory::default();
+        let mut clients: Vec<Session> = (0..20).map(session).collect();
+        for round in 0..2000usize {
+            let at = round * 7 % clients.len();
+            clients[at].no_evict = round % 11 == 3;
+            let bytes = round * 7919 % 5_000_000;
+            memory.set(&mut clients[at], bytes);
+            assert_eq!(memory.total(), clients.iter().map(|client| client.accounted.bytes).sum::<usize>());
+            let evictable = clients.iter().filter(|client| client.accounted.size.is_some());
+            let largest = evictable.map(|client| client.accounted.bytes >> SIZE_STEP_BITS).max();
+            assert_eq!(memory.largest().map(|key| clients[key].accounted.bytes >> SIZE_STEP_BITS), largest);
+        }
+        for client in &mut clients {
+            memory.forget(client);
+        }
+        assert_eq!((memory.total(), memory.largest()), (0, None));
+    }
+}

@@ -1,0 +1,130 @@
+//! CONFIG: reading, changing and rewriting settings.
+
+use std::path::Path;
+
+use crate::command::args::Args;
+use crate::command::error::{CommandError, Outcome, fail};
+use crate::command::parse::lossy;
+use crate::command::spec::Group;
+use crate::command::spec::flags::*;
+use crate::dispatch::Context;
+use crate::dispatch::container;
+use crate::dispatch::{Command, cmd};
+use crate::server::Action;
+use crate::settings::{self, Setting};
+
+static CONFIG_SUBCOMMANDS: &[Command] = &[
+    cmd("config|get", Group::Server, "2.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, config_get)
+        .about("Returns the settings that match.", "O(N)")
+        .args("parameter:string..."),
+    cmd("config|help", Group::Server, "5.0.0", 2, LOADING | STALE, config_help).about("Lists the subcommands.", "O(1)"),
+    cmd("config|resetstat", Group::Server, "2.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, config_resetstat)
+        .about("Sets the statistics back.", "O(1)")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    cmd("config|rewrite", Group::Server, "2.8.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, config_rewrite)
+        .about("Writes the settings in force into the configuration file.", "O(1)")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    cmd("config|set", Group::Server, "2.0.0", -4, DECIDES_PARSING | ADMIN | NOSCRIPT | LOADING | STALE, config_set)
+        .about("Changes settings, all of them or none.", "O(N)")
+        .args("data{parameter:string value:string}...")
+        .secret(|args, index| {
+            // Names and values alternate; a secret may stand where a name should.
+            index >= 3 && index % 2 == 1 && settings::find(&lossy(args.get(index - 1))).is_some_and(Setting::is_secret)
+        })
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+];
+
+pub(in crate::commands) static COMMANDS: &[Command] = &[cmd("config", Group::Server, "2.0.0", -2, NONE, container)
+    .about("Reads and changes settings.", "O(1)")
+    .sub(CONFIG_SUBCOMMANDS)];
+
+fn config_get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let patterns: Vec<&[u8]> = args.rest(2).collect();
+    let found = cx.core.settings.matching(&patterns);
+    cx.out.map(found.len());
+    for (name, value) in found {
+        cx.out.bulk(name);
+        cx.out.bulk(value);
+    }
+    Ok(())
+}
+
+fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    if !args.len().is_multiple_of(2) {
+        return Err(crate::command::error::SYNTAX);
+    }
+    let mut words = Vec::with_capacity(args.len());
+    for at in 2..args.len() {
+        let word = String::from_utf8(args.get(at).to_vec()).map_err(|_| {
+            // A value is taken as it is or not at all: a password that was changed on its way in locks out.
+            let name = lossy(args.get(at - at % 2));
+            CommandError::new(format!(
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - {}",
+                crate::settings::file::NOT_TEXT
+            ))
+        })?;
+        words.push(word);
+    }
+    let changes: Vec<(&str, &str)> = words.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
+    let new = cx.core.settings.with_changes(&changes).map_err(|error| CommandError::new(format!("ERR {error}")))?;
+    let refused = |name: &str, reason: &str| {
+        CommandError::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"))
+    };
+    let held = &cx.core.settings;
+    if new.port != held.port
+        || new.bind != held.bind
+        || new.rdma_port != held.rdma_port
+        || new.rdma_bind != held.rdma_bind
+    {
+        let name = changes
+            .iter()
+            .map(|(name, _)| *name)
+            .find(|name| matches!(*name, "port" | "bind" | "rdma-port" | "rdma-bind"))
+            .unwrap_or("port");
+        crate::network::listeners::check(&cx.core.settings, &new).map_err(|error| {
+            tracing::warn!("{error}");
+            refused(name, "Unable to listen on this port. Check server logs.")
+        })?;
+    }
+    if new.maxclients > cx.core.settings.maxclients {
+        let possible = crate::start::clients_possible(new.maxclients);
+        if possible < new.maxclients {
+            let reason = format!(
+                "The operating system is not able to handle the specified number of clients, try with {possible}"
+            );
+            return Err(refused("maxclients", &reason));
+        }
+    }
+    if new.dir != cx.core.settings.dir {
+        std::env::set_current_dir(&new.dir).map_err(|error| refused("dir", &error.to_string()))?;
+    }
+    let old = std::mem::replace(&mut cx.core.settings, new);
+    cx.core.settings_changed(&old);
+    cx.core.actions.push(Action::ApplySettings(Box::new(old)));
+    cx.out.ok();
+    Ok(())
+}
+
+fn config_rewrite(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+    let path = &cx.core.process.config_file;
+    if path.is_empty() {
+        return Err(fail("ERR The server is running without a config file"));
+    }
+    cx.core
+        .settings
+        .rewrite(Path::new(path))
+        .map_err(|error| CommandError::new(format!("ERR Rewriting config file: {error}")))?;
+    cx.out.ok();
+    Ok(())
+}
+
+fn config_resetstat(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+    cx.core.stats.reset();
+    cx.out.ok();
+    Ok(())
+}
+
+fn config_help(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+    crate::dispatch::help(cx, "config");
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The data under its rules: expiry, eviction, watchers and events.
+
+pub mod eviction;
+pub mod keys;
+pub mod strings;

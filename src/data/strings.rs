@@ -1,0 +1,43 @@
+//! Editing strings in place.
+
+use crate::command::event_class as class;
+use crate::data::keys::Key;
+use crate::server::Core;
+
+impl Core {
+    /// Makes a string `len` bytes long (creating it, filling with zeros) and lets `write` change it.
+    pub fn write_string<R>(&mut self, db: usize, key: Key<'_>, len: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.write_string_if(db, key, len, |bytes| (write(bytes), true))
+    }
+
+    /// The same for a writer that may find nothing to change, as its second result says: unless the string
+    /// grew, watchers then hear nothing.
+    pub fn write_string_if<R>(
+        &mut self,
+        db: usize,
+        key: Key<'_>,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> (R, bool),
+    ) -> R {
+        let access = self.access;
+        let data = self.keyspace.db_mut(db);
+        let stored_len = data.find(key.bytes, key.hash).map(|entry| entry.value().len());
+        let is_new = stored_len.is_none();
+        let (result, wrote) = if is_new {
+            write(data.create_string(key.bytes, key.hash, &access, len))
+        } else {
+            match data.edit_string(key.bytes, key.hash, &access, len) {
+                Some(bytes) => write(bytes),
+                None => write(data.create_string(key.bytes, key.hash, &access, len)),
+            }
+        };
+        if is_new {
+            self.notify(class::NEW, "new", db, key.bytes);
+        }
+        // A string that grew has changed, even if nothing was written to it.
+        if wrote || stored_len != Some(len) {
+            self.changed(db, key);
+        }
+        result
+    }
+}

@@ -1,0 +1,127 @@
+//! A command: its declaration and its handler, as a family writes them down, and all of them together.
+
+use super::context::Handler;
+use crate::command::key_positions::KeySpec;
+use crate::command::spec::Group;
+use crate::command::{Args, CommandId, CommandTable, Spec};
+
+/// One command with its handler.
+pub struct Command {
+    /// The declaration.
+    pub spec: Spec,
+    /// What runs.
+    pub handler: Handler,
+    /// Subcommands of a container.
+    pub subcommands: &'static [Command],
+}
+
+/// Begins a declaration.
+#[must_use]
+pub const fn cmd(
+    name: &'static str,
+    group: Group,
+    since: &'static str,
+    arity: i32,
+    flags: u32,
+    handler: Handler,
+) -> Command {
+    Command { spec: Spec::new(name, group, since, arity, flags), handler, subcommands: &[] }
+}
+
+impl Command {
+    /// Adds summary and complexity.
+    #[must_use]
+    pub const fn about(mut self, summary: &'static str, complexity: &'static str) -> Self {
+        self.spec.summary = summary;
+        self.spec.complexity = complexity;
+        self
+    }
+
+    /// Adds key positions.
+    #[must_use]
+    pub const fn keys(mut self, keys: &'static [KeySpec]) -> Self {
+        self.spec.keys = keys;
+        self
+    }
+
+    /// Adds the grammar of the arguments.
+    #[must_use]
+    pub const fn args(mut self, grammar: &'static str) -> Self {
+        self.spec.args = grammar;
+        self
+    }
+
+    /// Adds hints.
+    #[must_use]
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Self {
+        self.spec.tips = tips;
+        self
+    }
+
+    /// Adds ACL categories that neither flags nor family imply.
+    #[must_use]
+    pub const fn acl(mut self, categories: u32) -> Self {
+        self.spec.categories_extra = categories;
+        self
+    }
+
+    /// Marks the command as kept for old clients.
+    #[must_use]
+    pub const fn deprecated(mut self, since: &'static str, replaced_by: &'static str) -> Self {
+        self.spec.deprecated = Some((since, replaced_by));
+        self
+    }
+
+    /// Says which arguments are secrets.
+    #[must_use]
+    pub const fn secret(mut self, secret: fn(&Args<'_>, usize) -> bool) -> Self {
+        self.spec.secret = Some(secret);
+        self
+    }
+
+    /// Says what is done to the keys, where options decide that.
+    #[must_use]
+    pub const fn key_flags(mut self, key_flags: fn(&Args<'_>) -> u32) -> Self {
+        self.spec.key_flags = Some(key_flags);
+        self
+    }
+
+    /// Makes it a container.
+    #[must_use]
+    pub const fn sub(mut self, subcommands: &'static [Command]) -> Self {
+        self.spec.is_container = true;
+        self.subcommands = subcommands;
+        self
+    }
+}
+
+/// All commands: what is known of each by its number, and what runs it.
+pub struct Commands {
+    /// The declarations.
+    pub table: CommandTable,
+    handlers: Vec<Handler>,
+}
+
+impl Commands {
+    /// Puts families together.
+    #[must_use]
+    pub fn new(families: &[&'static [Command]]) -> Self {
+        let all: Vec<&'static Command> = families.iter().flat_map(|family| family.iter()).collect();
+        let subcommands = all.iter().flat_map(|command| command.subcommands);
+        let handlers = all.iter().copied().chain(subcommands).map(|command| command.handler).collect();
+        let specs: Vec<&'static Spec> = all.iter().map(|command| &command.spec).collect();
+        let subcommands: Vec<Vec<&'static Spec>> =
+            all.iter().map(|command| command.subcommands.iter().map(|sub| &sub.spec).collect()).collect();
+        Commands { table: CommandTable::new(&specs, &subcommands), handlers }
+    }
+
+    /// What runs a command.
+    ///
+    /// # Panics
+    /// If the number is another table's.
+    #[must_use]
+    #[inline]
+    pub fn handler(&self, id: CommandId) -> Handler {
+        self.handlers[id.index()]
+    }
+}

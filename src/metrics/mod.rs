@@ -1,0 +1,105 @@
+//! Metrics for a scraper: a thread that speaks HTTP ([`serve`]), and the text, which the executor makes
+//! between two turns when it is asked. The thread never sees the executor's data.
+
+mod http;
+
+use std::fmt::Write as _;
+
+pub use http::serve;
+
+use crate::server::Core;
+use crate::stats::{CARRIERS, Carrier, PHASES};
+
+/// The metrics as Prometheus text.
+#[must_use]
+pub fn render(core: &Core) -> String {
+    let mut out = String::with_capacity(16 * 1024);
+    let stats = &core.stats;
+    let mut metric = |name: &str, kind: &str, help: &str, value: f64| {
+        let _ = writeln!(out, "# HELP tercel_{name} {help}\n# TYPE tercel_{name} {kind}\ntercel_{name} {value}");
+    };
+    metric(
+        "uptime_seconds",
+        "gauge",
+        "Seconds since start.",
+        core.now.mono_ns.saturating_sub(stats.started.mono_ns) as f64 / 1e9,
+    );
+    metric("connected_clients", "gauge", "Clients connected.", core.clients.len() as f64);
+    metric("connections_total", "counter", "Connections accepted.", stats.connections_received as f64);
+    metric("rejected_connections_total", "counter", "Connections refused.", stats.rejected_connections as f64);
+    metric("commands_total", "counter", "Commands run.", stats.commands_processed as f64);
+    metric("error_replies_total", "counter", "Errors answered.", stats.error_replies as f64);
+    metric("keyspace_hits_total", "counter", "Reads that found their key.", stats.keyspace_hits as f64);
+    metric("keyspace_misses_total", "counter", "Reads that did not.", stats.keyspace_misses as f64);
+    metric("expired_keys_total", "counter", "Keys expired.", stats.expired_keys as f64);
+    metric("evicted_keys_total", "counter", "Keys evicted.", stats.evicted_keys as f64);
+    metric("received_bytes_total", "counter", "Bytes received.", stats.net_input_bytes as f64);
+    metric("sent_bytes_total", "counter", "Bytes sent.", stats.net_output_bytes as f64);
+    metric("memory_used_bytes", "gauge", "Memory in use.", core.memory_used() as f64);
+    metric("memory_max_bytes", "gauge", "maxmemory.", core.settings.maxmemory.0 as f64);
+    if let Some(rdma) = &stats.rdma {
+        metric("rdma_connections", "gauge", "RDMA connections.", rdma.connections as f64);
+        metric("rdma_pinned_bytes", "gauge", "Memory pinned for RDMA.", rdma.pinned_bytes as f64);
+        metric(
+            "rdma_windows_announced_total",
+            "counter",
+            "Receive windows announced.",
+            rdma.counters.windows_announced as f64,
+        );
+        metric("rdma_window_stalls_total", "counter", "Times a client's window was full.", rdma.counters.stalls as f64);
+    }
+    metric("turns_total", "counter", "Turns of the loop that did something.", stats.busy_turns as f64);
+    metric("turn_seconds_max", "gauge", "Longest turn.", stats.turn_ns_max as f64 / 1e9);
+    metric("parks_total", "counter", "Times the executor slept.", stats.parks as f64);
+    let _ = writeln!(out, "# HELP tercel_keys Keys in a database.\n# TYPE tercel_keys gauge");
+    for db in 0..core.keyspace.databases() {
+        let data = core.keyspace.db(db);
+        if !data.is_empty() {
+            let _ = writeln!(out, "tercel_keys{{db=\"{db}\"}} {}", data.len());
+        }
+    }
+    let _ = writeln!(
+        out,
+        "# HELP tercel_phase_seconds Time commands spend in a phase.\n# TYPE tercel_phase_seconds summary"
+    );
+    for (carrier, carried) in CARRIERS {
+        for (phase, name) in PHASES {
+            let histogram = &stats.phases[carrier as usize][phase as usize];
+            if carrier == Carrier::Socket || !histogram.is_empty() {
+                summary(
+                    &mut out,
+                    "tercel_phase_seconds",
+                    &format!("phase=\"{name}\",transport=\"{carried}\""),
+                    histogram,
+                    None,
+                );
+            }
+        }
+    }
+    let _ = writeln!(out, "# HELP tercel_command_seconds Time commands run.\n# TYPE tercel_command_seconds summary");
+    for (id, command) in core.table.all() {
+        let stats = &stats.commands[id.index()];
+        if let Some(histogram) = &stats.histogram {
+            summary(
+                &mut out,
+                "tercel_command_seconds",
+                &format!("command=\"{}\"", command.name),
+                histogram,
+                Some(stats.total_ns),
+            );
+        }
+    }
+    out
+}
+
+fn summary(out: &mut String, name: &str, label: &str, histogram: &hdrhistogram::Histogram<u64>, sum_ns: Option<u64>) {
+    for quantile in [0.5, 0.9, 0.99, 0.999, 0.9999] {
+        let _ = writeln!(
+            out,
+            "{name}{{{label},quantile=\"{quantile}\"}} {}",
+            histogram.value_at_quantile(quantile) as f64 / 1e9
+        );
+    }
+    let sum = sum_ns.map_or_else(|| histogram.mean() * histogram.len() as f64 / 1e9, |ns| ns as f64 / 1e9);
+    let _ = writeln!(out, "{name}_sum{{{label}}} {sum}\n{name}_count{{{label}}} {}", histogram.len());
+}

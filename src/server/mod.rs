@@ -1,0 +1,215 @@
+//! Everything an executor owns apart from its transports: the keyspace, the clients, settings,
+//! subscriptions, statistics. Commands work on this through a [`crate::commands::Context`].
+//! Nothing here touches a socket; what needs one is left as an [`Action`] for the executor.
+
+use std::sync::Arc;
+
+use tercel_engine::{Access, Keyspace, KeyspaceConfig, Policy};
+
+use crate::base::clock::{Clock, Now};
+use crate::clients::Clients;
+use crate::clients::client::ClientKey;
+use crate::clients::subscriptions::PubSub;
+use crate::clients::table::Current;
+use crate::clients::watch::Watches;
+use crate::command::CommandTable;
+use crate::data::keys::Afterwards;
+use crate::persistence::Persistence;
+use crate::settings::Settings;
+use crate::stats::Stats;
+
+/// Something a command asked for that only the executor can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Settings changed from these: listeners and the like are to follow.
+    ApplySettings(Box<Settings>),
+    /// End the server; `false` without waiting for clients' replies.
+    Shutdown,
+    /// End it at once, with this exit status, as a crash would.
+    Exit(i32),
+}
+
+/// A pause set by CLIENT PAUSE.
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    /// End in Unix milliseconds.
+    pub until_ms: i64,
+    /// Whether only commands that may write are held back.
+    pub writes_only: bool,
+}
+
+/// What an executor owns.
+pub struct Core {
+    /// All commands: their names and declarations.
+    pub table: &'static CommandTable,
+    /// The data.
+    pub keyspace: Keyspace,
+    /// The settings in force.
+    pub settings: Settings,
+    /// The clients.
+    pub clients: Clients,
+    /// Subscriptions.
+    pub pubsub: PubSub,
+    /// Watched keys.
+    pub watches: Watches,
+    /// Counters, histograms and logs.
+    pub stats: Stats,
+    /// The clock, and the time of this turn.
+    pub clock: Clock,
+    /// The time of this turn.
+    pub now: Now,
+    /// How accesses are recorded, rebuilt each turn.
+    pub access: Access,
+    /// Whether reads touch the access field (CLIENT NO-TOUCH of the running client).
+    pub no_touch: bool,
+    /// Changes to the data since start.
+    pub dirty: u64,
+    /// Snapshots: the one being written or loaded, and those before.
+    pub persistence: Persistence,
+    /// What reads left to be done when the command is over.
+    pub afterwards: Vec<Afterwards>,
+    /// What the executor is to do.
+    pub actions: Vec<Action>,
+    /// CLIENT PAUSE.
+    pub pause: Option<Pause>,
+    /// The client whose command runs, and pushes to itself that wait for its reply.
+    pub current: Option<Current>,
+    /// Identity of this run, 40 hexadecimal digits.
+    pub run_id: String,
+    /// Facts of the process for INFO.
+    pub process: Arc<ProcessInfo>,
+    /// Whether `DEBUG SET-ACTIVE-EXPIRE` lets deadlines fire.
+    pub active_expire: bool,
+    /// Reads the allocator.
+    pub meter: tercel_memory::MemoryMeter,
+    /// Time this turn has spent evicting, in nanoseconds.
+    pub turn_evict_ns: u64,
+}
+
+/// Facts of the process that do not change.
+#[derive(Debug, Default, Clone)]
+pub struct ProcessInfo {
+    /// Path of the program.
+    pub executable: String,
+    /// Path of the configuration file, empty without one.
+    pub config_file: String,
+    /// Kernel name, release and machine.
+    pub os: String,
+    /// What the transport says of itself.
+    pub multiplexing_api: String,
+    /// Core the executor is pinned to, if any.
+    pub pinned_core: Option<usize>,
+}
+
+impl Core {
+    /// A fresh executor state.
+    #[must_use]
+    pub fn new(table: &'static CommandTable, settings: Settings, process: ProcessInfo) -> Self {
+        let mut random = [0u8; 44];
+        if getrandom::fill(&mut random).is_err() {
+            // Without a random source the hash key falls back to the clock and an address: weaker
+            // against flooding, but the server starts.
+            let mut clock = Clock::new();
+            let seed = clock.now().unix_us as u64 ^ (&raw const random as u64).rotate_left(32);
+            for (at, byte) in random.iter_mut().enumerate() {
+                *byte = (seed.rotate_left(at as u32 * 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+            }
+        }
+        let mut hash_key = [0u8; 16];
+        hash_key.copy_from_slice(&random[..16]);
+        if !settings.hash_seed.is_empty() {
+            use sha1::Digest;
+            hash_key.copy_from_slice(&sha1::Sha1::digest(settings.hash_seed.as_bytes())[..16]);
+        }
+        let mut seed = [0u8; 8];
+        seed.copy_from_slice(&random[16..24]);
+        let run_id = {
+            use sha1::Digest;
+            sha1::Sha1::digest(&random[24..]).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let keyspace = Keyspace::new(KeyspaceConfig {
+            databases: settings.databases as usize,
+            hash_key,
+            seed: u64::from_le_bytes(seed),
+        });
+        let mut clock = Clock::new();
+        let now = clock.now();
+        let stats = Stats::new(now, table.len());
+        let mut core = Core {
+            table,
+            keyspace,
+            settings,
+            clients: Clients::default(),
+            pubsub: PubSub::default(),
+            watches: Watches::default(),
+            stats,
+            clock,
+            now,
+            access: Access { now_ms: now.unix_ms, lfu: false, lfu_log_factor: 10, lfu_decay_minutes: 1 },
+            no_touch: false,
+            dirty: 0,
+            persistence: Persistence::new(now.unix_ms / 1000),
+            afterwards: Vec::new(),
+            actions: Vec::new(),
+            pause: None,
+            current: None,
+            run_id,
+            process: Arc::new(process),
+            active_expire: true,
+            meter: tercel_memory::MemoryMeter::new(),
+            turn_evict_ns: 0,
+        };
+        core.tick();
+        core
+    }
+
+    /// Reads the clock: a new turn begins.
+    pub fn tick(&mut self) {
+        self.now = self.clock.now();
+        self.turn_evict_ns = 0;
+        self.access = Access {
+            now_ms: self.now.unix_ms,
+            lfu: matches!(self.settings.maxmemory_policy.0, Policy::AllKeysLfu | Policy::VolatileLfu),
+            lfu_log_factor: self.settings.lfu_log_factor as u32,
+            lfu_decay_minutes: self.settings.lfu_decay_time as u32,
+        };
+    }
+
+    /// Whether a pause is in force. The data then stays as it is: nothing expires and nothing is evicted,
+    /// so that a replica that takes over meanwhile has the same.
+    #[must_use]
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_some_and(|pause| pause.until_ms > self.now.unix_ms)
+    }
+
+    /// The client whose command is running, if it is `key`.
+    #[must_use]
+    pub fn is_current(&self, key: ClientKey) -> bool {
+        self.current.as_ref().is_some_and(|current| current.key == key)
+    }
+}
+
+impl Core {
+    /// Follows settings that changed, as far as the state itself is concerned.
+    pub fn settings_changed(&mut self, old: &Settings) {
+        use crate::stats::commandlog::Kind;
+        let new = &self.settings;
+        let logs = &mut self.stats.logs;
+        logs.log(Kind::Slow).trim(new.commandlog_slow_execution_max_len as usize);
+        logs.log(Kind::LargeRequest).trim(new.commandlog_large_request_max_len as usize);
+        logs.log(Kind::LargeReply).trim(new.commandlog_large_reply_max_len as usize);
+        if new.jemalloc_bg_thread != old.jemalloc_bg_thread {
+            tercel_memory::set_background_thread(new.jemalloc_bg_thread);
+        }
+        if new.loglevel != old.loglevel {
+            crate::process::logging::set_level(new.loglevel.0);
+        }
+        if new.latency_tracking != old.latency_tracking && !new.latency_tracking {
+            for command in &mut self.stats.commands {
+                command.histogram = None;
+            }
+        }
+        self.tick();
+    }
+}
