@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Executor;
-use tercel::network::listeners::Listeners;
 use tercel::server::{Core, ProcessInfo};
 use tercel::settings::Settings;
 use tercel_transport::memory::MemoryTransport;
@@ -31,7 +30,7 @@ fn main() {
     let net = transport.net();
     let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let mut executor = Executor::new(transport, Listeners::default(), tercel::commands::commands(), core, stop);
+    let mut executor = Executor::new(transport, tercel::commands::commands(), core, stop);
     let client = net.connect();
     let mut call = |commands: &[u8]| {
         client.write(commands);

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use tercel::executor::Executor;
-use tercel::network::listeners::Listeners;
 use tercel::server::{Core, ProcessInfo};
 use tercel::settings::Settings;
 use tercel_rdma::endpoint::Options;
@@ -35,13 +34,7 @@ impl Bench {
         let addr = "127.0.0.1:6379".parse().unwrap();
         transport.listen(addr, 16).unwrap();
         let core = Core::new(&tercel::commands::commands().table, Settings::default(), ProcessInfo::default());
-        let executor = Executor::new(
-            transport,
-            Listeners::default(),
-            tercel::commands::commands(),
-            core,
-            Arc::new(AtomicBool::new(false)),
-        );
+        let executor = Executor::new(transport, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)));
         let mut client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), options, addr).unwrap();
         client.dial().unwrap();
         Bench { executor, client, ready: Vec::new() }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Executor;
-use tercel::network::listeners::{Front, Listeners};
 use tercel::server::{Core, ProcessInfo};
 use tercel::settings::Settings;
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
 use tercel_rdma::{RdmaClient, RdmaTransport};
+use tercel_transport::Transport;
 use tercel_transport::client;
 use tercel_transport::conformance::left_out;
 use tercel_transport::memory::{MemoryPeer, MemoryTransport};
@@ -54,23 +54,17 @@ impl Client for TcpStream {
     }
 }
 
-struct Bench<T: Front, C: Client> {
+struct Bench<T: Transport, C: Client> {
     executor: Executor<T>,
     client: C,
 }
 
-impl<T: Front, C: Client> Bench<T, C> {
+impl<T: Transport, C: Client> Bench<T, C> {
     fn new(transport: T, client: C) -> Self {
         let settings = Settings { commandlog_execution_slower_than: -1, ..Settings::default() };
         let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
         Bench {
-            executor: Executor::new(
-                transport,
-                Listeners::default(),
-                tercel::commands::commands(),
-                core,
-                Arc::new(AtomicBool::new(false)),
-            ),
+            executor: Executor::new(transport, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false))),
             client,
         }
     }
@@ -118,7 +112,7 @@ fn get(value_len: usize, times: usize) -> (Vec<u8>, usize) {
     (request(&["GET", "a-key-of-16-bytes"], times), (format!("${value_len}\r\n").len() + value_len + 2) * times)
 }
 
-fn nothing_is_allocated<T: Front, C: Client>(mut bench: Bench<T, C>) {
+fn nothing_is_allocated<T: Transport, C: Client>(mut bench: Bench<T, C>) {
     // The counter counts: a new key has to come from somewhere.
     assert!(bench.exchange(&request(&["SET", "another", &"v".repeat(500)], 1), 5) >= 500);
     for times in [1, 16] {

@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tercel::executor::Executor;
-use tercel::network::listeners::{Front, Listeners};
 use tercel::server::{Core, ProcessInfo};
 use tercel::settings::Settings;
 use tercel_transport::conformance::left_out;
@@ -19,9 +18,9 @@ use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 
 const TURNS_MAX: usize = 10_000;
 
-fn executor<T: Front>(transport: T, settings: Settings) -> Executor<T> {
+fn executor<T: Transport>(transport: T, settings: Settings) -> Executor<T> {
     let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
-    Executor::new(transport, Listeners::default(), tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)))
+    Executor::new(transport, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)))
 }
 
 /// An executor nobody talks to over a network.
@@ -355,8 +354,6 @@ struct Elsewhere {
     inner: MemoryTransport,
     peer: Peer,
 }
-
-impl Front for Elsewhere {}
 
 impl Transport for Elsewhere {
     fn name(&self) -> &'static str {

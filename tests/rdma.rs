@@ -68,8 +68,8 @@ impl House {
         network.listen_rdma(&mut listeners, &settings).unwrap();
         let port = settings.port as u16;
         let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
-        let executor =
-            Executor::new(network, listeners, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)));
+        let mut executor = Executor::new(network, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)));
+        executor.on_settings(Box::new(move |network, old, new| network.follow(&mut listeners, old, new)));
         let addr: SocketAddr = "10.0.0.1:6379".parse().unwrap();
         let options = Options { unheard_max: u32::MAX, ..Options::default() };
         let client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), options, addr).unwrap();

@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tercel_engine::Blob;
 use tercel_resp::request::RequestParser;
-use tercel_transport::{ConnId, Peer};
+use tercel_transport::{ConnId, Peer, PeerKind};
 
 use crate::clients::limits::Accounted;
 use crate::command::reply::Reply;
 use crate::command::{CommandId, OwnedCommand};
-use crate::stats::Carrier;
 
 /// A client's slot in the executor's client table.
 pub type ClientKey = usize;
@@ -259,7 +258,7 @@ pub struct Session {
     /// Slot in the client table.
     pub key: ClientKey,
     /// How it comes.
-    pub carrier: Carrier,
+    pub kind: PeerKind,
     /// The connection there.
     pub conn: ConnId,
     /// Who is at the other end.
@@ -344,11 +343,10 @@ impl Session {
     /// A session that has just connected.
     #[must_use]
     pub fn new(id: u64, conn: ConnId, peer: Peer, now_ns: u64) -> Self {
-        let carrier = if matches!(peer, Peer::Rdma { .. }) { Carrier::Rdma } else { Carrier::Socket };
         Session {
             id,
             key: 0,
-            carrier,
+            kind: peer.kind(),
             conn,
             peer,
             db: 0,

@@ -177,7 +177,7 @@ pub fn run(
     let took_ns = core.clock.mono_ns() - begin_ns;
     core.stats.commands_processed += 1;
     let track = core.settings.latency_tracking;
-    core.stats.record_command(id, connection.session.carrier, took_ns, failed, track);
+    core.stats.record_command(id, connection.session.kind, took_ns, failed, track);
     let event = if spec.is(flags::FAST) { "fast-command" } else { "command" };
     core.stats.latency.record(event, took_ns, core.now.unix_ms, core.settings.latency_monitor_threshold);
     let settings = &core.settings;

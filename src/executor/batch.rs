@@ -12,7 +12,6 @@ use crate::clients::limits::UNAUTHENTICATED_QUERY_BYTES_MAX;
 use crate::command::key_positions::KeyPositions;
 use crate::command::spec::flags;
 use crate::command::{Args, CommandId, CommandTable, OwnedCommand};
-use crate::stats::Carrier;
 
 /// Bytes of a client over RDMA that are copied at a time. A longer command is copied whole.
 const COPY_BYTES: usize = 64 * 1024;
@@ -191,7 +190,7 @@ impl Batch {
         // Taken out so that it can be read from while the rest of the batch grows.
         let mut copies = std::mem::take(&mut self.copies);
         let mut whole = received.len();
-        if session.carrier == Carrier::Rdma {
+        if !transport.input_is_stable(conn) {
             let from = copies.len();
             whole = received.len().min(COPY_BYTES);
             copies.extend_from_slice(&received[..whole]);

@@ -1,16 +1,15 @@
 //! Clients coming and going: who is let in, what unread replies cost, and how a connection ends. Knows
 //! the transport and the limits, no command.
 
-use tercel_transport::{Close, ConnId};
+use tercel_transport::{Close, ConnId, Transport};
 
 use super::{Executor, NO_CLIENT};
 use crate::clients::client::{ClientKey, Closing, Session};
 use crate::clients::limits;
-use crate::network::listeners::Front;
 
 const PROTECTED_MODE: &[u8] = b"-DENIED Server is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. To accept connections from elsewhere, set a password with 'requirepass', or switch the mode off with 'CONFIG SET protected-mode no' from the loopback interface or '--protected-mode no' at start.\r\n";
 
-impl<T: Front> Executor<T> {
+impl<T: Transport> Executor<T> {
     pub(super) fn accept(&mut self, conn: ConnId) {
         self.core.stats.connections_received += 1;
         let Some(peer) = self.transport.peer(conn).cloned() else { return };

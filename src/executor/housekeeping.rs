@@ -2,11 +2,11 @@
 //! second, limits and statistics.
 
 use tercel_engine::Policy;
+use tercel_transport::Transport;
 
 use super::Executor;
 use crate::clients::client::{ClientKey, Closing};
 use crate::clients::limits::OUTPUT_BYTES_FREE;
-use crate::network::listeners::Front;
 
 /// Keys expired between two looks at the clock.
 const EXPIRE_STEP: usize = 16;
@@ -17,7 +17,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// the helpers took or freed is learnt here, and asking takes up to some hundreds of microseconds.
 const METER_SECONDS: u64 = 10;
 
-impl<T: Front> Executor<T> {
+impl<T: Transport> Executor<T> {
     /// One slice. True if there is more to do at once.
     pub(super) fn housekeeping(&mut self) -> bool {
         let budget_ns = self.core.settings.housekeeping_us_max as u64 * 1000;
@@ -119,7 +119,7 @@ impl<T: Front> Executor<T> {
         stats.reads_processed = transport.receives;
         stats.writes_processed = transport.sends;
         stats.sample_rates(now_ns);
-        stats.rdma = self.transport.report_rdma();
+        stats.transport_report = self.transport.report();
         let used = self.core.memory_used();
         let stats = &mut self.core.stats;
         stats.memory_peak = stats.memory_peak.max(used);

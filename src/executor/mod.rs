@@ -10,21 +10,19 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use tercel_resp::request::{Limits, RequestParser};
-use tercel_transport::{Close, ConnId, Event, Hangup, TxBuf};
-use tokio::sync::oneshot;
+use tercel_transport::{Close, ConnId, Event, Hangup, Transport, TxBuf};
 
 use crate::clients::client::{ClientKey, Closing, Connection};
 use crate::clients::limits;
 use crate::command::OwnedCommand;
 use crate::command::spec::flags;
 use crate::dispatch::{self, Commands, Verdict};
-use crate::network::listeners::{Front, Listeners};
 use crate::persistence::{self, LoadError, Loader};
 use crate::server::{Action, Core};
+use crate::settings::Settings;
 use crate::stats::Phase;
 use batch::{Batch, ParseBounds};
 
@@ -38,11 +36,11 @@ const SPIN_POLLS: u32 = 8;
 /// A batch ends, to go on in the next turn, once its commands have evicted for this long.
 const EVICT_NS_MAX: u64 = 100_000;
 
-/// A question from another thread, answered between turns.
-pub struct Query {
-    /// Where the answer goes.
-    pub reply: oneshot::Sender<String>,
-}
+/// What is to be done when another thread has woken the executor.
+pub type WakeHook = Box<dyn FnMut(&Core)>;
+
+/// What is to be done with the transport when settings have changed: it gets the old ones and the new ones.
+pub type SettingsHook<T> = Box<dyn FnMut(&mut T, &Settings, &Settings)>;
 
 /// How the server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +61,8 @@ struct ParseTimes {
 }
 
 /// The executor: a transport, and everything it serves from.
-pub struct Executor<T: Front> {
+pub struct Executor<T: Transport> {
     transport: T,
-    listeners: Listeners,
     commands: &'static Commands,
     /// What commands work on.
     pub core: Core,
@@ -98,22 +95,16 @@ pub struct Executor<T: Front> {
     meter_at_ns: u64,
     ending: Option<Ending>,
     stop: Arc<AtomicBool>,
-    queries: Option<mpsc::Receiver<Query>>,
+    on_wake: Option<WakeHook>,
+    on_settings: Option<SettingsHook<T>>,
 }
 
-impl<T: Front> Executor<T> {
+impl<T: Transport> Executor<T> {
     /// An executor over a transport that listens already. `stop` ends it from outside.
     #[must_use]
-    pub fn new(
-        transport: T,
-        listeners: Listeners,
-        commands: &'static Commands,
-        core: Core,
-        stop: Arc<AtomicBool>,
-    ) -> Self {
+    pub fn new(transport: T, commands: &'static Commands, core: Core, stop: Arc<AtomicBool>) -> Self {
         let mut executor = Executor {
             transport,
-            listeners,
             commands,
             core,
             events: Vec::with_capacity(1024),
@@ -134,7 +125,8 @@ impl<T: Front> Executor<T> {
             meter_at_ns: 0,
             ending: None,
             stop,
-            queries: None,
+            on_wake: None,
+            on_settings: None,
         };
         executor.transport.set_spinning(executor.core.settings.busy_poll_us != 0);
         executor.follow_client_limits();
@@ -142,9 +134,14 @@ impl<T: Front> Executor<T> {
         executor
     }
 
-    /// Answers questions from another thread from now on.
-    pub fn serve_queries(&mut self, queries: mpsc::Receiver<Query>) {
-        self.queries = Some(queries);
+    /// Calls `hook` whenever another thread has woken the executor.
+    pub fn on_wake(&mut self, hook: WakeHook) {
+        self.on_wake = Some(hook);
+    }
+
+    /// Calls `hook` with transport, old and new settings when settings have changed.
+    pub fn on_settings(&mut self, hook: SettingsHook<T>) {
+        self.on_settings = Some(hook);
     }
 
     /// The transport.
@@ -332,21 +329,14 @@ impl<T: Front> Executor<T> {
                 Event::AcceptError(errno) => {
                     tracing::warn!("Error accepting a client connection: {}", std::io::Error::from_raw_os_error(errno));
                 }
-                Event::Wake => self.answer_queries(),
+                Event::Wake => {
+                    if let Some(hook) = &mut self.on_wake {
+                        hook(&self.core);
+                    }
+                }
             }
         }
         self.events = events;
-    }
-
-    fn answer_queries(&mut self) {
-        let Some(queries) = self.queries.take() else { return };
-        while let Ok(query) = queries.try_recv() {
-            // The asker may have given up; then nobody wants the text.
-            if !query.reply.is_closed() {
-                let _ = query.reply.send(crate::metrics::render(&self.core));
-            }
-        }
-        self.queries = Some(queries);
     }
 
     fn make_ready(&mut self, key: ClientKey) {
@@ -390,13 +380,13 @@ impl<T: Front> Executor<T> {
             let table = &self.commands.table;
             self.batch.parse_client(session, &mut self.transport, &self.core.keyspace, table, &bounds);
             let parsed = (self.batch.commands.len() - parsed_before) as u64;
-            all[session.carrier as usize] += parsed;
+            all[session.kind as usize] += parsed;
             if session.arrived_ns == self.arrived_ns {
-                fresh[session.carrier as usize] += parsed;
+                fresh[session.kind as usize] += parsed;
             } else if timed && parsed > 0 {
                 self.core.stats.record_phase(
                     Phase::Arrive,
-                    session.carrier,
+                    session.kind,
                     begin_ns.saturating_sub(session.arrived_ns),
                     parsed,
                 );
@@ -458,7 +448,7 @@ impl<T: Front> Executor<T> {
             self.enter(key, &mut connection);
             let before = executed;
             let finished = self.execute_run(&mut connection, begin_ns, budget_ns, width, &mut executed);
-            by_carrier[connection.session.carrier as usize] += (executed - before) as u64;
+            by_carrier[connection.session.kind as usize] += (executed - before) as u64;
             self.core.leave();
             let has_output = !connection.out.is_empty() || connection.session.closing.is_some();
             if !has_output {
@@ -705,7 +695,9 @@ impl<T: Front> Executor<T> {
             match action {
                 Action::ApplySettings(old) => {
                     self.transport.set_spinning(self.core.settings.busy_poll_us != 0);
-                    self.transport.follow(&mut self.listeners, &old, &self.core.settings);
+                    if let Some(hook) = &mut self.on_settings {
+                        hook(&mut self.transport, &old, &self.core.settings);
+                    }
                     if limits::clients_memory_max(&self.core.settings) != self.clients_memory_max {
                         self.follow_client_limits();
                     }

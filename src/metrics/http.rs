@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::executor::Query;
+use super::Query;
 
 /// How much strangers may take.
 #[derive(Clone, Copy)]

@@ -3,12 +3,35 @@
 
 mod http;
 
+use std::sync::mpsc;
+
+use tokio::sync::oneshot;
+
 use std::fmt::Write as _;
 
 pub use http::serve;
 
+use tercel_transport::PeerKind;
+use tercel_transport::report::Value;
+
 use crate::server::Core;
-use crate::stats::{CARRIERS, Carrier, PHASES};
+use crate::stats::PHASES;
+
+/// A question for the metrics, answered between turns.
+pub struct Query {
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<String>,
+}
+
+/// Answers questions that wait; for the executor to call when it is woken.
+pub fn answer(queries: &mpsc::Receiver<Query>, core: &Core) {
+    while let Ok(query) = queries.try_recv() {
+        // The asker may have given up; that is its business.
+        if !query.reply.is_closed() {
+            let _ = query.reply.send(render(core));
+        }
+    }
+}
 
 /// The metrics as Prometheus text.
 #[must_use]
@@ -37,16 +60,13 @@ pub fn render(core: &Core) -> String {
     metric("sent_bytes_total", "counter", "Bytes sent.", stats.net_output_bytes as f64);
     metric("memory_used_bytes", "gauge", "Memory in use.", core.memory_used() as f64);
     metric("memory_max_bytes", "gauge", "maxmemory.", core.settings.maxmemory.0 as f64);
-    if let Some(rdma) = &stats.rdma {
-        metric("rdma_connections", "gauge", "RDMA connections.", rdma.connections as f64);
-        metric("rdma_pinned_bytes", "gauge", "Memory pinned for RDMA.", rdma.pinned_bytes as f64);
-        metric(
-            "rdma_windows_announced_total",
-            "counter",
-            "Receive windows announced.",
-            rdma.counters.windows_announced as f64,
-        );
-        metric("rdma_window_stalls_total", "counter", "Times a client's window was full.", rdma.counters.stalls as f64);
+    for figure in stats.transport_report.iter().flatten() {
+        let Some(help) = figure.metric_help else { continue };
+        match &figure.value {
+            Value::Gauge(value) => metric(figure.name, "gauge", help, *value as f64),
+            Value::Counter(value) => metric(&format!("{}_total", figure.name), "counter", help, *value as f64),
+            Value::Text(_) => {}
+        }
     }
     metric("turns_total", "counter", "Turns of the loop that did something.", stats.busy_turns as f64);
     metric("turn_seconds_max", "gauge", "Longest turn.", stats.turn_ns_max as f64 / 1e9);
@@ -62,10 +82,10 @@ pub fn render(core: &Core) -> String {
         out,
         "# HELP tercel_phase_seconds Time commands spend in a phase.\n# TYPE tercel_phase_seconds summary"
     );
-    for (carrier, carried) in CARRIERS {
+    for (kind, carried) in PeerKind::ALL {
         for (phase, name) in PHASES {
-            let histogram = &stats.phases[carrier as usize][phase as usize];
-            if carrier == Carrier::Socket || !histogram.is_empty() {
+            let histogram = &stats.phases[kind as usize][phase as usize];
+            if kind == PeerKind::Socket || !histogram.is_empty() {
                 summary(
                     &mut out,
                     "tercel_phase_seconds",

@@ -1,22 +1,28 @@
 //! The server's transports as one: sockets always, RDMA where it was asked for. Connections are told
-//! apart by the lowest bit of their slot; nothing above this file knows how a client comes. What is
-//! particular to RDMA and of interest above is a [`RdmaReport`].
+//! apart by the lowest bit of their slot; nothing above this room knows how a client comes.
 
+mod addresses;
 pub mod listeners;
+mod probe;
+mod rdma;
 
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tercel_rdma::RdmaTransport;
-use tercel_rdma::endpoint::{Counters, Options, Reason};
-use tercel_rdma::hca::{HcaDevice, HcaOptions};
-use tercel_rdma::verbs::{Device, Listener, VerbsError};
+use tercel_rdma::endpoint::Reason;
+use tercel_rdma::verbs::{Device, Listener};
+use tercel_transport::report::Report;
 use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake};
 use tercel_transport_tcp::TcpTransport;
 
-use crate::network::listeners::{Front, ListenError, Listeners, rdma_binds};
+pub use addresses::ListenError;
+use addresses::rdma_binds;
+use listeners::Listeners;
+pub use probe::check;
+pub use rdma::{Opener, open_adapters, rdma_options};
+
 use crate::settings::Settings;
 
 /// Polls without news from the sockets after which they are looked at less often, while RDMA clients
@@ -25,62 +31,15 @@ const QUIET_POLLS: u32 = 256;
 /// How often they are looked at then: every so many polls. A sleep ends for them at once.
 const LOOK_EVERY: u32 = 16;
 
-/// Connections beyond `maxclients` that are taken to be told so.
-const TURNED_AWAY: usize = 32;
-
-/// What there is to know of the RDMA side, for INFO.
-#[derive(Clone, Debug, Default)]
-pub struct RdmaReport {
-    /// The adapters' names.
-    pub adapters: String,
-    /// Connections in any state.
-    pub connections: usize,
-    /// Memory the adapters hold for connections and for the next ones, in bytes.
-    pub pinned_bytes: usize,
-    /// What the endpoint counted.
-    pub counters: Counters,
-    /// What every transport counts.
-    pub stats: Stats,
-}
-
-/// Makes the RDMA side when it is first needed.
-pub type Opener<D> = Box<dyn Fn(&Settings) -> Result<RdmaTransport<D>, VerbsError>>;
-
 /// Sockets and RDMA.
 pub struct Network<D: Device> {
     // Watches a descriptor of `rdma` and so goes first.
     sockets: TcpTransport,
     rdma: Option<RdmaTransport<D>>,
+    /// The port it listens on.
+    rdma_port: u16,
     open: Opener<D>,
     quiet_polls: u32,
-}
-
-/// The RDMA side over this host's adapters.
-///
-/// # Errors
-/// One line that says what is missing.
-pub fn open_adapters(settings: &Settings) -> Result<RdmaTransport<HcaDevice>, VerbsError> {
-    let options = rdma_options(settings);
-    let per_connection = options.send_depth + options.recv_depth;
-    let cq_depth = u32::try_from(options.connections_max).unwrap_or(u32::MAX).saturating_mul(per_connection);
-    let completion_vector = u32::try_from(settings.rdma_completion_vector).ok();
-    let device = HcaDevice::open(HcaOptions { cq_depth, completion_vector, huge_pages: settings.rdma_huge_pages })?;
-    RdmaTransport::new(device, options)
-}
-
-/// An endpoint's options as the settings want them.
-#[must_use]
-pub fn rdma_options(settings: &Settings) -> Options {
-    // Some more than that may connect, to be told that there are too many.
-    let at_most = |wanted: i64| if wanted == 0 { settings.maxclients as usize + TURNED_AWAY } else { wanted as usize };
-    Options {
-        rx_window_bytes: settings.rdma_rx_size as u32,
-        connections_max: at_most(settings.rdma_connections_max),
-        connections_per_address_max: at_most(settings.rdma_connections_per_address_max),
-        pinned_bytes_max: settings.rdma_pinned_bytes_max.0 as usize,
-        handshake_timeout: Duration::from_millis(settings.rdma_handshake_timeout_ms as u64),
-        ..Options::default()
-    }
 }
 
 fn outer(conn: ConnId, rdma: bool) -> ConnId {
@@ -122,7 +81,7 @@ macro_rules! on {
 impl<D: Device> Network<D> {
     /// Sockets alone, for now.
     pub fn new(sockets: TcpTransport, open: Opener<D>) -> Self {
-        Network { sockets, rdma: None, open, quiet_polls: 0 }
+        Network { sockets, rdma: None, rdma_port: 0, open, quiet_polls: 0 }
     }
 
     /// The sockets.
@@ -170,7 +129,22 @@ impl<D: Device> Network<D> {
             }
         }
         listeners.rdma = ids;
+        self.rdma_port = settings.rdma_port as u16;
         Ok(())
+    }
+
+    /// Follows settings that changed.
+    pub fn follow(&mut self, listeners: &mut Listeners, old: &Settings, new: &Settings) {
+        listeners.follow(&mut self.sockets, old, new);
+        if old.rdma_port != new.rdma_port || old.rdma_bind != new.rdma_bind {
+            if let Some(rdma) = &mut self.rdma {
+                listeners.rdma.drain(..).for_each(|id| rdma.endpoint().unlisten(id));
+            }
+            // It could be bound a moment ago; going on without is better than ending.
+            if let Err(error) = self.listen_rdma(listeners, new) {
+                tracing::warn!("{error}");
+            }
+        }
     }
 
     fn log_endings(rdma: &mut RdmaTransport<D>) {
@@ -270,6 +244,20 @@ impl<D: Device> Transport for Network<D> {
         on!(ref self, conn, transport, inner => transport.unsent(inner))
     }
 
+    fn input_is_stable(&self, conn: ConnId) -> bool {
+        on!(ref self, conn, transport, inner => transport.input_is_stable(inner))
+    }
+
+    fn descriptor(&self, conn: ConnId) -> i32 {
+        on!(ref self, conn, transport, inner => transport.descriptor(inner))
+    }
+
+    fn report(&mut self) -> Option<Report> {
+        let rdma = self.rdma.as_mut()?;
+        Self::log_endings(rdma);
+        Some(rdma::report(rdma, self.rdma_port))
+    }
+
     fn unsent_memory(&self, conn: ConnId) -> usize {
         on!(ref self, conn, transport, inner => transport.unsent_memory(inner))
     }
@@ -290,51 +278,3 @@ impl<D: Device> Transport for Network<D> {
         stats
     }
 }
-
-/// Tests run an executor on RDMA alone.
-impl<D: Device> Front for RdmaTransport<D> {}
-
-impl<D: Device> Front for Network<D> {
-    fn descriptor(&self, conn: ConnId) -> i32 {
-        if conn.index & 1 == 1 { -1 } else { self.sockets.descriptor(ConnId { index: conn.index >> 1, ..conn }) }
-    }
-
-    fn follow(&mut self, listeners: &mut Listeners, old: &Settings, new: &Settings) {
-        self.sockets.follow(listeners, old, new);
-        if old.rdma_port != new.rdma_port || old.rdma_bind != new.rdma_bind {
-            if let Some(rdma) = &mut self.rdma {
-                listeners.rdma.drain(..).for_each(|id| rdma.endpoint().unlisten(id));
-            }
-            // It could be bound a moment ago; going on without is better than ending.
-            if let Err(error) = self.listen_rdma(listeners, new) {
-                tracing::warn!("{error}");
-            }
-        }
-    }
-
-    fn report_rdma(&mut self) -> Option<RdmaReport> {
-        let rdma = self.rdma.as_mut()?;
-        Self::log_endings(rdma);
-        let stats = rdma.stats();
-        let endpoint = rdma.endpoint();
-        Some(RdmaReport {
-            adapters: endpoint.device().describe(),
-            connections: endpoint.connections(),
-            pinned_bytes: endpoint.pinned_bytes(),
-            counters: endpoint.counters(),
-            stats,
-        })
-    }
-}
-
-/// Whether an address can be listened on for RDMA: tried, and let go.
-///
-/// # Errors
-/// There is nothing to listen with, or the address cannot be had.
-pub(crate) fn check_rdma(addr: SocketAddr) -> Result<(), VerbsError> {
-    let mut device = HcaDevice::open(HcaOptions { cq_depth: 1, ..HcaOptions::default() })?;
-    device.listen(addr, 1).map(|listener| device.unlisten(listener))
-}
-
-/// Every IPv4 address of the host.
-pub(crate) const ANYWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);

@@ -15,10 +15,8 @@ use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
 
 use crate::commands::commands;
 use crate::executor::{Ending, Executor};
-use crate::metrics as admin;
-use crate::network::listeners as listen;
-use crate::network::listeners::ListenError;
-use crate::network::{self, Network};
+use crate::metrics;
+use crate::network::{self, ListenError, Network, listeners};
 use crate::persistence::LoadError;
 use crate::process::{host_check, sys};
 use crate::server::{Core, ProcessInfo};
@@ -40,7 +38,7 @@ pub enum StartError {
     Nowhere,
     /// An address.
     #[error("{0}")]
-    Listen(#[from] listen::ListenError),
+    Listen(#[from] ListenError),
     /// The metrics port.
     #[error("can't listen for metrics on {addr}: {reason}")]
     Metrics {
@@ -153,14 +151,14 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
         settings.maxclients = possible;
     }
     let mut network = Network::new(transport(&settings)?, Box::new(network::open_adapters));
-    let mut listeners = listen::listen(network.sockets(), &settings)?;
+    let mut listeners = listeners::listen(network.sockets(), &settings)?;
     match network.listen_rdma(&mut listeners, &settings) {
         Err(error @ ListenError::NoRdma(_)) if settings.port != 0 || !settings.unixsocket.is_empty() => {
             tracing::warn!("{error}; serving sockets only")
         }
         done => done?,
     }
-    let metrics = if settings.metrics_port == 0 {
+    let metrics_listener = if settings.metrics_port == 0 {
         None
     } else {
         let addr = format!("{}:{}", settings.metrics_bind, settings.metrics_port);
@@ -193,11 +191,12 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     let waker = network.waker();
     let mut core = Core::new(&commands().table, settings, process);
     core.persistence.set_helpers(Arc::clone(&waker), cores.helpers.clone());
-    let mut executor = Executor::new(network, listeners, commands(), core, stop);
-    if let Some(listener) = metrics {
+    let mut executor = Executor::new(network, commands(), core, stop);
+    executor.on_settings(Box::new(move |network, old, new| network.follow(&mut listeners, old, new)));
+    if let Some(listener) = metrics_listener {
         let (sender, receiver) = mpsc::channel();
-        executor.serve_queries(receiver);
-        admin::serve(listener, sender, waker, cores.helpers)
+        executor.on_wake(Box::new(move |core| metrics::answer(&receiver, core)));
+        metrics::serve(listener, sender, waker, cores.helpers)
             .map_err(|error| os("can't start the admin thread", error))?;
     }
     let remove_pidfile = || {

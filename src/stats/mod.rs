@@ -8,10 +8,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use tercel_transport::PeerKind;
+use tercel_transport::report::Report;
 
 use crate::base::clock::Now;
 use crate::command::CommandId;
-use crate::network::RdmaReport;
 use commandlog::CommandLogs;
 use latency::LatencyMonitor;
 
@@ -63,18 +64,6 @@ pub enum Phase {
     Flush,
 }
 
-/// How a command came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carrier {
-    /// TCP, a unix socket, or the in-memory network of tests.
-    Socket,
-    /// RDMA.
-    Rdma,
-}
-
-/// All carriers, in order.
-pub const CARRIERS: [(Carrier, &str); 2] = [(Carrier::Socket, "socket"), (Carrier::Rdma, "rdma")];
-
 /// All phases, in order.
 pub const PHASES: [(Phase, &str); 4] =
     [(Phase::Arrive, "arrive"), (Phase::Parse, "parse"), (Phase::Execute, "execute"), (Phase::Flush, "flush")];
@@ -112,10 +101,10 @@ pub struct Stats {
     pub started: Now,
     /// Per command.
     pub commands: Vec<CommandStats>,
-    /// Per carrier and phase.
+    /// Per kind and phase.
     pub phases: [[Box<Histogram<u64>>; 4]; 2],
-    /// The RDMA side as of some tenths of a second ago, if there is one.
-    pub rdma: Option<RdmaReport>,
+    /// What the transport told some tenths of a second ago of what is particular to it.
+    pub transport_report: Option<Report>,
     /// Error replies by code.
     pub errors: BTreeMap<String, u64>,
     /// Error replies.
@@ -198,7 +187,7 @@ pub struct Stats {
     /// Latency events.
     pub latency: LatencyMonitor,
     /// Latencies of commands that are not in the histograms yet.
-    unrecorded: Vec<(CommandId, Carrier, u64)>,
+    unrecorded: Vec<(CommandId, PeerKind, u64)>,
 }
 
 impl Stats {
@@ -210,7 +199,7 @@ impl Stats {
             unrecorded: Vec::with_capacity(UNRECORDED_MAX),
             commands: std::iter::repeat_with(CommandStats::default).take(commands).collect(),
             phases: std::array::from_fn(|_| std::array::from_fn(|_| Box::new(histogram()))),
-            rdma: None,
+            transport_report: None,
             errors: BTreeMap::new(),
             error_replies: 0,
             commands_processed: 0,
@@ -257,7 +246,7 @@ impl Stats {
 
     /// Counts one run of a command.
     #[inline]
-    pub fn record_command(&mut self, id: CommandId, carrier: Carrier, took_ns: u64, failed: bool, track: bool) {
+    pub fn record_command(&mut self, id: CommandId, kind: PeerKind, took_ns: u64, failed: bool, track: bool) {
         let stats = &mut self.commands[id.index()];
         stats.calls += 1;
         stats.total_ns += took_ns;
@@ -267,7 +256,7 @@ impl Stats {
             if self.unrecorded.len() == UNRECORDED_MAX {
                 self.settle();
             }
-            self.unrecorded.push((id, carrier, took_ns.max(1)));
+            self.unrecorded.push((id, kind, took_ns.max(1)));
         }
     }
 
@@ -281,45 +270,45 @@ impl Stats {
     }
 
     fn record_latencies(&mut self) {
-        for (id, carrier, took_ns) in self.unrecorded.drain(..) {
+        for (id, kind, took_ns) in self.unrecorded.drain(..) {
             let histogram = self.commands[id.index()].histogram.get_or_insert_with(|| Box::new(histogram()));
             histogram.saturating_record(took_ns);
-            self.phases[carrier as usize][Phase::Execute as usize].saturating_record(took_ns);
+            self.phases[kind as usize][Phase::Execute as usize].saturating_record(took_ns);
         }
     }
 
     /// Counts `count` commands that spent `took_ns` in a phase.
     #[inline]
-    pub fn record_phase(&mut self, phase: Phase, carrier: Carrier, took_ns: u64, count: u64) {
-        self.phases[carrier as usize][phase as usize].saturating_record_n(took_ns.max(1), count);
+    pub fn record_phase(&mut self, phase: Phase, kind: PeerKind, took_ns: u64, count: u64) {
+        self.phases[kind as usize][phase as usize].saturating_record_n(took_ns.max(1), count);
     }
 
-    /// As [`Stats::record_phase`], with a count for each carrier.
+    /// As [`Stats::record_phase`], with a count for each kind.
     #[inline]
     pub fn record_phases(&mut self, phase: Phase, took_ns: u64, counts: [u64; 2]) {
-        for ((carrier, _), count) in CARRIERS.into_iter().zip(counts) {
+        for ((kind, _), count) in PeerKind::ALL.into_iter().zip(counts) {
             if count > 0 {
-                self.record_phase(phase, carrier, took_ns, count);
+                self.record_phase(phase, kind, took_ns, count);
             }
         }
     }
 
     /// A phase's histograms: that of all commands, named after the phase, and, once commands came over
-    /// RDMA, those of the carriers apart.
+    /// RDMA, those of the kinds apart.
     #[must_use]
     pub fn phase_histograms(&self, phase: Phase) -> Vec<(String, Cow<'_, Histogram<u64>>)> {
         let name = PHASES[phase as usize].1;
-        let of = |carrier: Carrier| &*self.phases[carrier as usize][phase as usize];
-        let rdma = of(Carrier::Rdma);
+        let of = |kind: PeerKind| &*self.phases[kind as usize][phase as usize];
+        let rdma = of(PeerKind::Rdma);
         if rdma.is_empty() {
-            return vec![(name.to_owned(), Cow::Borrowed(of(Carrier::Socket)))];
+            return vec![(name.to_owned(), Cow::Borrowed(of(PeerKind::Socket)))];
         }
         let mut all = rdma.clone();
         // Both were made with the same bounds, so adding cannot fail.
-        let _ = all.add(of(Carrier::Socket));
+        let _ = all.add(of(PeerKind::Socket));
         let mut found = vec![(name.to_owned(), Cow::Owned(all))];
         found.extend(
-            CARRIERS.into_iter().map(|(carrier, carried)| (format!("{name}-{carried}"), Cow::Borrowed(of(carrier)))),
+            PeerKind::ALL.into_iter().map(|(kind, carried)| (format!("{name}-{carried}"), Cow::Borrowed(of(kind)))),
         );
         found
     }
@@ -356,6 +345,6 @@ impl Stats {
         self.memory_startup = old.memory_startup;
         self.eviction_over_since_ns = old.eviction_over_since_ns;
         self.rates_at_ns = old.rates_at_ns;
-        self.rdma = old.rdma;
+        self.transport_report = old.transport_report;
     }
 }

@@ -248,6 +248,10 @@ impl Transport for TcpTransport {
         self.engine.unsent(conn)
     }
 
+    fn descriptor(&self, conn: ConnId) -> i32 {
+        self.raw_fd(conn).unwrap_or(-1)
+    }
+
     fn unsent_memory(&self, conn: ConnId) -> usize {
         self.engine.conns.find(conn).map_or(0, |conn| if conn.outbox.is_empty() { 0 } else { conn.outbox.memory() })
     }

@@ -15,6 +15,7 @@ pub mod client;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod memory;
+pub mod report;
 mod txbuf;
 
 pub use txbuf::{Part, SharedBytes, TxBuf};
@@ -66,7 +67,27 @@ pub enum Peer {
     Memory(u64),
 }
 
+/// How a peer comes, as far as figures are kept apart for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerKind {
+    /// TCP, a unix socket, or the in-memory network of tests.
+    Socket,
+    /// RDMA.
+    Rdma,
+}
+
+impl PeerKind {
+    /// All kinds, in order, with their names.
+    pub const ALL: [(PeerKind, &'static str); 2] = [(PeerKind::Socket, "socket"), (PeerKind::Rdma, "rdma")];
+}
+
 impl Peer {
+    /// How it comes.
+    #[must_use]
+    pub fn kind(&self) -> PeerKind {
+        if matches!(self, Peer::Rdma { .. }) { PeerKind::Rdma } else { PeerKind::Socket }
+    }
+
     /// Whether the peer can only be on this host (for protected mode).
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -190,6 +211,23 @@ pub trait Transport {
 
     /// Drops the first `len` received bytes; their buffer may be used again.
     fn consume(&mut self, conn: ConnId, len: usize);
+
+    /// Whether received bytes stay as they are until they are consumed. Where a peer could still write to
+    /// them they are to be copied before they are parsed.
+    fn input_is_stable(&self, _conn: ConnId) -> bool {
+        true
+    }
+
+    /// The connection's file descriptor, -1 where there is none.
+    fn descriptor(&self, _conn: ConnId) -> i32 {
+        -1
+    }
+
+    /// How it stands with what is particular to it, and logs what happened there. `None` where there is nothing
+    /// of the kind.
+    fn report(&mut self) -> Option<report::Report> {
+        None
+    }
 
     /// How many unconsumed bytes may pile up before the transport stops reading from the peer
     /// (back-pressure). Reading goes on once less than that is left. May be overshot by one

@@ -81,7 +81,7 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             .map(|(name, _)| *name)
             .find(|name| matches!(*name, "port" | "bind" | "rdma-port" | "rdma-bind"))
             .unwrap_or("port");
-        crate::network::listeners::check(&cx.core.settings, &new).map_err(|error| {
+        crate::network::check(&cx.core.settings, &new).map_err(|error| {
             tracing::warn!("{error}");
             refused(name, "Unable to listen on this port. Check server logs.")
         })?;

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use tercel_transport::report::Value;
+
 use crate::base::version::{REDIS_VERSION, TERCEL_VERSION, VALKEY_VERSION};
 use crate::clients::client::ClientClass;
 use crate::command::args::Args;
@@ -477,36 +479,15 @@ fn keyspace(out: &mut String, core: &Core, _: &Totals) {
     }
 }
 
-/// The RDMA side: what its endpoint counted since the start.
+/// What the transport tells of its RDMA side.
 fn rdma(out: &mut String, core: &Core, _: &Totals) {
-    fields!(out, "rdma_enabled": u8::from(core.stats.rdma.is_some()));
-    let Some(report) = &core.stats.rdma else { return };
-    let counters = &report.counters;
-    fields!(out,
-        "rdma_adapters": report.adapters,
-        "rdma_port": core.settings.rdma_port,
-        "rdma_connections": report.connections,
-        "rdma_connections_accepted": report.stats.accepted,
-        "rdma_connections_rejected": counters.rejected,
-        "rdma_pinned_bytes": report.pinned_bytes,
-        "rdma_received_bytes": report.stats.received_bytes,
-        "rdma_sent_bytes": report.stats.sent_bytes,
-        "rdma_messages_received": report.stats.receives,
-        "rdma_messages_sent": report.stats.sends,
-        "rdma_windows_announced": counters.windows_announced,
-        "rdma_window_stalls": counters.stalls,
-        "rdma_window_spills": counters.spills,
-        "rdma_completions": counters.completions,
-        "rdma_doorbells": counters.doorbells,
-        "rdma_ended_disconnected": counters.ended_disconnected,
-        "rdma_ended_control": counters.ended_control,
-        "rdma_ended_window": counters.ended_window,
-        "rdma_ended_immediate": counters.ended_immediate,
-        "rdma_ended_completion": counters.ended_completion,
-        "rdma_ended_verbs": counters.ended_verbs,
-        "rdma_ended_timeout": counters.ended_timeout,
-        "rdma_ended_device": counters.ended_device,
-    );
+    fields!(out, "rdma_enabled": u8::from(core.stats.transport_report.is_some()));
+    for figure in core.stats.transport_report.iter().flatten() {
+        let _ = match &figure.value {
+            Value::Text(text) => write!(out, "{}:{text}\r\n", figure.name),
+            Value::Gauge(value) | Value::Counter(value) => write!(out, "{}:{value}\r\n", figure.name),
+        };
+    }
 }
 
 /// What only this server has.
