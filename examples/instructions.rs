@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Executor;
-use tercel::server::{Core, ProcessInfo};
+use tercel::server::Core;
 use tercel::settings::Settings;
 use tercel_transport::memory::MemoryTransport;
 
@@ -28,7 +28,7 @@ fn main() {
     settings.hash_seed = "the same each time".to_owned();
     let transport = MemoryTransport::new();
     let net = transport.net();
-    let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
+    let core = Core::new(&tercel::commands::commands().table, settings, tercel::start::host::machine());
     let stop = Arc::new(AtomicBool::new(false));
     let mut executor = Executor::new(transport, tercel::commands::commands(), core, stop);
     let client = net.connect();

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use tercel::executor::Executor;
-use tercel::server::{Core, ProcessInfo};
+use tercel::server::Core;
 use tercel::settings::Settings;
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
@@ -33,7 +33,7 @@ impl Bench {
         let mut transport = RdmaTransport::new(fabric.device(SoftLimits::default()).unwrap(), options.clone()).unwrap();
         let addr = "127.0.0.1:6379".parse().unwrap();
         transport.listen(addr, 16).unwrap();
-        let core = Core::new(&tercel::commands::commands().table, Settings::default(), ProcessInfo::default());
+        let core = Core::new(&tercel::commands::commands().table, Settings::default(), tercel::start::host::machine());
         let executor = Executor::new(transport, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)));
         let mut client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), options, addr).unwrap();
         client.dial().unwrap();

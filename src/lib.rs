@@ -9,6 +9,7 @@ pub mod commands;
 pub mod data;
 pub mod dispatch;
 pub mod executor;
+pub mod host;
 pub mod metrics;
 pub mod network;
 pub mod persistence;

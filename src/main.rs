@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Ending;
 use tercel::process::{host_check, logging};
+use tercel::settings::file::Source;
+use tercel::start::disk::MachineDisk;
 use tercel::{settings, start};
 
 const USAGE: &str = "Usage: tercel-server [/path/to/tercel.conf] [--setting value ...]
@@ -73,7 +76,14 @@ fn main() -> ExitCode {
     }
     let check_only = arguments.first().is_some_and(|argument| argument == "--check-host");
     let (file, options) = parse_arguments(arguments.into_iter().skip(usize::from(check_only)));
-    let settings = match settings::file::load(file.as_deref(), &options) {
+    let mut text = Vec::new();
+    let from_input = file.as_deref() == Some(std::path::Path::new(settings::file::STANDARD_INPUT));
+    if from_input && let Err(error) = std::io::stdin().read_to_end(&mut text) {
+        eprintln!("can't read the configuration from standard input: {error}");
+        return ExitCode::FAILURE;
+    }
+    let source = if from_input { Some(Source::Text(&text)) } else { file.as_deref().map(Source::File) };
+    let settings = match settings::file::load(&MachineDisk, source, &options) {
         Ok(settings) => settings,
         Err(error) => {
             eprintln!("{error}");
@@ -110,7 +120,7 @@ fn main() -> ExitCode {
         }
     }
     // What came from standard input has no file that could be rewritten.
-    let file = file.filter(|file| file != std::path::Path::new(settings::file::STANDARD_INPUT));
+    let file = file.filter(|_| !from_input);
     let status = match start::run(settings, file, stop) {
         Ok(Ending::Shutdown) => ExitCode::SUCCESS,
         Ok(Ending::Exit(status)) => ExitCode::from(status.clamp(0, 255) as u8),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Executor;
-use tercel::server::{Core, ProcessInfo};
+use tercel::server::Core;
 use tercel::settings::Settings;
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
@@ -62,7 +62,7 @@ struct Bench<T: Transport, C: Client> {
 impl<T: Transport, C: Client> Bench<T, C> {
     fn new(transport: T, client: C) -> Self {
         let settings = Settings { commandlog_execution_slower_than: -1, ..Settings::default() };
-        let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
+        let core = Core::new(&tercel::commands::commands().table, settings, tercel::start::host::machine());
         Bench {
             executor: Executor::new(transport, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false))),
             client,
@@ -75,9 +75,10 @@ impl<T: Transport, C: Client> Bench<T, C> {
         let mut allocated = 0;
         let mut seen = 0;
         for _ in 0..TURNS_MAX {
-            let before = self.executor.core.meter.thread_allocated_total();
+            let meter = tercel_memory::MemoryMeter::new();
+            let before = meter.thread_allocated_total();
             self.executor.turn();
-            allocated += self.executor.core.meter.thread_allocated_total() - before;
+            allocated += meter.thread_allocated_total() - before;
             seen += self.client.read();
             if seen >= reply_len {
                 assert_eq!(seen, reply_len);

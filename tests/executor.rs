@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tercel::executor::Executor;
-use tercel::server::{Core, ProcessInfo};
+use tercel::server::Core;
 use tercel::settings::Settings;
 use tercel_transport::conformance::left_out;
 use tercel_transport::memory::{MemoryNet, MemoryPeer, MemoryTransport};
@@ -19,7 +19,7 @@ use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 const TURNS_MAX: usize = 10_000;
 
 fn executor<T: Transport>(transport: T, settings: Settings) -> Executor<T> {
-    let core = Core::new(&tercel::commands::commands().table, settings, ProcessInfo::default());
+    let core = Core::new(&tercel::commands::commands().table, settings, tercel::start::host::machine());
     Executor::new(transport, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)))
 }
 

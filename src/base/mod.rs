@@ -1,5 +1,6 @@
 //! What everything stands on: the clock, patterns, versions. Knows nothing of the server.
 
 pub mod clock;
+pub mod disk;
 pub mod glob;
 pub mod version;

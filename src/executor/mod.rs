@@ -7,7 +7,6 @@ mod clients;
 mod housekeeping;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -155,7 +154,7 @@ impl<T: Transport> Executor<T> {
     /// # Errors
     /// [`LoadError`]; the server is to end.
     pub fn load(&mut self) -> Result<Option<Ending>, LoadError> {
-        persistence::remove_leftovers(Path::new("."));
+        persistence::remove_leftovers(&*self.core.host.disk(), &self.core.dir);
         self.core.persistence.loading = Loader::open(&self.core)?;
         while let Some(mut loader) = self.core.persistence.loading.take() {
             let until_ns = self.core.clock.mono_ns() + LOAD_SLICE_NS;

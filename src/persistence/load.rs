@@ -1,13 +1,12 @@
 //! Loading a snapshot, in slices: between two of them the executor answers whoever may be answered.
 
-use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
 
 use tercel_engine::{Blob, Expire, NewValue};
 use tercel_rdb::{Decoder, Item, LoadedString, RdbError, ReadOptions};
 
-use super::file_path;
+use crate::base::disk::File;
 use crate::data::keys::Key;
 use crate::server::Core;
 use crate::settings::{RdbVersionCheck, Settings};
@@ -57,7 +56,7 @@ pub enum LoadError {
 
 /// A snapshot that is being loaded.
 pub struct Loader {
-    decoder: Decoder<BufReader<File>>,
+    decoder: Decoder<BufReader<Box<dyn File>>>,
     path: String,
     db: usize,
     /// Keys may be there already, and are replaced.
@@ -77,7 +76,7 @@ impl Loader {
     /// # Errors
     /// It is there and cannot be read, or is no snapshot.
     pub fn open(core: &Core) -> Result<Option<Box<Loader>>, LoadError> {
-        let path = file_path(&core.settings.dbfilename);
+        let path = core.path(&core.settings.dbfilename);
         let shown = path.display().to_string();
         match Self::open_file(&path, &shown, core) {
             Ok(loader) => Ok(Some(Box::new(loader))),
@@ -87,13 +86,13 @@ impl Loader {
     }
 
     fn open_file(path: &Path, shown: &str, core: &Core) -> Result<Loader, LoadError> {
+        let disk = core.host.disk();
         let open = || {
-            // Opening a pipe would wait for whoever writes to it.
-            let metadata = std::fs::metadata(path)?;
-            if !metadata.is_file() {
+            let file = disk.open(path)?;
+            if !file.is_regular()? {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
             }
-            Ok((metadata.len(), File::open(path)?))
+            Ok((file.byte_len()?, file))
         };
         let (bytes_total, file) = open().map_err(|error| LoadError::Open { path: shown.to_owned(), error })?;
         // Strings that were accepted once are loaded whatever the longest is now.
@@ -182,7 +181,7 @@ impl Core {
     /// # Errors
     /// [`LoadError`], also if there is no snapshot; what was loaded before it stays.
     pub fn load_now(&mut self, merge: bool) -> Result<(), LoadError> {
-        let path = file_path(&self.settings.dbfilename);
+        let path = self.path(&self.settings.dbfilename);
         let mut loader = Loader::open_file(&path, &path.display().to_string(), self)?;
         loader.merge = merge;
         self.load_step(&mut loader, u64::MAX)?;

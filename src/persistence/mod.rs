@@ -7,11 +7,9 @@ mod load;
 mod save;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
-use tercel_transport::Wake;
+use crate::host::Helper;
 
 pub use load::{LoadError, Loader};
 pub(crate) use load::{read_options, with_new_value};
@@ -52,10 +50,8 @@ pub struct Persistence {
     /// Saves begun; tells their temporary files apart.
     begun: u64,
     /// Threads of saves that were given up and still have to notice.
-    abandoned: Vec<JoinHandle<()>>,
+    abandoned: Vec<Box<dyn Helper>>,
     job: Option<Box<Job>>,
-    waker: Option<Arc<dyn Wake>>,
-    helper_cores: Vec<usize>,
     /// Held while a file is put in place.
     placing: Arc<Mutex<()>>,
 }
@@ -79,16 +75,8 @@ impl Persistence {
             begun: 0,
             abandoned: Vec::new(),
             job: None,
-            waker: None,
-            helper_cores: Vec::new(),
             placing: Arc::default(),
         }
-    }
-
-    /// Who is woken when the writer has room again, and where the writer runs.
-    pub fn set_helpers(&mut self, waker: Arc<dyn Wake>, cores: Vec<usize>) {
-        self.waker = Some(waker);
-        self.helper_cores = cores;
     }
 
     /// Whether a snapshot is being written.
@@ -103,9 +91,4 @@ impl Persistence {
         let job = self.job.as_deref()?;
         Some((now_s - job.began_s, job.keys_done, job.keys_total))
     }
-}
-
-/// Where the snapshot is: `dbfilename` in the working directory, which `dir` has set.
-fn file_path(name: &str) -> PathBuf {
-    std::env::current_dir().unwrap_or_default().join(name)
 }

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tercel_engine::{Blob, EntryRef, Policy, ValueRef};
@@ -13,7 +12,8 @@ use tercel_rdb::{EntryMeta, WriteOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
 use super::writer::{self, Answer, Message, Order};
-use super::{RETRY_SECONDS, SaveFailed, file_path};
+use super::{RETRY_SECONDS, SaveFailed};
+use crate::host::Helper;
 use crate::server::Core;
 
 /// Messages on their way to the writer at most.
@@ -26,7 +26,7 @@ pub(super) struct Job {
     /// None once everything was sent.
     to_writer: Option<Sender<Message>>,
     from_writer: Receiver<Answer>,
-    thread: JoinHandle<()>,
+    thread: Box<dyn Helper>,
     /// Tells the writer that its file is not wanted any more.
     given_up: Arc<AtomicBool>,
     /// Messages sent and not answered.
@@ -162,23 +162,22 @@ impl Core {
         self.persistence.begun += 1;
         let given_up = Arc::new(AtomicBool::new(false));
         let order = Order {
-            path: file_path(&settings.dbfilename),
+            path: self.path(&settings.dbfilename),
+            pid: self.host.process().pid,
+            disk: self.host.disk(),
             number: self.persistence.begun,
             options: WriteOptions { compress: settings.rdbcompression, checksum: settings.rdbchecksum },
             incremental_sync: settings.rdb_save_incremental_fsync,
             databases,
             created_s: now_s,
             used_memory: self.memory_used(),
-            cores: self.persistence.helper_cores.clone(),
-            waker: self.persistence.waker.clone(),
+            waker: self.host.waker(),
             given_up: Arc::clone(&given_up),
             placing: Arc::clone(&self.persistence.placing),
         };
         let (to_writer, inbox) = channel();
         let (answers, from_writer) = channel();
-        let thread = std::thread::Builder::new()
-            .name("snapshot".to_owned())
-            .spawn(move || writer::run(&order, &inbox, &answers))?;
+        let thread = self.host.spawn("snapshot", Box::new(move || writer::run(&order, &inbox, &answers)))?;
         self.keyspace.snapshot_begin();
         self.persistence.job = Some(Box::new(Job {
             to_writer: Some(to_writer),
@@ -265,7 +264,7 @@ impl Core {
         self.keyspace.snapshot_cancel();
         self.persistence.withheld_bytes = 0;
         // It has said its last word.
-        let _ = job.thread.join();
+        job.thread.join();
         if result.is_err() {
             // What was still sent to it, the writer has freed.
             self.meter.refresh();
@@ -341,13 +340,12 @@ impl Core {
 
     /// Gives up what is under way and waits until no thread has a file open, but not for a disk that
     /// answers no more: what hangs there ends with the process.
-    #[allow(clippy::disallowed_methods, reason = "the server is at its end and serves nobody any more")]
     pub(crate) fn save_end(&mut self) {
         self.save_cancel();
         let until_ns = self.clock.mono_ns() + GIVEN_UP_NS_MAX;
-        for thread in self.persistence.abandoned.drain(..) {
+        for thread in std::mem::take(&mut self.persistence.abandoned) {
             while !thread.is_finished() && self.clock.mono_ns() < until_ns {
-                std::thread::sleep(Duration::from_millis(1));
+                self.host.sleep(Duration::from_millis(1));
             }
             if !thread.is_finished() {
                 tracing::warn!("A save that was given up does not end; its temporary file may stay.");
@@ -442,20 +440,27 @@ mod tests {
     use tercel_engine::{Expire, NewValue};
 
     use super::*;
-    use crate::server::ProcessInfo;
-    use crate::settings::{FileName, Settings};
+    use crate::host::FakeHost;
+    use crate::settings::Settings;
+
+    struct Thread(std::thread::JoinHandle<()>);
+
+    impl Helper for Thread {
+        fn is_finished(&self) -> bool {
+            self.0.is_finished()
+        }
+
+        fn join(self: Box<Self>) {
+            self.0.join().unwrap();
+        }
+    }
 
     /// All the values of a segment in one chunk would be a turn of milliseconds, and eight such chunks a
     /// good part of the memory.
     #[test]
     fn chunks_stay_small_whatever_the_values() {
-        let name = format!("tercel-chunks-{}.rdb", std::process::id());
-        let dbfilename = std::env::temp_dir().join(name).to_str().unwrap().to_owned();
-        let mut core = Core::new(
-            &crate::commands::commands().table,
-            Settings { dbfilename: FileName(dbfilename), ..Settings::default() },
-            ProcessInfo::default(),
-        );
+        let host = FakeHost::with_helpers(|job| Box::new(Thread(std::thread::spawn(job))));
+        let mut core = Core::new(&crate::commands::commands().table, Settings::default(), host);
         let value = Blob::from_vec(vec![b'x'; 60_000]);
         for number in 0..20_000 {
             let key = format!("key:{number}");

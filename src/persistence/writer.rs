@@ -2,27 +2,21 @@
 //! the old one's place only when it is whole. It knows bytes and a path.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::fcntl::{Flock, FlockArg};
 use tercel_rdb::{Encoder, EntryMeta, StringValue, WriteOptions};
 use tercel_transport::Wake;
 
 use super::chunk::{Chunk, Form};
-use crate::process::sys;
+use crate::base::disk::{Disk, File};
 
 /// With `rdb-save-incremental-fsync`, the file is synced after so many bytes, so that the end of a save
 /// is no burst.
 const SYNC_BYTES: usize = 4 << 20;
-
-/// The writer gives way to whoever serves clients, where there is no core to spare for it, but not so far
-/// that a save takes for ever between threads that spin.
-const NICE: i32 = 10;
 
 const CANCELLED: &str = "the save was cancelled";
 
@@ -64,8 +58,9 @@ pub(super) struct Order {
     /// Unix time and memory in use, for the file's head.
     pub(super) created_s: i64,
     pub(super) used_memory: usize,
-    /// Cores to run on; empty for any.
-    pub(super) cores: Vec<usize>,
+    /// Number of the process.
+    pub(super) pid: u32,
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) waker: Option<Arc<dyn Wake>>,
     /// Set when the executor gives this save up: its file must not come into place any more.
     pub(super) given_up: Arc<AtomicBool>,
@@ -77,19 +72,17 @@ pub(super) struct Order {
 impl Order {
     /// The file while it is not whole yet.
     fn temporary(&self) -> PathBuf {
-        self.path.with_file_name(format!("temp-{}.{}.rdb", std::process::id(), self.number))
+        self.path.with_file_name(format!("temp-{}.{}.rdb", self.pid, self.number))
     }
 }
 
 /// Runs until the file is there, something fails or the executor lets go.
 pub(super) fn run(order: &Order, inbox: &Receiver<Message>, answers: &Sender<Answer>) {
-    sys::run_on(&order.cores);
-    sys::give_way(NICE);
     let temporary = order.temporary();
     let result = write(order, &temporary, inbox, answers).and_then(|()| place(order, &temporary));
     if result.is_err() {
         // It may not even have been made.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = order.disk.remove(&temporary);
     }
     // Nobody listens to a save that was cancelled.
     let _ = answers.send(Answer::Ended(result));
@@ -98,56 +91,39 @@ pub(super) fn run(order: &Order, inbox: &Receiver<Message>, answers: &Sender<Ans
     }
 }
 
-/// A file, locked where that can be done.
-enum Lock {
-    With(Flock<File>),
-    Without(File),
-}
-
-impl Lock {
-    fn file(&self) -> &File {
-        match self {
-            Lock::With(file) => file,
-            Lock::Without(file) => file,
-        }
-    }
-}
-
 /// A file that is synced every so many bytes.
 struct Synced {
-    file: Lock,
+    file: Box<dyn File>,
     every: Option<usize>,
     unsynced: usize,
 }
 
 impl Write for Synced {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.file().write(bytes)?;
+        let written = self.file.write(bytes)?;
         self.unsynced += written;
         if self.every.is_some_and(|every| self.unsynced >= every) {
-            self.file.file().sync_data()?;
+            self.file.sync()?;
             self.unsynced = 0;
         }
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.file().flush()
+        self.file.flush()
     }
 }
 
 fn write(order: &Order, temporary: &Path, inbox: &Receiver<Message>, answers: &Sender<Answer>) -> Result<(), String> {
     let shown = temporary.display();
-    let file = File::create(temporary)
+    let file = order
+        .disk
+        .create(temporary)
         .map_err(|error| format!("Failed opening the temp RDB file {shown} for saving: {error}"))?;
-    // As long as it is locked nobody takes it for one that was left behind. Where files cannot be locked,
-    // nobody is sure of that, and such files stay.
-    let file =
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_or_else(|(file, _)| Lock::Without(file), Lock::With);
     let file = Synced { file, every: order.incremental_sync.then_some(SYNC_BYTES), unsynced: 0 };
-    let file = encode(order, file, inbox, answers)
+    let mut file = encode(order, file, inbox, answers)
         .map_err(|error| format!("Write error while saving DB to the disk({shown}): {error}"))?;
-    file.file.file().sync_all().map_err(|error| format!("Write error while saving DB to the disk(fsync): {error}"))
+    file.file.sync().map_err(|error| format!("Write error while saving DB to the disk(fsync): {error}"))
 }
 
 /// Puts a file that is whole and synced in the old one's place.
@@ -157,39 +133,27 @@ fn place(order: &Order, temporary: &Path) -> Result<(), String> {
         return Err(CANCELLED.to_owned());
     }
     let shown = temporary.display();
-    std::fs::rename(temporary, &order.path).map_err(|error| {
+    order.disk.rename(temporary, &order.path).map_err(|error| {
         format!("Error moving temp DB file {shown} on the final destination {}: {error}", order.path.display())
     })?;
     // The new name is there for certain only once its directory is.
-    sync_directory(order.path.parent().unwrap_or(Path::new(".")))
+    order
+        .disk
+        .sync_directory(order.path.parent().unwrap_or(Path::new(".")))
         .map_err(|error| format!("Failed to fsync directory while saving DB: {error}"))
-}
-
-/// Syncs a directory, where the file system knows what that is: some do not, and say so.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    match File::open(directory).and_then(|directory| directory.sync_all()) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF)) => Ok(()),
-        result => result,
-    }
 }
 
 /// Removes what saves left behind that were cut short by the end of their process. A file that is still
 /// being written is locked, by whatever server it is.
-pub(crate) fn remove_leftovers(directory: &Path) {
-    let Ok(files) = std::fs::read_dir(directory) else { return };
-    for file in files.flatten() {
-        let name = file.file_name();
-        let is_ours =
-            name.to_str().and_then(|name| name.strip_prefix("temp-")?.strip_suffix(".rdb")).is_some_and(|middle| {
-                let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-                middle.split_once('.').is_some_and(|(process, number)| is_number(process) && is_number(number))
-            });
-        if is_ours
-            && let Ok(opened) = File::open(file.path())
-            && Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok()
-            && std::fs::remove_file(file.path()).is_ok()
-        {
-            tracing::info!("Removed {}, left by a save that was cut short", file.path().display());
+pub(crate) fn remove_leftovers(disk: &dyn Disk, directory: &Path) {
+    let Ok(files) = disk.list(directory) else { return };
+    for path in files {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let middle = name.strip_prefix("temp-").and_then(|name| name.strip_suffix(".rdb")).unwrap_or_default();
+        let is_ours = middle.split_once('.').is_some_and(|(process, number)| is_number(process) && is_number(number));
+        if is_ours && disk.is_abandoned(&path) && disk.remove(&path).is_ok() {
+            tracing::info!("Removed {}, left by a save that was cut short", path.display());
         }
     }
 }
@@ -264,51 +228,40 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-
-    /// The directories of procfs cannot be synced: EINVAL.
-    #[test]
-    fn a_directory_that_cannot_be_synced_fails_nothing() {
-        let directory = Path::new("/proc/self");
-        let refused = File::open(directory).unwrap().sync_all().unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
-        sync_directory(directory).unwrap();
-        sync_directory(Path::new("/nowhere/at/all")).unwrap_err();
-    }
+    use crate::base::disk::MemoryDisk;
 
     #[test]
     fn leftovers_go_and_what_is_written_stays() {
-        let dir = std::env::temp_dir().join(format!("tercel-leftovers-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        for name in ["temp-12.1.rdb", "temp-12.2.rdb", "temp-12.rdb", "temp-x.1.rdb", "dump.rdb"] {
-            std::fs::write(dir.join(name), "half").unwrap();
+        let disk = MemoryDisk::default();
+        let dir = Path::new("/data");
+        for name in ["temp-12.1.rdb", "temp-12.rdb", "temp-x.1.rdb", "dump.rdb"] {
+            disk.put(&dir.join(name), b"half");
         }
-        let written = File::open(dir.join("temp-12.2.rdb")).unwrap();
-        let written = Flock::lock(written, FlockArg::LockExclusiveNonblock).unwrap();
-        remove_leftovers(&dir);
-        let mut left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["dump.rdb", "temp-12.2.rdb", "temp-12.rdb", "temp-x.1.rdb"]);
+        let written = disk.create(&dir.join("temp-12.2.rdb")).unwrap();
+        remove_leftovers(&disk, dir);
+        let left: Vec<PathBuf> =
+            ["dump.rdb", "temp-12.2.rdb", "temp-12.rdb", "temp-x.1.rdb"].map(|name| dir.join(name)).to_vec();
+        assert_eq!(disk.list(dir).unwrap(), left);
         drop(written);
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     /// A save may be given up when everything was sent already and only the disk is waited for. What is
     /// saved next, after FLUSHALL for one, must not be replaced by it.
     #[test]
     fn a_save_given_up_after_its_last_message_does_not_replace_the_file() {
-        let dir = std::env::temp_dir().join(format!("tercel-writer-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("dump.rdb");
+        let disk = MemoryDisk::default();
+        let path = PathBuf::from("/data/dump.rdb");
         let save = |given_up: bool| {
             let order = Order {
                 path: path.clone(),
                 number: 1,
+                pid: 12,
+                disk: Arc::new(disk.clone()),
                 options: WriteOptions::default(),
                 incremental_sync: true,
                 databases: Vec::new(),
                 created_s: 0,
                 used_memory: 0,
-                cores: Vec::new(),
                 waker: None,
                 given_up: Arc::new(AtomicBool::new(given_up)),
                 placing: Arc::default(),
@@ -316,16 +269,14 @@ mod tests {
             let (to_writer, inbox) = channel();
             let (answers, from_writer) = channel();
             to_writer.send(Message::Finish).unwrap();
-            // In a thread of its own, for it makes itself less urgent.
-            std::thread::spawn(move || run(&order, &inbox, &answers)).join().unwrap();
+            run(&order, &inbox, &answers);
             matches!(from_writer.recv().unwrap(), Answer::Ended(Ok(())))
         };
-        std::fs::write(&path, "what was there").unwrap();
+        disk.put(&path, b"what was there");
         assert!(!save(true));
-        assert_eq!(std::fs::read(&path).unwrap(), b"what was there");
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(disk.bytes(&path).unwrap(), b"what was there");
+        assert_eq!(disk.list(Path::new("/data")).unwrap().len(), 1, "no temporary file stays");
         assert!(save(false));
-        assert!(std::fs::read(&path).unwrap().starts_with(b"REDIS"));
-        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(disk.bytes(&path).unwrap().starts_with(b"REDIS"));
     }
 }

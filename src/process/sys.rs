@@ -3,19 +3,7 @@
 
 #![allow(unsafe_code)]
 
-/// Processor time used: seconds in the kernel and in user mode, for the whole process and for the
-/// calling thread.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CpuTimes {
-    /// Kernel time of the process in seconds.
-    pub system: f64,
-    /// User time of the process in seconds.
-    pub user: f64,
-    /// Kernel time of this thread in seconds.
-    pub thread_system: f64,
-    /// User time of this thread in seconds.
-    pub thread_user: f64,
-}
+use crate::host::CpuTimes;
 
 fn usage(who: libc::c_int) -> (f64, f64) {
     // SAFETY: rusage is plain data for which all-zero bytes are valid; getrusage writes it.

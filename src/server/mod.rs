@@ -2,7 +2,8 @@
 //! subscriptions, statistics. Commands work on this through a [`crate::commands::Context`].
 //! Nothing here touches a socket; what needs one is left as an [`Action`] for the executor.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use tercel_engine::{Access, Keyspace, KeyspaceConfig, Policy};
 
@@ -14,6 +15,7 @@ use crate::clients::table::Current;
 use crate::clients::watch::Watches;
 use crate::command::CommandTable;
 use crate::data::keys::Afterwards;
+use crate::host::{Host, Meter};
 use crate::persistence::Persistence;
 use crate::settings::Settings;
 use crate::stats::Stats;
@@ -76,37 +78,24 @@ pub struct Core {
     pub current: Option<Current>,
     /// Identity of this run, 40 hexadecimal digits.
     pub run_id: String,
-    /// Facts of the process for INFO.
-    pub process: Arc<ProcessInfo>,
+    /// The machine.
+    pub host: Rc<dyn Host>,
+    /// The directory that relative paths are seen from.
+    pub dir: PathBuf,
     /// Whether `DEBUG SET-ACTIVE-EXPIRE` lets deadlines fire.
     pub active_expire: bool,
     /// Reads the allocator.
-    pub meter: tercel_memory::MemoryMeter,
+    pub meter: Box<dyn Meter>,
     /// Time this turn has spent evicting, in nanoseconds.
     pub turn_evict_ns: u64,
-}
-
-/// Facts of the process that do not change.
-#[derive(Debug, Default, Clone)]
-pub struct ProcessInfo {
-    /// Path of the program.
-    pub executable: String,
-    /// Path of the configuration file, empty without one.
-    pub config_file: String,
-    /// Kernel name, release and machine.
-    pub os: String,
-    /// What the transport says of itself.
-    pub multiplexing_api: String,
-    /// Core the executor is pinned to, if any.
-    pub pinned_core: Option<usize>,
 }
 
 impl Core {
     /// A fresh executor state.
     #[must_use]
-    pub fn new(table: &'static CommandTable, settings: Settings, process: ProcessInfo) -> Self {
+    pub fn new(table: &'static CommandTable, settings: Settings, host: Rc<dyn Host>) -> Self {
         let mut random = [0u8; 44];
-        if getrandom::fill(&mut random).is_err() {
+        if !host.random(&mut random) {
             // Without a random source the hash key falls back to the clock and an address: weaker
             // against flooding, but the server starts.
             let mut clock = Clock::new();
@@ -135,6 +124,7 @@ impl Core {
         let mut clock = Clock::new();
         let now = clock.now();
         let stats = Stats::new(now, table.len());
+        let settings_dir = settings.dir.clone();
         let mut core = Core {
             table,
             keyspace,
@@ -154,13 +144,20 @@ impl Core {
             pause: None,
             current: None,
             run_id,
-            process: Arc::new(process),
+            dir: PathBuf::from(&settings_dir),
+            meter: host.meter(),
+            host,
             active_expire: true,
-            meter: tercel_memory::MemoryMeter::new(),
             turn_evict_ns: 0,
         };
         core.tick();
         core
+    }
+
+    /// A path as the server sees it: relative to its directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(Path::new(name))
     }
 
     /// Reads the clock: a new turn begins.
@@ -199,12 +196,7 @@ impl Core {
         logs.log(Kind::Slow).trim(new.commandlog_slow_execution_max_len as usize);
         logs.log(Kind::LargeRequest).trim(new.commandlog_large_request_max_len as usize);
         logs.log(Kind::LargeReply).trim(new.commandlog_large_reply_max_len as usize);
-        if new.jemalloc_bg_thread != old.jemalloc_bg_thread {
-            tercel_memory::set_background_thread(new.jemalloc_bg_thread);
-        }
-        if new.loglevel != old.loglevel {
-            crate::process::logging::set_level(new.loglevel.0);
-        }
+        self.host.settings_changed(old, new);
         if new.latency_tracking != old.latency_tracking && !new.latency_tracking {
             for command in &mut self.stats.commands {
                 command.histogram = None;

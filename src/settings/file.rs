@@ -2,12 +2,12 @@
 //! laid over it. A wrong line is an error with file and line number, and the server does not start.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tercel_resp::request::split_words;
 
 use super::{Setting, Settings, find};
+use crate::base::disk::Disk;
 
 /// Deepest nesting of `include`.
 const INCLUDE_DEPTH_MAX: usize = 16;
@@ -98,10 +98,16 @@ const BAD_DIRECTIVE: &str = "Bad directive or wrong number of arguments";
 ///
 /// # Errors
 /// [`ConfigError`] with the place and what was expected.
-pub fn load(path: Option<&Path>, options: &[(String, Vec<String>)]) -> Result<Settings, ConfigError> {
+pub fn load(
+    disk: &dyn Disk,
+    source: Option<Source<'_>>,
+    options: &[(String, Vec<String>)],
+) -> Result<Settings, ConfigError> {
     let mut reading = Reading::default();
-    if let Some(path) = path {
-        reading.file(path, 0)?;
+    match source {
+        Some(Source::File(path)) => reading.file(disk, path, 0)?,
+        Some(Source::Text(text)) => reading.included_text(disk, text, Path::new(STANDARD_INPUT), 0)?,
+        None => {}
     }
     for (name, values) in options {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -121,6 +127,15 @@ pub fn load_text(text: &[u8], name: &str) -> Result<Settings, ConfigError> {
     reading.finish()
 }
 
+/// Where a configuration is.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// In a file.
+    File(&'a Path),
+    /// What came from standard input.
+    Text(&'a [u8]),
+}
+
 /// A configuration being read, from all its places.
 #[derive(Default)]
 struct Reading {
@@ -138,28 +153,30 @@ impl Reading {
         }
     }
 
-    fn file(&mut self, path: &Path, depth: usize) -> Result<(), ConfigError> {
+    fn file(&mut self, disk: &dyn Disk, path: &Path, depth: usize) -> Result<(), ConfigError> {
         let unreadable = |reason: String| ConfigError::Unreadable { path: path.display().to_string(), reason };
         if depth > INCLUDE_DEPTH_MAX {
             return Err(unreadable("included too deeply".to_owned()));
         }
         let mut bytes = Vec::new();
-        let read = if path == Path::new(STANDARD_INPUT) && depth == 0 {
-            std::io::stdin().read_to_end(&mut bytes)
-        } else {
-            std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
-        };
-        read.map_err(|error| unreadable(error.to_string()))?;
+        disk.open(path)
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .map_err(|error| unreadable(error.to_string()))?;
+        self.included_text(disk, &bytes, path, depth)
+    }
+
+    /// Reads lines that stand in `path`, and the files they include, which are seen from there.
+    fn included_text(&mut self, disk: &dyn Disk, text: &[u8], path: &Path, depth: usize) -> Result<(), ConfigError> {
         let base = path.parent().map(PathBuf::from).unwrap_or_default();
-        self.text(&bytes, &path.display().to_string(), &mut |reading, included| {
+        self.text(text, &path.display().to_string(), &mut |reading, included| {
             let target = base.join(included);
             if !included.contains(['*', '?', '[']) {
-                return reading.file(&target, depth + 1);
+                return reading.file(disk, &target, depth + 1);
             }
             // A pattern that matches nothing includes nothing.
             let unreadable = |reason: String| ConfigError::Unreadable { path: included.to_owned(), reason };
-            for found in glob::glob(&target.to_string_lossy()).map_err(|error| unreadable(error.to_string()))? {
-                reading.file(&found.map_err(|error| unreadable(error.to_string()))?, depth + 1)?;
+            for found in disk.matching(&target.to_string_lossy()).map_err(unreadable)? {
+                reading.file(disk, &found, depth + 1)?;
             }
             Ok(())
         })

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
+use crate::base::disk::Disk;
+
 use super::file::{quote_words, words};
 use super::{SETTINGS, Settings, find};
 
@@ -60,24 +62,23 @@ impl Settings {
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn rewrite(&self, path: &Path) -> std::io::Result<()> {
-        let text = match std::fs::read(path) {
-            Ok(bytes) => escaped(&bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    pub fn rewrite(&self, disk: &dyn Disk, path: &Path) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        match disk.open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let text = escaped(&bytes);
+        let temporary = path.with_extension("tmp");
         let result = (|| {
-            let mut file = std::fs::File::create(&temporary)?;
+            let mut file = disk.create(&temporary)?;
             file.write_all(&unescaped(&rewritten(&text, self)))?;
-            if let Ok(metadata) = std::fs::metadata(path) {
-                file.set_permissions(metadata.permissions())?;
-            }
-            file.sync_all()?;
-            std::fs::rename(&temporary, path)
+            disk.copy_permissions(path, &temporary)?;
+            file.sync()?;
+            disk.rename(&temporary, path)
         })();
         if result.is_err() {
-            let _ = std::fs::remove_file(&temporary);
+            let _ = disk.remove(&temporary);
         }
         result
     }

@@ -1,8 +1,12 @@
 //! Putting the server together: settings, log, transport, listeners, pinning, executor.
 
+pub mod disk;
+pub mod host;
+
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
@@ -13,14 +17,18 @@ use tercel_rdma::verbs::Device as _;
 use tercel_transport::Transport;
 use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
 
+use crate::base::disk::Disk;
 use crate::commands::commands;
 use crate::executor::{Ending, Executor};
+use crate::host::ProcessInfo;
 use crate::metrics;
 use crate::network::{self, ListenError, Network, listeners};
 use crate::persistence::LoadError;
 use crate::process::{host_check, sys};
-use crate::server::{Core, ProcessInfo};
+use crate::server::Core;
 use crate::settings::{Settings, Supervised, TransportBackend};
+use disk::MachineDisk;
+use host::Machine;
 
 /// Descriptors the server needs beside its clients'.
 const OWN_DESCRIPTORS: u64 = 64;
@@ -133,10 +141,9 @@ pub(crate) fn clients_possible(wanted: i64) -> i64 {
 pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBool>) -> Result<Ending, StartError> {
     let os = |what: &str, error: std::io::Error| StartError::Os { what: what.to_owned(), reason: error.to_string() };
     let config_file = config_file.map(|path| path.canonicalize().unwrap_or(path));
-    if settings.dir != "." {
-        std::env::set_current_dir(&settings.dir)
-            .map_err(|error| os(&format!("can't chdir to '{}'", settings.dir), error))?;
-    }
+    let dir = MachineDisk
+        .directory(&std::env::current_dir().unwrap_or_default(), Path::new(&settings.dir))
+        .map_err(|error| os(&format!("can't use the directory '{}'", settings.dir), error))?;
     if settings.disable_thp {
         sys::disable_thp();
     }
@@ -166,9 +173,10 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     };
     let cores = pin(&settings);
     stock_pages(&settings, &cores);
+    let pidfile = dir.join(&settings.pidfile);
     if !settings.pidfile.is_empty()
         && let Err(error) =
-            std::fs::File::create(&settings.pidfile).and_then(|mut file| writeln!(file, "{}", std::process::id()))
+            std::fs::File::create(&pidfile).and_then(|mut file| writeln!(file, "{}", std::process::id()))
     {
         tracing::warn!("Failed to write PID file: {error}");
     }
@@ -186,11 +194,13 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
         os: sys::uname(),
         multiplexing_api: network.name().to_owned(),
         pinned_core: cores.executor,
+        ..ProcessInfo::default()
     };
-    let (supervised, pidfile, port) = (settings.supervised.0, settings.pidfile.clone(), settings.port);
+    let (supervised, has_pidfile, port) = (settings.supervised.0, !settings.pidfile.is_empty(), settings.port);
     let waker = network.waker();
-    let mut core = Core::new(&commands().table, settings, process);
-    core.persistence.set_helpers(Arc::clone(&waker), cores.helpers.clone());
+    let machine = Machine::new(process, cores.helpers.clone(), Some(Arc::clone(&waker)));
+    let mut core = Core::new(&commands().table, settings, Rc::new(machine));
+    core.dir = dir;
     let mut executor = Executor::new(network, commands(), core, stop);
     executor.on_settings(Box::new(move |network, old, new| network.follow(&mut listeners, old, new)));
     if let Some(listener) = metrics_listener {
@@ -200,7 +210,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
             .map_err(|error| os("can't start the admin thread", error))?;
     }
     let remove_pidfile = || {
-        if !pidfile.is_empty() {
+        if has_pidfile {
             let _ = std::fs::remove_file(&pidfile);
         }
     };

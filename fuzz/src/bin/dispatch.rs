@@ -10,7 +10,7 @@ use tercel::command::spec::flags;
 use tercel::command::{OwnedCommand, Reply};
 use tercel::commands::commands;
 use tercel::dispatch;
-use tercel::server::{Core, ProcessInfo};
+use tercel::server::Core;
 use tercel::settings::Settings;
 use tercel_resp::reply::{self, Value};
 use tercel_transport::{ConnId, Peer};
@@ -66,7 +66,7 @@ fuzz_target!(|data: &[u8]| {
     let mut data = data;
     // Without save points, so that FLUSHALL saves nothing.
     let settings = Settings::default().with_changes(&[("save", ""), ("proto-max-bulk-len", "1mb")]).expect("settings");
-    let mut core = Core::new(&commands().table, settings, ProcessInfo::default());
+    let mut core = Core::new(&commands().table, settings, tercel::start::host::machine());
     let conn = ConnId { index: 0, generation: 0 };
     let mut connection = Connection { session: Session::new(1, conn, Peer::Memory(0), 0), out: Reply::default() };
     let mut model: Option<HashMap<Vec<u8>, Vec<u8>>> = Some(HashMap::new());

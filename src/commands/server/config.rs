@@ -10,6 +10,7 @@ use crate::command::spec::flags::*;
 use crate::dispatch::Context;
 use crate::dispatch::container;
 use crate::dispatch::{Command, cmd};
+use crate::host::Refused;
 use crate::server::Action;
 use crate::settings::{self, Setting};
 
@@ -70,33 +71,14 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let refused = |name: &str, reason: &str| {
         CommandError::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"))
     };
-    let held = &cx.core.settings;
-    if new.port != held.port
-        || new.bind != held.bind
-        || new.rdma_port != held.rdma_port
-        || new.rdma_bind != held.rdma_bind
-    {
-        let name = changes
-            .iter()
-            .map(|(name, _)| *name)
-            .find(|name| matches!(*name, "port" | "bind" | "rdma-port" | "rdma-bind"))
-            .unwrap_or("port");
-        crate::network::check(&cx.core.settings, &new).map_err(|error| {
-            tracing::warn!("{error}");
-            refused(name, "Unable to listen on this port. Check server logs.")
-        })?;
-    }
-    if new.maxclients > cx.core.settings.maxclients {
-        let possible = crate::start::clients_possible(new.maxclients);
-        if possible < new.maxclients {
-            let reason = format!(
-                "The operating system is not able to handle the specified number of clients, try with {possible}"
-            );
-            return Err(refused("maxclients", &reason));
-        }
-    }
+    cx.core
+        .host
+        .check_settings(&cx.core.settings, &new)
+        .map_err(|Refused { setting, reason }| refused(setting, &reason))?;
     if new.dir != cx.core.settings.dir {
-        std::env::set_current_dir(&new.dir).map_err(|error| refused("dir", &error.to_string()))?;
+        let disk = cx.core.host.disk();
+        cx.core.dir =
+            disk.directory(&cx.core.dir, Path::new(&new.dir)).map_err(|error| refused("dir", &error.to_string()))?;
     }
     let old = std::mem::replace(&mut cx.core.settings, new);
     cx.core.settings_changed(&old);
@@ -106,13 +88,13 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn config_rewrite(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let path = &cx.core.process.config_file;
+    let path = &cx.core.host.process().config_file;
     if path.is_empty() {
         return Err(fail("ERR The server is running without a config file"));
     }
     cx.core
         .settings
-        .rewrite(Path::new(path))
+        .rewrite(&*cx.core.host.disk(), Path::new(path))
         .map_err(|error| CommandError::new(format!("ERR Rewriting config file: {error}")))?;
     cx.out.ok();
     Ok(())

@@ -49,7 +49,7 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         ("help", 2) => cx.out.lines(HELP),
         ("sleep", 3) => {
             let seconds = float(args.get(2))?;
-            sleep(seconds);
+            sleep(cx, seconds);
             cx.out.ok();
         }
         ("set-active-expire", 3) => {
@@ -115,10 +115,9 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 /// Stops the whole executor: that is what the command is for.
-#[allow(clippy::disallowed_methods)]
-fn sleep(seconds: f64) {
+fn sleep(cx: &Context<'_>, seconds: f64) {
     if seconds.is_finite() && seconds > 0.0 {
-        std::thread::sleep(std::time::Duration::from_secs_f64(seconds.min(3600.0)));
+        cx.core.host.sleep(std::time::Duration::from_secs_f64(seconds.min(3600.0)));
     }
 }
 

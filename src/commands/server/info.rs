@@ -11,7 +11,6 @@ use crate::command::args::Args;
 use crate::command::error::Outcome;
 use crate::command::parse::lossy;
 use crate::dispatch::Context;
-use crate::process::sys;
 use crate::server::Core;
 
 /// Writes one section.
@@ -116,12 +115,12 @@ fn server(out: &mut String, core: &Core, _: &Totals) {
         "redis_git_dirty": 0,
         "redis_build_id": "0",
         "server_mode": "standalone",
-        "os": core.process.os,
+        "os": core.host.process().os,
         "arch_bits": usize::BITS,
         "monotonic_clock": "tsc",
-        "multiplexing_api": core.process.multiplexing_api,
+        "multiplexing_api": core.host.process().multiplexing_api,
         "gcc_version": "0.0.0",
-        "process_id": std::process::id(),
+        "process_id": core.host.process().pid,
         "process_supervised": crate::settings::Value::show(&core.settings.supervised),
         "run_id": core.run_id,
         "tcp_port": core.settings.port,
@@ -132,8 +131,8 @@ fn server(out: &mut String, core: &Core, _: &Totals) {
         "configured_hz": core.settings.hz,
         "clients_hz": core.settings.hz,
         "lru_clock": (core.now.unix_ms / 1000) & 0xff_ffff,
-        "executable": core.process.executable,
-        "config_file": core.process.config_file,
+        "executable": core.host.process().executable,
+        "config_file": core.host.process().config_file,
         "io_threads_active": 0,
         "availability_zone": core.settings.availability_zone,
     );
@@ -181,14 +180,14 @@ fn clients(out: &mut String, core: &Core, totals: &Totals) {
 
 fn memory(out: &mut String, core: &Core, totals: &Totals) {
     let used = totals.used_memory;
-    let rss = sys::resident_bytes();
+    let resources = core.host.resources();
+    let rss = resources.resident_bytes;
     let peak = core.stats.memory_peak.max(used);
     let startup = core.stats.memory_startup;
     let overhead = startup + core.keyspace.overhead_bytes() + totals.memory;
     let dataset = used.saturating_sub(overhead);
-    let allocator = tercel_memory::allocator_stats();
-    let stock = tercel_memory::stock::stats();
-    let total = sys::total_memory_bytes();
+    let allocator = core.host.allocator();
+    let total = resources.total_memory_bytes;
     let maxmemory = core.settings.maxmemory.0 as usize;
     let ratio = |a: usize, b: usize| format!("{:.2}", a as f64 / b.max(1) as f64);
     let difference = |a: usize, b: usize| a as i64 - b as i64;
@@ -244,10 +243,10 @@ fn memory(out: &mut String, core: &Core, totals: &Totals) {
         "mem_cluster_slot_import": 0,
         "mem_cluster_slot_export": 0,
         "mem_aof_buffer": 0,
-        "mem_page_stock": stock.ready_bytes,
-        "mem_page_stock_taken": stock.taken,
-        "mem_page_stock_missed": stock.missed,
-        "mem_allocator": tercel_memory::allocator_version(),
+        "mem_page_stock": allocator.stock_ready_bytes,
+        "mem_page_stock_taken": allocator.stock_taken,
+        "mem_page_stock_missed": allocator.stock_missed,
+        "mem_allocator": allocator.version,
         "mem_overhead_db_hashtable_rehashing": 0,
         "active_defrag_running": 0,
         "lazyfree_pending_objects": core.keyspace.reclaim_pending(),
@@ -405,7 +404,7 @@ fn replication(out: &mut String, core: &Core, _: &Totals) {
 }
 
 fn cpu(out: &mut String, core: &Core, _: &Totals) {
-    let times = sys::cpu_times();
+    let times = core.host.resources().cpu;
     let seconds = |value: f64| format!("{value:.6}");
     fields!(out,
         "used_cpu_sys": seconds(times.system),
@@ -494,8 +493,8 @@ fn rdma(out: &mut String, core: &Core, _: &Totals) {
 fn tercel(out: &mut String, core: &Core, _: &Totals) {
     let stats = &core.stats;
     fields!(out,
-        "transport": core.process.multiplexing_api,
-        "pinned_core": core.process.pinned_core.map_or_else(|| "none".to_owned(), |core| core.to_string()),
+        "transport": core.host.process().multiplexing_api,
+        "pinned_core": core.host.process().pinned_core.map_or_else(|| "none".to_owned(), |core| core.to_string()),
         "busy_poll_us": core.settings.busy_poll_us,
         "turns": stats.turns,
         "parks": stats.parks,

@@ -8,7 +8,6 @@ use crate::command::spec::{flags::*, key::*};
 use crate::dispatch::Context;
 use crate::dispatch::container;
 use crate::dispatch::{Command, cmd};
-use crate::process::sys;
 
 static MEMORY_SUBCOMMANDS: &[Command] = &[
     cmd("memory|doctor", Group::Server, "4.0.0", 2, NONE, memory_doctor).about("Explains memory use.", "O(1)").tips(&[
@@ -55,7 +54,7 @@ fn memory_usage(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn memory_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let stats = tercel_memory::allocator_stats();
+    let stats = cx.core.host.allocator();
     let mut lines = Vec::new();
     if stats.allocated < 5 << 20 {
         lines.push("Little memory is in use: there is nothing to advise on yet.".to_owned());
@@ -78,18 +77,18 @@ fn memory_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 }
 
 fn memory_malloc_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.out.verbatim(&tercel_memory::malloc_stats());
+    cx.out.verbatim(&cx.core.host.allocator_text());
     Ok(())
 }
 
 fn memory_purge(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    tercel_memory::purge();
+    cx.core.host.purge();
     cx.out.ok();
     Ok(())
 }
 
 fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let allocator = tercel_memory::allocator_stats();
+    let allocator = cx.core.host.allocator();
     let used = cx.core.memory_used();
     let overhead = cx.core.keyspace.overhead_bytes();
     let clients: usize = cx
@@ -105,7 +104,7 @@ fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     let dataset = used.saturating_sub(startup + overhead + clients);
     let databases: Vec<usize> =
         (0..cx.core.keyspace.databases()).filter(|db| !cx.core.keyspace.db(*db).is_empty()).collect();
-    let rss = sys::resident_bytes();
+    let rss = cx.core.host.resources().resident_bytes;
     let difference = |a: usize, b: usize| a as i64 - b as i64;
     let counts = [
         ("peak.allocated", cx.core.stats.memory_peak.max(used) as i64),
