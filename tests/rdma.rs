@@ -359,14 +359,14 @@ fn what_was_parsed_cannot_be_changed_afterwards() {
     let mut interrupted = 0;
     for _ in 0..2000 {
         house.turn();
-        let done = house.executor.core.keyspace.db(0).len();
+        let done = house.executor.core.data.db(0).len();
         if done > 0 && done < 800 {
             interrupted += 1;
         }
         peer.write_over(&of('b'));
     }
     assert!(interrupted > 0, "the batch ran in one turn: nothing was shown");
-    assert_eq!(house.executor.core.keyspace.db(0).len(), 800);
+    assert_eq!(house.executor.core.data.db(0).len(), 800);
     // What was not parsed yet may become another key, but each is where its bytes say.
     for number in 0..800 {
         let found = house.call(good, &["EXISTS", &format!("a{number:04}"), &format!("b{number:04}")]);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
-use common::{Server, TempDir, refused};
+use common::{Server, TempDir, refused, until};
 
 fn files() -> Vec<(String, String)> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stock-confs");
@@ -81,5 +81,9 @@ fn a_pidfile_that_cannot_be_written_is_a_warning() {
     let log = dir.file("log");
     let server = Server::start(&["--pidfile", "/nonexistent/dir/pid", "--logfile", &log]);
     assert_eq!(server.connect().call(&["PING"]), "+PONG\r\n");
-    assert!(std::fs::read_to_string(&log).unwrap().contains("Failed to write PID file: No such file or directory"));
+    // The log is written by a thread of its own.
+    until("the warning", || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        log.contains("Failed to write PID file: No such file or directory")
+    });
 }

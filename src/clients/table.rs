@@ -25,9 +25,6 @@ pub struct Clients {
     pub to_close: Vec<(ClientKey, Closing)>,
     /// What all of them take.
     pub memory: ClientMemory,
-    /// Memory in bytes set aside for commands on their way in, beyond what has arrived of them. It was
-    /// announced, and nothing touches it: it is not in use.
-    pub promised_bytes: usize,
     /// Clients running MONITOR.
     pub monitors: Listeners,
 }

@@ -41,17 +41,28 @@ pub enum Change {
     },
 }
 
+impl From<bool> for Change {
+    /// What became of a key that changed, by whether it is gone.
+    fn from(gone: bool) -> Self {
+        if gone { Change::Gone } else { Change::Changed }
+    }
+}
+
 impl Core {
     /// Begins to watch a key for a client.
     pub fn watch(&mut self, session: &mut Session, key: &[u8], expired: bool) {
         let db = session.db;
         if session.watched.insert(db, key, expired) {
             self.watches.by_db.entry(db).or_default().entry(key.into()).or_default().insert(session.key);
+            self.update_interest();
         }
     }
 
     /// Forgets all keys a client watches.
     pub fn unwatch_all(&mut self, session: &mut Session) {
+        if session.watched.is_empty() {
+            return;
+        }
         let watched = std::mem::take(&mut session.watched);
         for (db, key, _) in watched.iter() {
             let Some(keys) = self.watches.by_db.get_mut(&db) else { continue };
@@ -62,6 +73,7 @@ impl Core {
                 }
             }
         }
+        self.update_interest();
     }
 
     /// Ends a client's transaction without running it.
@@ -72,20 +84,7 @@ impl Core {
     }
 
     /// A key changed: the transactions that watch it will not run.
-    #[inline]
-    pub fn touch_watched(&mut self, db: usize, key: &[u8]) {
-        if !self.watches.is_empty() {
-            self.touch_watched_slow(db, key);
-        }
-    }
-
-    fn touch_watched_slow(&mut self, db: usize, key: &[u8]) {
-        let hash = self.keyspace.hash(key);
-        let missing = self.keyspace.db(db).find(key, hash).is_none();
-        self.tell_watchers(db, key, if missing { Change::Gone } else { Change::Changed });
-    }
-
-    fn tell_watchers(&mut self, db: usize, key: &[u8], change: Change) {
+    pub(crate) fn tell_watchers(&mut self, db: usize, key: &[u8], change: Change) {
         let Some(listeners) = self.watches.by_db.get(&db).and_then(|keys| keys.get(key)) else { return };
         for client in listeners.clone() {
             if let Some(current) = self.current.as_mut().filter(|current| current.key == client) {
@@ -102,16 +101,11 @@ impl Core {
     pub fn touch_watched_db(&mut self, db: usize, other: Option<usize>) {
         let Some(keys) = self.watches.by_db.get(&db) else { return };
         let names: Vec<Box<[u8]>> = keys.keys().cloned().collect();
-        let now_ms = self.now.unix_ms;
+        let expired = self.data.expired();
         for key in names {
-            let hash = self.keyspace.hash(&key);
+            let hash = self.data.hash(&key);
             // There and in time, there and past its time, or not there.
-            let state = |db: usize| {
-                self.keyspace
-                    .db(db)
-                    .find(&key, hash)
-                    .map(|entry| entry.expire_at().is_some_and(|at_ms| at_ms <= now_ms))
-            };
+            let state = |db: usize| self.data.db(db).find(&key, hash).map(|entry| expired.is(entry));
             match (state(db), other.and_then(state)) {
                 (None, None) => {}
                 (Some(_), None) => self.tell_watchers(db, &key, Change::Gone),

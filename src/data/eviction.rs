@@ -2,8 +2,12 @@
 
 use tercel_engine::Policy;
 
+use super::{Dataset, since};
+use crate::base::clock::Clock;
 use crate::command::event_class as class;
-use crate::server::Core;
+
+/// Entries freed between two looks at the clock.
+const RECLAIM_STEP: usize = 64;
 
 /// What an attempt to make room came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,77 +20,79 @@ pub enum Room {
     None,
 }
 
-impl Core {
-    /// Memory in use, in bytes.
+impl Dataset {
+    /// Whether keys are evicted at all.
     #[must_use]
-    pub fn memory_used(&self) -> usize {
-        self.meter.allocated().saturating_sub(self.clients.promised_bytes)
+    #[inline]
+    pub fn evicts(&self) -> bool {
+        self.rules.maxmemory > 0 && self.rules.policy != Policy::NoEviction && !self.is_paused()
     }
 
-    /// Memory in use that counts against `maxmemory`, in bytes: what was evicted and a snapshot still holds
-    /// does not, or a disk that stalls would let everything be evicted to no end.
-    fn memory_counted(&self) -> usize {
-        self.memory_used().saturating_sub(self.persistence.withheld_bytes)
+    /// Whether there is anything that could be freed in slices.
+    #[must_use]
+    #[inline]
+    pub fn can_reclaim(&self) -> bool {
+        self.keyspace.can_reclaim()
     }
 
-    /// Evicts keys until memory is below the limit or the slice is used up.
-    pub fn make_room(&mut self, slice_ns: u64) -> Room {
-        let limit = self.settings.maxmemory.0 as usize;
+    /// Evicts keys until memory is below the limit or the slice is used up; and how long it evicted, if it
+    /// did, in nanoseconds.
+    pub fn make_room(&mut self, clock: &Clock, slice_ns: u64) -> (Room, Option<u64>) {
+        let limit = self.rules.maxmemory;
         if limit == 0 || self.memory_counted() <= limit || self.is_paused() {
-            self.stats.eviction_over_since_ns = None;
-            return Room::Enough;
+            self.eviction_over_since_ns = None;
+            return (Room::Enough, None);
         }
-        let policy = self.settings.maxmemory_policy.0;
-        let start_ns = self.clock.mono_ns();
+        let begin_ns = clock.mono_ns();
         // What was flushed already is freed before anything that is still wanted goes.
         while self.keyspace.can_reclaim() {
-            self.keyspace.reclaim(64);
+            self.keyspace.reclaim(RECLAIM_STEP);
             if self.memory_counted() <= limit {
-                self.stats.eviction_over_since_ns = None;
-                return Room::Enough;
+                self.eviction_over_since_ns = None;
+                return (Room::Enough, None);
             }
-            if self.clock.mono_ns() - start_ns >= slice_ns {
-                return Room::Evicting;
+            if since(clock, begin_ns) >= slice_ns {
+                return (Room::Evicting, None);
             }
         }
-        if policy == Policy::NoEviction {
-            return Room::None;
+        if self.rules.policy == Policy::NoEviction {
+            return (Room::None, None);
         }
-        self.stats.eviction_over_since_ns.get_or_insert(start_ns);
-        let samples = self.settings.maxmemory_samples as usize;
-        let mut evicted: Vec<(usize, Box<[u8]>)> = Vec::new();
+        self.eviction_over_since_ns.get_or_insert(begin_ns);
         let room = loop {
-            let access = self.access;
-            let used_before = self.memory_used();
-            let mut bytes = 0;
-            let removed = self.keyspace.evict_one(policy, samples, &access, &mut |db, entry| {
-                bytes = entry.memory_bytes();
-                evicted.push((db, entry.key().into()));
-            });
-            if !removed {
+            if !self.evict_one() {
                 break Room::None;
             }
-            for (db, key) in evicted.drain(..) {
-                self.stats.evicted_keys += 1;
-                self.dirty += 1;
-                self.touch_watched(db, &key);
-                self.notify(class::EVICTED, "evicted", db, &key);
-            }
-            if self.persistence.is_saving() {
-                self.persistence.withheld_bytes += (self.memory_used() + bytes).saturating_sub(used_before);
-            }
             if self.memory_counted() <= limit {
-                self.stats.eviction_over_since_ns = None;
+                self.eviction_over_since_ns = None;
                 break Room::Enough;
             }
-            if self.clock.mono_ns() - start_ns >= slice_ns {
+            if since(clock, begin_ns) >= slice_ns {
                 break Room::Evicting;
             }
         };
-        let took_ns = self.clock.mono_ns() - start_ns;
+        let took_ns = since(clock, begin_ns);
         self.turn_evict_ns += took_ns;
-        self.stats.eviction_exceeded_ns += took_ns;
-        self.stats.latency.record("eviction-cycle", took_ns, self.now.unix_ms, self.settings.latency_monitor_threshold);
-        room
+        self.counters.eviction_exceeded_ns += took_ns;
+        (room, Some(took_ns))
+    }
+
+    /// Evicts the key the policy gives up first; false if there is none.
+    fn evict_one(&mut self) -> bool {
+        let used_before = self.memory_used();
+        let mut evicted: Option<(usize, Box<[u8]>, usize)> = None;
+        let (policy, samples, access) = (self.rules.policy, self.rules.samples, self.access);
+        self.keyspace.evict_one(policy, samples, &access, &mut |db, entry| {
+            evicted = Some((db, entry.key().into(), entry.memory_bytes()));
+        });
+        let Some((db, key, bytes)) = evicted else { return false };
+        self.counters.evicted_keys += 1;
+        self.dirty += 1;
+        self.touched(db, &key);
+        self.notify(class::EVICTED, "evicted", db, &key);
+        if self.walked {
+            self.withheld_bytes += (self.memory_used() + bytes).saturating_sub(used_before);
+        }
+        true
     }
 }

@@ -1,10 +1,9 @@
 //! Editing strings in place.
 
+use super::{Dataset, Key};
 use crate::command::event_class as class;
-use crate::data::keys::Key;
-use crate::server::Core;
 
-impl Core {
+impl Dataset {
     /// Makes a string `len` bytes long (creating it, filling with zeros) and lets `write` change it.
     pub fn write_string<R>(&mut self, db: usize, key: Key<'_>, len: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
         self.write_string_if(db, key, len, |bytes| (write(bytes), true))

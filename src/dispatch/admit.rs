@@ -8,7 +8,7 @@ use crate::command::error::{CommandError, fail, unknown_subcommand, wrong_arity}
 use crate::command::parse::lossy;
 use crate::command::spec::flags;
 use crate::command::{Args, CommandId, Spec};
-use crate::data::eviction::Room;
+use crate::data::Room;
 use crate::server::Core;
 
 /// Names listed in the error for an unknown command are cut to this length.
@@ -22,7 +22,7 @@ pub(super) enum Admitted {
 pub(super) fn held_by_pause(core: &mut Core, connection: &Connection, spec: Option<&Spec>) -> bool {
     let Some(pause) = core.pause else { return false };
     if pause.until_ms <= core.now.unix_ms {
-        core.pause = None;
+        core.set_pause(None);
         return false;
     }
     if !pause.writes_only {

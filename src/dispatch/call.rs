@@ -153,7 +153,7 @@ pub fn run(
     request_len: usize,
 ) {
     let spec = commands.table.spec(id);
-    core.no_touch = connection.session.no_touch && !spec.is(flags::ALWAYS_TOUCHES);
+    core.data.set_no_touch(connection.session.no_touch && !spec.is(flags::ALWAYS_TOUCHES));
     if spec.keys.is_empty() {
         // Some of these show or reset the histograms.
         core.stats.settle();
@@ -167,9 +167,7 @@ pub fn run(
     if let Err(error) = outcome {
         reply_error(core, connection, &error);
     }
-    if !core.afterwards.is_empty() {
-        core.settle_afterwards();
-    }
+    core.settle();
     // Monitors see a command once it ran: after the commands of its transaction, with the database it chose.
     if !core.clients.monitors.is_empty() && !spec.is(flags::SKIP_MONITOR) && !spec.is(flags::ADMIN) {
         feed_monitors(core, connection, spec, args);

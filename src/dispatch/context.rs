@@ -5,7 +5,7 @@ use crate::clients::client::Session;
 use crate::command::error::{CommandError, DB_OUT_OF_RANGE, fail};
 use crate::command::parse::integer;
 use crate::command::{Args, Outcome, Reply, Spec};
-use crate::data::keys::Key;
+use crate::data::Key;
 use crate::server::Core;
 
 /// A command's handler.
@@ -31,7 +31,7 @@ impl Context<'_> {
     #[must_use]
     pub fn key<'k>(&self, args: &Args<'k>, index: usize) -> Key<'k> {
         let bytes = args.get(index);
-        let hash = args.hash(index).unwrap_or_else(|| self.core.keyspace.hash(bytes));
+        let hash = args.hash(index).unwrap_or_else(|| self.core.data.hash(bytes));
         Key { bytes, hash }
     }
 
@@ -44,7 +44,7 @@ impl Context<'_> {
         if i32::try_from(index).is_err() {
             return Err(fail("ERR value is out of range, value must between -2147483648 and 2147483647"));
         }
-        usize::try_from(index).ok().filter(|index| *index < self.core.keyspace.databases()).ok_or(DB_OUT_OF_RANGE)
+        usize::try_from(index).ok().filter(|index| *index < self.core.data.databases()).ok_or(DB_OUT_OF_RANGE)
     }
 
     /// The name errors use: the command's own.

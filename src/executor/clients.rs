@@ -189,7 +189,7 @@ impl<T: Transport> Executor<T> {
             self.core.clients.monitors.swap_remove(&key);
         }
         self.core.clients.memory.forget(session);
-        self.core.clients.promised_bytes -= session.promised();
+        self.core.data.set_untouched(session.promised(), 0);
         if !connection.out.is_empty() {
             connection.out.hand_over(|buf| self.transport.send(session.conn, buf));
         }

@@ -1,17 +1,13 @@
 //! The bounded slice at the end of a turn: deadlines, deferred freeing, eviction, and, some times a
 //! second, limits and statistics.
 
-use tercel_engine::Policy;
 use tercel_transport::Transport;
 
 use super::Executor;
 use crate::clients::client::{ClientKey, Closing};
 use crate::clients::limits::OUTPUT_BYTES_FREE;
+use crate::data::Room;
 
-/// Keys expired between two looks at the clock.
-const EXPIRE_STEP: usize = 16;
-/// Entries freed between two looks at the clock.
-const RECLAIM_STEP: usize = 64;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Between two looks at the allocator's totals. The meter follows this thread by itself; only what
 /// the helpers took or freed is learnt here, and asking takes up to some hundreds of microseconds.
@@ -22,27 +18,23 @@ impl<T: Transport> Executor<T> {
     pub(super) fn housekeeping(&mut self) -> bool {
         let budget_ns = self.core.settings.housekeeping_us_max as u64 * 1000;
         let mut more = false;
-        let expires = self.core.active_expire
-            && !self.core.is_paused()
-            && self.core.keyspace.next_deadline().is_some_and(|at_ms| at_ms <= self.core.now.unix_ms);
-        let reclaims = self.core.keyspace.can_reclaim();
-        let evicts = self.core.settings.maxmemory.0 > 0
-            && self.core.settings.maxmemory_policy.0 != Policy::NoEviction
-            && !self.core.is_paused();
+        let expires = self.core.data.expires();
+        let reclaims = self.core.data.can_reclaim();
+        let evicts = self.core.data.evicts();
         // Most turns find nothing due and need not know the time.
         let until_ns = if expires || reclaims || evicts { self.core.clock.mono_ns() + budget_ns } else { 0 };
         if expires {
-            more |= self.expire(until_ns);
+            more |= self.core.expire_step(until_ns);
         }
         if reclaims {
-            more |= self.reclaim(until_ns);
+            more |= self.core.reclaim_step(until_ns);
         }
         if evicts {
-            let left_ns = until_ns.saturating_sub(self.core.clock.mono_ns() + self.core.turn_evict_ns);
-            more |= self.core.make_room(left_ns) == crate::data::eviction::Room::Evicting;
+            let left_ns = until_ns.saturating_sub(self.core.clock.mono_ns() + self.core.data.turn_evict_ns());
+            more |= self.core.make_room(left_ns) == Room::Evicting;
         }
         if !self.paused.is_empty() && self.core.pause.is_none_or(|pause| pause.until_ms <= self.core.now.unix_ms) {
-            self.core.pause = None;
+            self.core.set_pause(None);
             self.release_paused();
             more = true;
         }
@@ -63,51 +55,6 @@ impl<T: Transport> Executor<T> {
         more || !self.core.clients.to_flush.is_empty() || !self.core.clients.to_close.is_empty()
     }
 
-    fn expire(&mut self, until_ns: u64) -> bool {
-        let begin_ns = self.core.clock.mono_ns();
-        let mut expired: Vec<(usize, Box<[u8]>)> = Vec::new();
-        let now_ms = self.core.now.unix_ms;
-        let watched = !self.core.watches.is_empty() || self.core.settings.notify_keyspace_events.0 != 0;
-        let more = loop {
-            let removed = self.core.keyspace.expire_due(now_ms, EXPIRE_STEP, &mut |db, key| {
-                if watched {
-                    expired.push((db, key.into()));
-                }
-            });
-            self.core.dirty += removed as u64;
-            if watched {
-                for (db, key) in expired.drain(..) {
-                    self.core.expired(db, &key);
-                }
-            } else {
-                self.core.stats.expired_keys += removed as u64;
-            }
-            if removed < EXPIRE_STEP {
-                break false;
-            }
-            if self.core.clock.mono_ns() >= until_ns {
-                self.core.stats.expired_time_cap_reached += 1;
-                break true;
-            }
-        };
-        let took_ns = self.core.clock.mono_ns() - begin_ns;
-        self.core.stats.expire_ns += took_ns;
-        let threshold = self.core.settings.latency_monitor_threshold;
-        self.core.stats.latency.record("expire-cycle", took_ns, now_ms, threshold);
-        more
-    }
-
-    fn reclaim(&mut self, until_ns: u64) -> bool {
-        loop {
-            if !self.core.keyspace.reclaim(RECLAIM_STEP) {
-                return false;
-            }
-            if self.core.clock.mono_ns() >= until_ns {
-                return true;
-            }
-        }
-    }
-
     /// What is done some times a second.
     fn cron(&mut self) {
         let now_ns = self.core.now.mono_ns;
@@ -120,14 +67,12 @@ impl<T: Transport> Executor<T> {
         stats.writes_processed = transport.sends;
         stats.sample_rates(now_ns);
         stats.transport_report = self.transport.report();
-        let used = self.core.memory_used();
-        let stats = &mut self.core.stats;
-        stats.memory_peak = stats.memory_peak.max(used);
+        self.core.data.sample_memory();
         self.check_soft_limits();
         self.core.save_if_due();
         if now_ns >= self.meter_at_ns {
             self.meter_at_ns = now_ns + METER_SECONDS * SECOND_NS;
-            self.core.meter.refresh();
+            self.core.data.refresh_meter();
         }
         self.check_idle_clients();
     }

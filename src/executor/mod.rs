@@ -129,7 +129,7 @@ impl<T: Transport> Executor<T> {
         };
         executor.transport.set_spinning(executor.core.settings.busy_poll_us != 0);
         executor.follow_client_limits();
-        executor.core.stats.memory_startup = executor.core.memory_used();
+        executor.core.data.mark_startup();
         executor
     }
 
@@ -252,8 +252,7 @@ impl<T: Transport> Executor<T> {
             return;
         }
         let mut sleep_ns = self.cron_at_ns.saturating_sub(now_ns).max(1000);
-        let expires = self.core.active_expire && !self.core.is_paused();
-        if let Some(deadline_ms) = self.core.keyspace.next_deadline().filter(|_| expires) {
+        if let Some(deadline_ms) = self.core.data.next_deadline_ms() {
             let left_us = deadline_ms.saturating_mul(1000).saturating_sub(self.core.now.unix_us).max(0) as u64;
             sleep_ns = sleep_ns.min(left_us.saturating_mul(1000));
         }
@@ -377,7 +376,7 @@ impl<T: Transport> Executor<T> {
             }
             let promised = session.promised();
             let table = &self.commands.table;
-            self.batch.parse_client(session, &mut self.transport, &self.core.keyspace, table, &bounds);
+            self.batch.parse_client(session, &mut self.transport, self.core.data.keyspace(), table, &bounds);
             let parsed = (self.batch.commands.len() - parsed_before) as u64;
             all[session.kind as usize] += parsed;
             if session.arrived_ns == self.arrived_ns {
@@ -391,8 +390,7 @@ impl<T: Transport> Executor<T> {
                 );
             }
             let promised_now = session.promised();
-            self.core.clients.promised_bytes += promised_now;
-            self.core.clients.promised_bytes -= promised;
+            self.core.data.set_untouched(promised, promised_now);
             if self.clients_memory_max > 0 {
                 to_account.push(key);
             }
@@ -506,7 +504,7 @@ impl<T: Transport> Executor<T> {
         let mut held = false;
         while at < last && connection.session.closing.is_none() {
             if several_keys {
-                self.core.stats.prefetch_keys += self.batch.prefetch(at, &self.core.keyspace, width) as u64;
+                self.core.stats.prefetch_keys += self.batch.prefetch(at, self.core.data.keyspace(), width) as u64;
             }
             let mut does = self.batch.commands[at].id.map_or(0, |id| self.commands.table.spec(id).flags);
             if does & flags::RUNS_QUEUE != 0 {
@@ -538,7 +536,7 @@ impl<T: Transport> Executor<T> {
             if connection.session.waits_for_save {
                 break;
             }
-            let over = self.core.turn_evict_ns > EVICT_NS_MAX
+            let over = self.core.data.turn_evict_ns() > EVICT_NS_MAX
                 || (at.is_multiple_of(CLOCK_EVERY) && self.core.clock.mono_ns() - begin_ns > budget_ns);
             if over && at < last {
                 self.batch.next_command = at;
@@ -588,7 +586,7 @@ impl<T: Transport> Executor<T> {
         self.next_run();
         self.batch.is_done()
             || *executed == 0
-            || (self.core.turn_evict_ns <= EVICT_NS_MAX && self.core.clock.mono_ns() - begin_ns <= budget_ns)
+            || (self.core.data.turn_evict_ns() <= EVICT_NS_MAX && self.core.clock.mono_ns() - begin_ns <= budget_ns)
     }
 
     /// Puts a client aside before command `at`: what was parsed from there on is parsed again when it goes on.
@@ -602,7 +600,7 @@ impl<T: Transport> Executor<T> {
         self.transport.consume(conn, done_end);
         let session = &mut connection.session;
         session.parser = RequestParser::new();
-        self.core.clients.promised_bytes -= session.promised();
+        self.core.data.set_untouched(session.promised(), 0);
         session.assembly = None;
         session.parse_queued = false;
         session.paused = true;

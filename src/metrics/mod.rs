@@ -38,6 +38,7 @@ pub fn answer(queries: &mpsc::Receiver<Query>, core: &Core) {
 pub fn render(core: &Core) -> String {
     let mut out = String::with_capacity(16 * 1024);
     let stats = &core.stats;
+    let data = core.data.counters();
     let mut metric = |name: &str, kind: &str, help: &str, value: f64| {
         let _ = writeln!(out, "# HELP tercel_{name} {help}\n# TYPE tercel_{name} {kind}\ntercel_{name} {value}");
     };
@@ -52,13 +53,13 @@ pub fn render(core: &Core) -> String {
     metric("rejected_connections_total", "counter", "Connections refused.", stats.rejected_connections as f64);
     metric("commands_total", "counter", "Commands run.", stats.commands_processed as f64);
     metric("error_replies_total", "counter", "Errors answered.", stats.error_replies as f64);
-    metric("keyspace_hits_total", "counter", "Reads that found their key.", stats.keyspace_hits as f64);
-    metric("keyspace_misses_total", "counter", "Reads that did not.", stats.keyspace_misses as f64);
-    metric("expired_keys_total", "counter", "Keys expired.", stats.expired_keys as f64);
-    metric("evicted_keys_total", "counter", "Keys evicted.", stats.evicted_keys as f64);
+    metric("keyspace_hits_total", "counter", "Reads that found their key.", data.hits as f64);
+    metric("keyspace_misses_total", "counter", "Reads that did not.", data.misses as f64);
+    metric("expired_keys_total", "counter", "Keys expired.", data.expired_keys as f64);
+    metric("evicted_keys_total", "counter", "Keys evicted.", data.evicted_keys as f64);
     metric("received_bytes_total", "counter", "Bytes received.", stats.net_input_bytes as f64);
     metric("sent_bytes_total", "counter", "Bytes sent.", stats.net_output_bytes as f64);
-    metric("memory_used_bytes", "gauge", "Memory in use.", core.memory_used() as f64);
+    metric("memory_used_bytes", "gauge", "Memory in use.", core.data.memory_used() as f64);
     metric("memory_max_bytes", "gauge", "maxmemory.", core.settings.maxmemory.0 as f64);
     for figure in stats.transport_report.iter().flatten() {
         let Some(help) = figure.metric_help else { continue };
@@ -72,11 +73,8 @@ pub fn render(core: &Core) -> String {
     metric("turn_seconds_max", "gauge", "Longest turn.", stats.turn_ns_max as f64 / 1e9);
     metric("parks_total", "counter", "Times the executor slept.", stats.parks as f64);
     let _ = writeln!(out, "# HELP tercel_keys Keys in a database.\n# TYPE tercel_keys gauge");
-    for db in 0..core.keyspace.databases() {
-        let data = core.keyspace.db(db);
-        if !data.is_empty() {
-            let _ = writeln!(out, "tercel_keys{{db=\"{db}\"}} {}", data.len());
-        }
+    for (db, keys) in core.data.filled() {
+        let _ = writeln!(out, "tercel_keys{{db=\"{db}\"}} {}", keys.len());
     }
     let _ = writeln!(
         out,

@@ -7,7 +7,6 @@ use tercel_engine::{Blob, Expire, NewValue};
 use tercel_rdb::{Decoder, Item, LoadedString, RdbError, ReadOptions};
 
 use crate::base::disk::File;
-use crate::data::keys::Key;
 use crate::server::Core;
 use crate::settings::{RdbVersionCheck, Settings};
 
@@ -140,7 +139,7 @@ impl Core {
                     loader.decoder.next().map_err(|error| LoadError::Content { path: loader.path.clone(), error })?;
                 match item {
                     Item::SelectDb(db) => {
-                        let databases = self.keyspace.databases();
+                        let databases = self.data.databases();
                         loader.db = usize::try_from(db)
                             .ok()
                             .filter(|db| *db < databases)
@@ -195,32 +194,20 @@ impl Core {
         value: LoadedString,
         meta: &tercel_rdb::EntryMeta,
     ) -> Result<(), LoadError> {
-        if meta.expire_at_ms.is_some_and(|at_ms| at_ms <= self.now.unix_ms) {
+        let expired = self.data.expired();
+        if meta.expire_at_ms.is_some_and(|at_ms| expired.is_past(at_ms)) {
             loader.expired += 1;
             return Ok(());
         }
-        let hash = self.keyspace.hash(key);
+        let key = self.data.key(key);
         let expire = meta.expire_at_ms.map_or(Expire::Clear, Expire::At);
-        let db = self.keyspace.db_mut(loader.db);
-        let replaced = with_new_value(value, |value| db.set(key, hash, value, expire, &self.access));
+        let replaced = with_new_value(value, |value| self.data.load(loader.db, key, value, expire));
         if replaced && !loader.merge {
-            return Err(LoadError::Duplicate { key: String::from_utf8_lossy(key).into_owned(), db: loader.db });
+            return Err(LoadError::Duplicate { key: String::from_utf8_lossy(key.bytes).into_owned(), db: loader.db });
         }
-        self.set_accesses(loader.db, Key { bytes: key, hash }, meta.idle_s, meta.freq);
+        self.data.set_accesses(loader.db, key, meta.idle_s, meta.freq);
         loader.keys += 1;
         Ok(())
-    }
-
-    /// Sets how long ago or how often a key was used, whichever the eviction policy goes by.
-    pub(crate) fn set_accesses(&mut self, db: usize, key: Key<'_>, idle_s: Option<u64>, freq: Option<u8>) {
-        let db = self.keyspace.db_mut(db);
-        if self.access.lfu {
-            if let Some(freq) = freq {
-                db.set_access_freq(key.bytes, key.hash, freq, &self.access);
-            }
-        } else if let Some(idle_s) = idle_s {
-            db.set_access_idle(key.bytes, key.hash, idle_s, &self.access);
-        }
     }
 }
 

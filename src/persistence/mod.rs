@@ -28,7 +28,7 @@ pub struct SaveFailed;
 pub struct Persistence {
     /// When the data was last saved whole, in Unix seconds; at first when the server started.
     pub last_save_s: i64,
-    /// [`Core::dirty`](crate::server::Core::dirty) when that snapshot was taken.
+    /// [`Dataset::dirty`](crate::data::Dataset::dirty) when that snapshot was taken.
     pub saved_dirty: u64,
     /// Whether the last background save succeeded.
     pub last_ok: bool,
@@ -44,8 +44,6 @@ pub struct Persistence {
     pub loaded_expired: u64,
     /// What is being loaded.
     pub loading: Option<Box<Loader>>,
-    /// Bytes that were evicted during the save under way, which held them.
-    pub withheld_bytes: usize,
     last_try_s: i64,
     /// Saves begun; tells their temporary files apart.
     begun: u64,
@@ -70,7 +68,6 @@ impl Persistence {
             loaded_keys: 0,
             loaded_expired: 0,
             loading: None,
-            withheld_bytes: 0,
             last_try_s: 0,
             begun: 0,
             abandoned: Vec::new(),

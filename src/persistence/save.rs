@@ -152,11 +152,8 @@ impl Core {
         self.persistence.scheduled = false;
         let now_s = self.now.unix_ms / 1000;
         self.persistence.last_try_s = now_s;
-        let databases = (0..self.keyspace.databases()).map(|index| (index, self.keyspace.db(index)));
-        let databases: Vec<(usize, u64, u64)> = databases
-            .filter(|(_, db)| !db.is_empty())
-            .map(|(index, db)| (index, db.len() as u64, db.expires_len() as u64))
-            .collect();
+        let databases: Vec<(usize, u64, u64)> =
+            self.data.filled().map(|(index, db)| (index, db.len() as u64, db.expires_len() as u64)).collect();
         let keys_total = databases.iter().map(|(_, keys, _)| keys).sum();
         let settings = &self.settings;
         self.persistence.begun += 1;
@@ -170,7 +167,7 @@ impl Core {
             incremental_sync: settings.rdb_save_incremental_fsync,
             databases,
             created_s: now_s,
-            used_memory: self.memory_used(),
+            used_memory: self.data.memory_used(),
             waker: self.host.waker(),
             given_up: Arc::clone(&given_up),
             placing: Arc::clone(&self.persistence.placing),
@@ -178,7 +175,7 @@ impl Core {
         let (to_writer, inbox) = channel();
         let (answers, from_writer) = channel();
         let thread = self.host.spawn("snapshot", Box::new(move || writer::run(&order, &inbox, &answers)))?;
-        self.keyspace.snapshot_begin();
+        self.data.snapshot_begin();
         self.persistence.job = Some(Box::new(Job {
             to_writer: Some(to_writer),
             from_writer,
@@ -191,7 +188,7 @@ impl Core {
             held: VecDeque::new(),
             walked: false,
             foreground,
-            dirty: self.dirty,
+            dirty: self.data.dirty(),
             began_s: now_s,
             keys_done: 0,
             keys_total,
@@ -233,9 +230,9 @@ impl Core {
             return;
         }
         if !job.walked {
-            let (policy, access) = (self.settings.maxmemory_policy.0, self.access);
+            let (policy, access) = (self.settings.maxmemory_policy.0, self.data.access());
             let (chunk, held, keys) = (&mut job.chunk, &mut job.held, &mut job.keys_done);
-            job.walked = !self.keyspace.snapshot_step(&mut |db, entry| {
+            job.walked = !self.data.snapshot_step(&mut |db, entry| {
                 *keys += 1;
                 let meta = meta_of(entry, policy, &access);
                 let (key, value) = (entry.key(), entry.value());
@@ -261,13 +258,12 @@ impl Core {
     }
 
     fn save_ended(&mut self, job: Job, result: Result<(), String>) {
-        self.keyspace.snapshot_cancel();
-        self.persistence.withheld_bytes = 0;
+        self.data.snapshot_end();
         // It has said its last word.
         job.thread.join();
         if result.is_err() {
             // What was still sent to it, the writer has freed.
-            self.meter.refresh();
+            self.data.refresh_meter();
         }
         let now_s = self.now.unix_ms / 1000;
         let state = &mut self.persistence;
@@ -329,8 +325,7 @@ impl Core {
     /// Gives up the save under way; false if there is none. The file that was there stays.
     pub fn save_cancel(&mut self) -> bool {
         let Some(mut job) = self.persistence.job.take() else { return false };
-        self.keyspace.snapshot_cancel();
-        self.persistence.withheld_bytes = 0;
+        self.data.snapshot_end();
         job.given_up.store(true, Ordering::Release);
         job.to_writer = None;
         // It ends by itself, without its file, after the few chunks it was sent; nobody waits for a disk.
@@ -397,14 +392,14 @@ impl Core {
         self.persistence.abandoned.retain(|thread| !thread.is_finished());
         if self.persistence.abandoned.len() < abandoned {
             // What was still sent to such a thread, it has freed: the count of this one does not know.
-            self.meter.refresh();
+            self.data.refresh_meter();
         }
         let state = &self.persistence;
         if state.job.is_some() || state.loading.is_some() {
             return;
         }
         let now_s = self.now.unix_ms / 1000;
-        let changes = self.dirty - state.saved_dirty;
+        let changes = self.data.dirty() - state.saved_dirty;
         let may_retry = state.last_ok || now_s - state.last_try_s > RETRY_SECONDS;
         let due =
             self.settings.save.points.iter().find(|point| {
@@ -464,9 +459,8 @@ mod tests {
         let value = Blob::from_vec(vec![b'x'; 60_000]);
         for number in 0..20_000 {
             let key = format!("key:{number}");
-            let hash = core.keyspace.hash(key.as_bytes());
-            let access = core.access;
-            core.keyspace.db_mut(0).set(key.as_bytes(), hash, NewValue::Blob(value.clone()), Expire::Clear, &access);
+            let key = core.data.key(key.as_bytes());
+            core.data.store(0, key, NewValue::Blob(value.clone()), Expire::Clear);
         }
         core.save_begin().unwrap();
         // What is sent passes through here, so that it is seen whatever the writer has taken already.

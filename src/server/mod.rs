@@ -2,10 +2,11 @@
 //! subscriptions, statistics. Commands work on this through a [`crate::commands::Context`].
 //! Nothing here touches a socket; what needs one is left as an [`Action`] for the executor.
 
+mod settle;
+mod steps;
+
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-
-use tercel_engine::{Access, Keyspace, KeyspaceConfig, Policy};
 
 use crate::base::clock::{Clock, Now};
 use crate::clients::Clients;
@@ -14,8 +15,8 @@ use crate::clients::subscriptions::PubSub;
 use crate::clients::table::Current;
 use crate::clients::watch::Watches;
 use crate::command::CommandTable;
-use crate::data::keys::Afterwards;
-use crate::host::{Host, Meter};
+use crate::data::Dataset;
+use crate::host::Host;
 use crate::persistence::Persistence;
 use crate::settings::Settings;
 use crate::stats::Stats;
@@ -45,7 +46,7 @@ pub struct Core {
     /// All commands: their names and declarations.
     pub table: &'static CommandTable,
     /// The data.
-    pub keyspace: Keyspace,
+    pub data: Dataset,
     /// The settings in force.
     pub settings: Settings,
     /// The clients.
@@ -60,16 +61,8 @@ pub struct Core {
     pub clock: Clock,
     /// The time of this turn.
     pub now: Now,
-    /// How accesses are recorded, rebuilt each turn.
-    pub access: Access,
-    /// Whether reads touch the access field (CLIENT NO-TOUCH of the running client).
-    pub no_touch: bool,
-    /// Changes to the data since start.
-    pub dirty: u64,
     /// Snapshots: the one being written or loaded, and those before.
     pub persistence: Persistence,
-    /// What reads left to be done when the command is over.
-    pub afterwards: Vec<Afterwards>,
     /// What the executor is to do.
     pub actions: Vec<Action>,
     /// CLIENT PAUSE.
@@ -82,12 +75,6 @@ pub struct Core {
     pub host: Rc<dyn Host>,
     /// The directory that relative paths are seen from.
     pub dir: PathBuf,
-    /// Whether `DEBUG SET-ACTIVE-EXPIRE` lets deadlines fire.
-    pub active_expire: bool,
-    /// Reads the allocator.
-    pub meter: Box<dyn Meter>,
-    /// Time this turn has spent evicting, in nanoseconds.
-    pub turn_evict_ns: u64,
 }
 
 impl Core {
@@ -116,18 +103,14 @@ impl Core {
             use sha1::Digest;
             sha1::Sha1::digest(&random[24..]).iter().map(|byte| format!("{byte:02x}")).collect()
         };
-        let keyspace = Keyspace::new(KeyspaceConfig {
-            databases: settings.databases as usize,
-            hash_key,
-            seed: u64::from_le_bytes(seed),
-        });
+        let data = Dataset::new(&settings, hash_key, u64::from_le_bytes(seed), host.meter());
         let mut clock = Clock::new();
         let now = clock.now();
         let stats = Stats::new(now, table.len());
         let settings_dir = settings.dir.clone();
         let mut core = Core {
             table,
-            keyspace,
+            data,
             settings,
             clients: Clients::default(),
             pubsub: PubSub::default(),
@@ -135,21 +118,15 @@ impl Core {
             stats,
             clock,
             now,
-            access: Access { now_ms: now.unix_ms, lfu: false, lfu_log_factor: 10, lfu_decay_minutes: 1 },
-            no_touch: false,
-            dirty: 0,
             persistence: Persistence::new(now.unix_ms / 1000),
-            afterwards: Vec::new(),
             actions: Vec::new(),
             pause: None,
             current: None,
             run_id,
             dir: PathBuf::from(&settings_dir),
-            meter: host.meter(),
             host,
-            active_expire: true,
-            turn_evict_ns: 0,
         };
+        core.update_interest();
         core.tick();
         core
     }
@@ -163,21 +140,13 @@ impl Core {
     /// Reads the clock: a new turn begins.
     pub fn tick(&mut self) {
         self.now = self.clock.now();
-        self.turn_evict_ns = 0;
-        self.access = Access {
-            now_ms: self.now.unix_ms,
-            lfu: matches!(self.settings.maxmemory_policy.0, Policy::AllKeysLfu | Policy::VolatileLfu),
-            lfu_log_factor: self.settings.lfu_log_factor as u32,
-            lfu_decay_minutes: self.settings.lfu_decay_time as u32,
-        };
+        self.data.tick(self.now);
     }
 
-    /// Whether a pause is in force. The data then stays as it is: nothing expires and nothing is evicted,
-    /// so that a replica that takes over meanwhile has the same.
-    #[must_use]
-    #[inline]
-    pub fn is_paused(&self) -> bool {
-        self.pause.is_some_and(|pause| pause.until_ms > self.now.unix_ms)
+    /// Sets or ends a pause.
+    pub fn set_pause(&mut self, pause: Option<Pause>) {
+        self.pause = pause;
+        self.data.set_pause(pause.map(|pause| pause.until_ms));
     }
 
     /// The client whose command is running, if it is `key`.
@@ -197,11 +166,13 @@ impl Core {
         logs.log(Kind::LargeRequest).trim(new.commandlog_large_request_max_len as usize);
         logs.log(Kind::LargeReply).trim(new.commandlog_large_reply_max_len as usize);
         self.host.settings_changed(old, new);
+        self.data.follow(new);
         if new.latency_tracking != old.latency_tracking && !new.latency_tracking {
             for command in &mut self.stats.commands {
                 command.histogram = None;
             }
         }
+        self.update_interest();
         self.tick();
     }
 }

@@ -115,34 +115,14 @@ pub struct Stats {
     pub connections_received: u64,
     /// Connections refused.
     pub rejected_connections: u64,
-    /// Reads that found their key.
-    pub keyspace_hits: u64,
-    /// Reads that did not.
-    pub keyspace_misses: u64,
-    /// Keys removed at their deadline or found past it.
-    pub expired_keys: u64,
-    /// Keys evicted.
-    pub evicted_keys: u64,
     /// Clients closed for memory.
     pub evicted_clients: u64,
-    /// Slices of expiry that ran into their bound.
-    pub expired_time_cap_reached: u64,
-    /// Time spent expiring in nanoseconds.
-    pub expire_ns: u64,
-    /// Time spent above `maxmemory` in nanoseconds.
-    pub eviction_exceeded_ns: u64,
-    /// Since when memory is above `maxmemory`.
-    pub eviction_over_since_ns: Option<u64>,
     /// When the log last warned of HTTP requests, in the clock's nanoseconds.
     pub http_warned_ns: Option<u64>,
     /// Clients closed for what they sent.
     pub query_buffer_disconnects: u64,
     /// Clients closed for what they did not read.
     pub output_buffer_disconnects: u64,
-    /// Most memory in use, in bytes.
-    pub memory_peak: usize,
-    /// Memory in use when the server was ready, in bytes.
-    pub memory_startup: usize,
     /// Bytes received, over all transports.
     pub net_input_bytes: u64,
     /// Bytes sent.
@@ -205,20 +185,10 @@ impl Stats {
             commands_processed: 0,
             connections_received: 0,
             rejected_connections: 0,
-            keyspace_hits: 0,
-            keyspace_misses: 0,
-            expired_keys: 0,
-            evicted_keys: 0,
             evicted_clients: 0,
-            expired_time_cap_reached: 0,
-            expire_ns: 0,
-            eviction_exceeded_ns: 0,
-            eviction_over_since_ns: None,
             http_warned_ns: None,
             query_buffer_disconnects: 0,
             output_buffer_disconnects: 0,
-            memory_peak: 0,
-            memory_startup: 0,
             net_input_bytes: 0,
             net_output_bytes: 0,
             reads_processed: 0,
@@ -342,8 +312,6 @@ impl Stats {
         let old = std::mem::replace(self, fresh);
         self.logs = old.logs;
         self.latency = old.latency;
-        self.memory_startup = old.memory_startup;
-        self.eviction_over_since_ns = old.eviction_over_since_ns;
         self.rates_at_ns = old.rates_at_ns;
         self.transport_report = old.transport_report;
     }

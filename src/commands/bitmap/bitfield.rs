@@ -182,15 +182,15 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
                 cx.out.integer(step.field.number(read_bits(stored, step.offset, step.field.bits)));
             }
         };
-        match cx.core.read(db, key) {
+        match cx.core.data.read(db, key) {
             Some(entry) => entry.value().with_bytes(answer),
             None => answer(&[]),
         }
         return Ok(());
     };
-    let stored_len = cx.core.peek_to_write(db, key).map_or(0, |entry| entry.value().len());
+    let stored_len = cx.core.data.peek_to_write(db, key).map_or(0, |entry| entry.value().len());
     let grown = stored_len < highest;
-    let (answers, changed) = cx.core.write_string_if(cx.session.db, key, stored_len.max(highest), |bytes| {
+    let (answers, changed) = cx.core.data.write_string_if(cx.session.db, key, stored_len.max(highest), |bytes| {
         let mut changed = false;
         let answers = steps
             .iter()
@@ -219,7 +219,7 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
         }
     }
     if changed {
-        cx.core.notify(class::STRING, "setbit", db, key.bytes);
+        cx.core.data.notify(class::STRING, "setbit", db, key.bytes);
     }
     Ok(())
 }

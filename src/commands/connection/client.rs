@@ -335,16 +335,17 @@ fn client_pause(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     }
     let until_ms = cx.core.now.unix_ms.checked_add(timeout_ms).ok_or(fail("ERR timeout is out of range"))?;
     // A pause is never shortened or loosened by a second one.
-    cx.core.pause = Some(match cx.core.pause.filter(|pause| pause.until_ms > cx.core.now.unix_ms) {
+    let pause = match cx.core.pause.filter(|pause| pause.until_ms > cx.core.now.unix_ms) {
         Some(old) => Pause { until_ms: old.until_ms.max(until_ms), writes_only: old.writes_only && writes_only },
         None => Pause { until_ms, writes_only },
-    });
+    };
+    cx.core.set_pause(Some(pause));
     cx.out.ok();
     Ok(())
 }
 
 fn client_unpause(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.core.pause = None;
+    cx.core.set_pause(None);
     cx.out.ok();
     Ok(())
 }

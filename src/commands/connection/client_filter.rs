@@ -114,7 +114,7 @@ impl Filter {
                     Test::Capa(text)
                 }
                 "db" => {
-                    let databases = cx.core.keyspace.databases();
+                    let databases = cx.core.data.databases();
                     let name = if wanted { "DB" } else { "NOT-DB" };
                     let db = integer(value)
                         .map_err(|_| CommandError::new(format!("ERR {name} is not an integer or out of range")))?;

@@ -31,7 +31,7 @@ pub(in crate::commands) static COMMANDS: &[Command] = &[
 fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let compress = cx.core.settings.rdbcompression;
-    let Some(entry) = cx.core.read(cx.session.db, key) else {
+    let Some(entry) = cx.core.data.read(cx.session.db, key) else {
         cx.out.null();
         return Ok(());
     };
@@ -81,7 +81,7 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let options = options(args)?;
     let db = cx.session.db;
     let key = cx.key(args, 1);
-    if cx.core.peek_to_write(db, key).is_some() && !options.replace {
+    if cx.core.data.peek_to_write(db, key).is_some() && !options.replace {
         return Err(fail("BUSYKEY Target key name already exists."));
     }
     let ttl = integer(args.get(2))?;
@@ -107,17 +107,17 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     };
     if deadline_ms.is_some_and(|at_ms| at_ms <= now_ms) {
         // What was to be replaced is gone, and what was to replace it is past its time.
-        cx.core.delete(db, key);
+        cx.core.data.delete(db, key);
         cx.out.ok();
         return Ok(());
     }
     let expire = deadline_ms.map_or(Expire::Clear, Expire::At);
-    if persistence::with_new_value(value, |value| cx.core.store(db, key, value, expire)) {
+    if persistence::with_new_value(value, |value| cx.core.data.store(db, key, value, expire)) {
         // What it replaced is another key by the same name.
-        cx.core.notify(class::NEW, "new", db, key.bytes);
+        cx.core.data.notify(class::NEW, "new", db, key.bytes);
     }
-    cx.core.set_accesses(db, key, options.idle_s, options.freq);
-    cx.core.notify(class::GENERIC, "restore", db, key.bytes);
+    cx.core.data.set_accesses(db, key, options.idle_s, options.freq);
+    cx.core.data.notify(class::GENERIC, "restore", db, key.bytes);
     cx.out.ok();
     Ok(())
 }

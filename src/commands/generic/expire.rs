@@ -94,7 +94,7 @@ fn set_expiry(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcom
     let at_ms = absolute_ms(cx, args.get(2), unit)?;
     let key = cx.key(args, 1);
     let db = cx.session.db;
-    let Some(stored) = cx.core.peek_to_write(db, key).map(|entry| entry.expire_at()) else {
+    let Some(stored) = cx.core.data.peek_to_write(db, key).map(|entry| entry.expire_at()) else {
         cx.out.integer(0);
         return Ok(());
     };
@@ -109,11 +109,10 @@ fn set_expiry(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcom
         return Ok(());
     }
     if at_ms <= cx.core.now.unix_ms {
-        cx.core.delete_as_expired(db, key);
+        cx.core.data.delete_as_expired(db, key);
     } else {
-        cx.core.keyspace.db_mut(db).set_expire(key.bytes, key.hash, Some(at_ms));
-        cx.core.changed(db, key);
-        cx.core.notify(class::GENERIC, "expire", db, key.bytes);
+        cx.core.data.set_expire(db, key, Some(at_ms));
+        cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
     }
     cx.out.integer(1);
     Ok(())
@@ -139,12 +138,12 @@ fn pexpireat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn ask(cx: &mut Context<'_>, args: &Args<'_>, show: impl FnOnce(i64, i64) -> i64) -> Outcome {
     let key = cx.key(args, 1);
     let now_ms = cx.core.now.unix_ms;
-    let answer = match cx.core.peek(cx.session.db, key) {
+    let answer = match cx.core.data.peek(cx.session.db, key) {
         None => -2,
         Some(entry) => entry.expire_at().map_or(-1, |at_ms| show(at_ms, now_ms)),
     };
     if answer == -2 {
-        cx.core.expire_if_due(cx.session.db, key);
+        cx.core.data.expire_if_due(cx.session.db, key);
     }
     cx.out.integer(answer);
     Ok(())
@@ -169,11 +168,10 @@ fn pexpiretime(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn persist(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.session.db;
-    let had_expiry = cx.core.peek_to_write(db, key).is_some_and(|entry| entry.expire_at().is_some());
+    let had_expiry = cx.core.data.peek_to_write(db, key).is_some_and(|entry| entry.expire_at().is_some());
     if had_expiry {
-        cx.core.keyspace.db_mut(db).set_expire(key.bytes, key.hash, None);
-        cx.core.changed(db, key);
-        cx.core.notify(class::GENERIC, "persist", db, key.bytes);
+        cx.core.data.set_expire(db, key, None);
+        cx.core.data.notify(class::GENERIC, "persist", db, key.bytes);
     }
     cx.out.flag(had_expiry);
     Ok(())

@@ -122,7 +122,7 @@ fn del(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let mut deleted = 0;
     for index in 1..args.len() {
         let key = cx.key(args, index);
-        deleted += usize::from(cx.core.delete(cx.session.db, key));
+        deleted += usize::from(cx.core.data.delete(cx.session.db, key));
     }
     cx.out.count(deleted);
     Ok(())
@@ -136,14 +136,14 @@ fn count_found(cx: &mut Context<'_>, args: &Args<'_>) {
     let mut found = 0;
     for index in 1..args.len() {
         let key = cx.key(args, index);
-        found += usize::from(cx.core.read(cx.session.db, key).is_some());
+        found += usize::from(cx.core.data.read(cx.session.db, key).is_some());
     }
     cx.out.count(found);
 }
 
 fn exists(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     // Asking whether a key is there is no use of it.
-    cx.core.no_touch = true;
+    cx.core.data.set_no_touch(true);
     count_found(cx, args);
     Ok(())
 }
@@ -155,7 +155,7 @@ fn touch(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn type_of(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let name = cx.core.peek(cx.session.db, key).map_or("none", |entry| kind_name(entry.kind()));
+    let name = cx.core.data.peek(cx.session.db, key).map_or("none", |entry| kind_name(entry.kind()));
     cx.out.simple(name);
     Ok(())
 }
@@ -167,9 +167,9 @@ fn kind_name(kind: tercel_engine::Kind) -> &'static str {
 }
 
 fn rename_key(cx: &mut Context<'_>, args: &Args<'_>, only_if_free: bool) -> Outcome {
-    let (from, to) = (cx.key(args, 1), cx.core.key(args.get(2)));
+    let (from, to) = (cx.key(args, 1), cx.core.data.key(args.get(2)));
     let db = cx.session.db;
-    if cx.core.peek_to_write(db, from).is_none() {
+    if cx.core.data.peek_to_write(db, from).is_none() {
         return Err(NO_SUCH_KEY);
     }
     if from.bytes == to.bytes {
@@ -180,17 +180,14 @@ fn rename_key(cx: &mut Context<'_>, args: &Args<'_>, only_if_free: bool) -> Outc
         }
         return Ok(());
     }
-    let taken = cx.core.peek_to_write(db, to).is_some();
+    let taken = cx.core.data.peek_to_write(db, to).is_some();
     if taken && only_if_free {
         cx.out.integer(0);
         return Ok(());
     }
-    cx.core.keyspace.db_mut(db).rename(from.bytes, from.hash, to.bytes, to.hash);
-    cx.core.changed(db, from);
-    cx.core.touch_watched(db, to.bytes);
-    cx.core.notify(class::NEW, "new", db, to.bytes);
-    cx.core.notify(class::GENERIC, "rename_from", db, from.bytes);
-    cx.core.notify(class::GENERIC, "rename_to", db, to.bytes);
+    cx.core.data.rename(db, from, to);
+    cx.core.data.notify(class::GENERIC, "rename_from", db, from.bytes);
+    cx.core.data.notify(class::GENERIC, "rename_to", db, to.bytes);
     if only_if_free {
         cx.out.integer(1);
     } else {
@@ -222,20 +219,17 @@ fn copy(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         at += 1;
     }
     let db = cx.session.db;
-    let (from, to) = (cx.key(args, 1), cx.core.key(args.get(2)));
+    let (from, to) = (cx.key(args, 1), cx.core.data.key(args.get(2)));
     if db == target_db && from.bytes == to.bytes {
         return Err(SAME_OBJECTS);
     }
-    let source_is_there = cx.core.read(db, from).is_some();
-    if !source_is_there || (cx.core.peek_to_write(target_db, to).is_some() && !replace) {
+    let source_is_there = cx.core.data.read(db, from).is_some();
+    if !source_is_there || (cx.core.data.peek_to_write(target_db, to).is_some() && !replace) {
         cx.out.integer(0);
         return Ok(());
     }
-    let access = cx.core.access;
-    cx.core.keyspace.copy_key(db, from.bytes, from.hash, target_db, to.bytes, to.hash, &access);
-    cx.core.changed(target_db, to);
-    cx.core.notify(class::NEW, "new", target_db, to.bytes);
-    cx.core.notify(class::GENERIC, "copy_to", target_db, to.bytes);
+    cx.core.data.copy(db, from, target_db, to);
+    cx.core.data.notify(class::GENERIC, "copy_to", target_db, to.bytes);
     cx.out.integer(1);
     Ok(())
 }
@@ -247,15 +241,10 @@ fn move_key(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         return Err(SAME_OBJECTS);
     }
     let key = cx.key(args, 1);
-    cx.core.expire_if_due(db, key);
-    cx.core.expire_if_due(target_db, key);
-    let moved = cx.core.keyspace.move_key(db, target_db, key.bytes, key.hash);
+    let moved = cx.core.data.move_to(db, key, target_db);
     if moved {
-        cx.core.changed(db, key);
-        cx.core.touch_watched(target_db, key.bytes);
-        cx.core.notify(class::NEW, "new", target_db, key.bytes);
-        cx.core.notify(class::GENERIC, "move_from", db, key.bytes);
-        cx.core.notify(class::GENERIC, "move_to", target_db, key.bytes);
+        cx.core.data.notify(class::GENERIC, "move_from", db, key.bytes);
+        cx.core.data.notify(class::GENERIC, "move_to", target_db, key.bytes);
     }
     cx.out.flag(moved);
     Ok(())
@@ -263,17 +252,16 @@ fn move_key(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn randomkey(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     let db = cx.session.db;
-    let now_ms = cx.core.now.unix_ms;
-    // Keys past their time are drawn again, a bounded number of times, and removed.
+    // Keys past their time are drawn again, a bounded number of times.
     for _ in 0..100 {
-        let Some(entry) = cx.core.keyspace.db_mut(db).random() else { break };
-        if entry.expire_at().is_none_or(|at_ms| at_ms > now_ms) {
-            cx.out.bulk(entry.key());
-            return Ok(());
+        match cx.core.data.random_key(db) {
+            Ok(key) => {
+                cx.out.bulk(key);
+                return Ok(());
+            }
+            Err(true) => {}
+            Err(false) => break,
         }
-        let expired: Box<[u8]> = entry.key().into();
-        let key = cx.core.key(&expired);
-        cx.core.expire_if_due(db, key);
     }
     cx.out.null();
     Ok(())
@@ -286,12 +274,10 @@ fn pattern_of(text: &[u8]) -> Option<Glob> {
 
 fn keys(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let pattern = pattern_of(args.get(1));
-    let now_ms = cx.core.now.unix_ms;
+    let expired = cx.core.data.expired();
     let mut found: Vec<Vec<u8>> = Vec::new();
-    cx.core.keyspace.db(cx.session.db).for_each(&mut |entry| {
-        if entry.expire_at().is_none_or(|at_ms| at_ms > now_ms)
-            && pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.key()))
-        {
+    cx.core.data.db(cx.session.db).for_each(&mut |entry| {
+        if !expired.is(entry) && pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.key())) {
             found.push(entry.key().to_vec());
         }
     });
@@ -328,7 +314,7 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         at += 2;
     }
-    let now_ms = cx.core.now.unix_ms;
+    let past = cx.core.data.expired();
     let db = cx.session.db;
     let mut found: Vec<Vec<u8>> = Vec::new();
     let mut expired: Vec<Box<[u8]>> = Vec::new();
@@ -336,14 +322,14 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     // An empty stretch of the table costs steps too: the walk is bounded by those as well.
     let mut steps = count.saturating_mul(10);
     loop {
-        cursor = cx.core.keyspace.db(db).scan(cursor, &mut |entry| {
+        cursor = cx.core.data.scan(db, cursor, &mut |entry| {
             seen += 1;
             if pattern.as_ref().is_some_and(|pattern| !pattern.matches(entry.key()))
                 || kind.is_some_and(|kind| kind != kind_name(entry.kind()))
             {
                 return;
             }
-            if entry.expire_at().is_some_and(|at_ms| at_ms <= now_ms) {
+            if past.is(entry) {
                 expired.push(entry.key().into());
             } else {
                 found.push(entry.key().to_vec());
@@ -355,8 +341,8 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     }
     for bytes in expired {
-        let key = cx.core.key(&bytes);
-        cx.core.expire_if_due(db, key);
+        let key = cx.core.data.key(&bytes);
+        cx.core.data.expire_if_due(db, key);
     }
     cx.out.array(2);
     cx.out.bulk(cursor.to_string());
@@ -365,12 +351,12 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn uses_lfu(cx: &Context<'_>) -> bool {
-    cx.core.access.lfu
+    cx.core.data.access().lfu
 }
 
 fn object_encoding(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.key(args.get(2));
-    match cx.core.peek(cx.session.db, key) {
+    let key = cx.core.data.key(args.get(2));
+    match cx.core.data.peek(cx.session.db, key) {
         None => cx.out.null(),
         Some(entry) => cx.out.bulk(match entry.encoding() {
             tercel_engine::Encoding::Int => "int",
@@ -382,8 +368,8 @@ fn object_encoding(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn object_refcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.key(args.get(2));
-    match cx.core.peek(cx.session.db, key) {
+    let key = cx.core.data.key(args.get(2));
+    match cx.core.data.peek(cx.session.db, key) {
         None => cx.out.null(),
         Some(_) => cx.out.integer(1),
     }
@@ -391,10 +377,10 @@ fn object_refcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn object_idletime(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.key(args.get(2));
+    let key = cx.core.data.key(args.get(2));
     let now_ms = cx.core.now.unix_ms;
     let lfu = uses_lfu(cx);
-    match cx.core.peek(cx.session.db, key) {
+    match cx.core.data.peek(cx.session.db, key) {
         None => cx.out.null(),
         Some(_) if lfu => {
             return Err(fail(
@@ -407,9 +393,9 @@ fn object_idletime(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn object_freq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.key(args.get(2));
-    let access = cx.core.access;
-    match cx.core.peek(cx.session.db, key) {
+    let key = cx.core.data.key(args.get(2));
+    let access = cx.core.data.access();
+    match cx.core.data.peek(cx.session.db, key) {
         None => cx.out.null(),
         Some(_) if !access.lfu => {
             return Err(fail(

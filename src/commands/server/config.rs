@@ -102,6 +102,7 @@ fn config_rewrite(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 
 fn config_resetstat(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     cx.core.stats.reset();
+    cx.core.data.reset_counters();
     cx.out.ok();
     Ok(())
 }

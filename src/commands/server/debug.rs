@@ -53,7 +53,8 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             cx.out.ok();
         }
         ("set-active-expire", 3) => {
-            cx.core.active_expire = integer(args.get(2))? != 0;
+            let on = integer(args.get(2))? != 0;
+            cx.core.data.set_active_expire(on);
             cx.out.ok();
         }
         ("populate", 3..=5) => {
@@ -68,9 +69,10 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         ("digest-value", 3..) => {
             cx.out.array(args.len() - 2);
             for bytes in args.rest(2) {
-                let key = cx.core.key(bytes);
+                let key = cx.core.data.key(bytes);
                 let digest = cx
                     .core
+                    .data
                     .peek(cx.session.db, key)
                     .map_or_else(|| "0".repeat(40), |entry| entry.value().with_bytes(|value| hex(&sha1(&[value]))));
                 cx.out.simple(&digest);
@@ -78,7 +80,7 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         ("htstats", 3 | 4) => {
             let db = cx.db_index(args.get(2))?;
-            let stats = cx.core.keyspace.db(db).table_stats();
+            let stats = cx.core.data.db(db).table_stats();
             cx.out.verbatim(&format!("[Dictionary HT]\n{stats:#?}\n"));
         }
         ("log", 3) => {
@@ -139,8 +141,8 @@ fn reload(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         cx.core.save_now().map_err(|_| super::persistence::FAILED)?;
     }
     if flush {
-        for db in 0..cx.core.keyspace.databases() {
-            cx.core.keyspace.flush(db);
+        for db in 0..cx.core.data.databases() {
+            cx.core.data.flush(db);
         }
     }
     cx.core.load_now(merge).map_err(|error| {
@@ -160,23 +162,23 @@ fn populate(cx: &mut Context<'_>, args: &Args<'_>) -> Result<(), CommandError> {
     let db = cx.session.db;
     for number in 0..count {
         let name = format!("{prefix}:{number}");
-        let key = cx.core.key(name.as_bytes());
-        if cx.core.peek(db, key).is_some() {
+        let key = cx.core.data.key(name.as_bytes());
+        if cx.core.data.peek(db, key).is_some() {
             continue;
         }
         let mut value = format!("value:{number}").into_bytes();
         if let Some(size) = size.filter(|&size| size > 0) {
             value.resize(size as usize, 0);
         }
-        cx.core.store(db, key, NewValue::Bytes(&value), Expire::Clear);
+        cx.core.data.store(db, key, NewValue::Bytes(&value), Expire::Clear);
     }
     Ok(())
 }
 
 fn object(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.key(args.get(2));
+    let key = cx.core.data.key(args.get(2));
     let now_ms = cx.core.now.unix_ms;
-    let Some(entry) = cx.core.peek(cx.session.db, key) else { return Err(NO_SUCH_KEY) };
+    let Some(entry) = cx.core.data.peek(cx.session.db, key) else { return Err(NO_SUCH_KEY) };
     let encoding = match entry.encoding() {
         tercel_engine::Encoding::Int => "int",
         tercel_engine::Encoding::EmbStr => "embstr",
@@ -209,10 +211,10 @@ fn hex(bytes: &[u8]) -> String {
 /// A digest of all live data that does not depend on order.
 fn digest(cx: &Context<'_>) -> String {
     let mut all = [0u8; 20];
-    let now_ms = cx.core.now.unix_ms;
-    for db in 0..cx.core.keyspace.databases() {
-        cx.core.keyspace.db(db).for_each(&mut |entry| {
-            if entry.expire_at().is_some_and(|at_ms| at_ms <= now_ms) {
+    let expired = cx.core.data.expired();
+    for db in 0..cx.core.data.databases() {
+        cx.core.data.db(db).for_each(&mut |entry| {
+            if expired.is(entry) {
                 return;
             }
             let one = entry.value().with_bytes(|value| {

@@ -46,7 +46,7 @@ struct Totals {
 }
 
 pub(super) fn info(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let mut totals = Totals { used_memory: cx.core.memory_used(), ..Totals::default() };
+    let mut totals = Totals { used_memory: cx.core.data.memory_used(), ..Totals::default() };
     let wanted: Vec<String> = args.rest(1).map(|name| lossy(name).to_ascii_lowercase()).collect();
     let all = wanted.iter().any(|name| matches!(name.as_str(), "all" | "everything"));
     let defaults = wanted.is_empty() || wanted.iter().any(|name| name == "default");
@@ -182,9 +182,9 @@ fn memory(out: &mut String, core: &Core, totals: &Totals) {
     let used = totals.used_memory;
     let resources = core.host.resources();
     let rss = resources.resident_bytes;
-    let peak = core.stats.memory_peak.max(used);
-    let startup = core.stats.memory_startup;
-    let overhead = startup + core.keyspace.overhead_bytes() + totals.memory;
+    let peak = core.data.counters().memory_peak.max(used);
+    let startup = core.data.memory_startup();
+    let overhead = startup + core.data.keyspace().overhead_bytes() + totals.memory;
     let dataset = used.saturating_sub(overhead);
     let allocator = core.host.allocator();
     let total = resources.total_memory_bytes;
@@ -233,7 +233,7 @@ fn memory(out: &mut String, core: &Core, totals: &Totals) {
         "rss_overhead_bytes": difference(rss, allocator.resident),
         "mem_fragmentation_ratio": ratio(rss, used),
         "mem_fragmentation_bytes": difference(rss, used),
-        "mem_not_counted_for_evict": core.persistence.withheld_bytes,
+        "mem_not_counted_for_evict": core.data.withheld_bytes(),
         "mem_replication_backlog": 0,
         "mem_total_replication_buffers": 0,
         "mem_replicas_repl_buffer": 0,
@@ -249,8 +249,8 @@ fn memory(out: &mut String, core: &Core, totals: &Totals) {
         "mem_allocator": allocator.version,
         "mem_overhead_db_hashtable_rehashing": 0,
         "active_defrag_running": 0,
-        "lazyfree_pending_objects": core.keyspace.reclaim_pending(),
-        "lazyfreed_objects": core.keyspace.reclaimed_total(),
+        "lazyfree_pending_objects": core.data.keyspace().reclaim_pending(),
+        "lazyfreed_objects": core.data.keyspace().reclaimed_total(),
     );
 }
 
@@ -267,7 +267,7 @@ fn persistence(out: &mut String, core: &Core, _: &Totals) {
         "current_fork_perc": format_args!("{done_percent:.2}"),
         "current_save_keys_processed": keys_done,
         "current_save_keys_total": keys_total,
-        "rdb_changes_since_last_save": core.dirty - state.saved_dirty,
+        "rdb_changes_since_last_save": core.data.dirty() - state.saved_dirty,
         "rdb_bgsave_in_progress": u8::from(state.is_saving()),
         "rdb_last_save_time": state.last_save_s,
         "rdb_last_bgsave_status": if state.last_ok { "ok" } else { "err" },
@@ -308,7 +308,7 @@ fn persistence(out: &mut String, core: &Core, _: &Totals) {
 fn stats(out: &mut String, core: &Core, _: &Totals) {
     let stats = &core.stats;
     let kbps = |rate: u64| format!("{:.2}", rate as f64 / 1024.0);
-    let over_ns = stats.eviction_over_since_ns.map_or(0, |since| core.now.mono_ns.saturating_sub(since));
+    let data = core.data.counters();
     fields!(out,
         "total_connections_received": stats.connections_received,
         "total_commands_processed": stats.commands_processed,
@@ -327,19 +327,19 @@ fn stats(out: &mut String, core: &Core, _: &Totals) {
         "sync_full": 0,
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
-        "expired_keys": stats.expired_keys,
+        "expired_keys": data.expired_keys,
         "expired_fields": 0,
         "expired_stale_perc": "0.00",
         "expired_keys_with_volatile_items_stale_perc": "0.00",
-        "expired_time_cap_reached_count": stats.expired_time_cap_reached,
-        "expire_cycle_cpu_milliseconds": stats.expire_ns / 1_000_000,
-        "evicted_keys": stats.evicted_keys,
+        "expired_time_cap_reached_count": data.expired_time_cap_reached,
+        "expire_cycle_cpu_milliseconds": data.expire_ns / 1_000_000,
+        "evicted_keys": data.evicted_keys,
         "evicted_clients": stats.evicted_clients,
         "evicted_scripts": 0,
-        "total_eviction_exceeded_time": stats.eviction_exceeded_ns / 1_000_000,
-        "current_eviction_exceeded_time": over_ns / 1_000_000,
-        "keyspace_hits": stats.keyspace_hits,
-        "keyspace_misses": stats.keyspace_misses,
+        "total_eviction_exceeded_time": data.eviction_exceeded_ns / 1_000_000,
+        "current_eviction_exceeded_time": core.data.eviction_over_ns() / 1_000_000,
+        "keyspace_hits": data.hits,
+        "keyspace_misses": data.misses,
         "pubsub_channels": core.pubsub.channels.len(),
         "pubsub_patterns": core.pubsub.patterns.len(),
         "pubsubshard_channels": core.pubsub.shard_channels.len(),
@@ -464,17 +464,14 @@ fn cluster(out: &mut String, _: &Core, _: &Totals) {
 }
 
 fn keyspace(out: &mut String, core: &Core, _: &Totals) {
-    for index in 0..core.keyspace.databases() {
-        let db = core.keyspace.db(index);
-        if !db.is_empty() {
-            let _ = write!(
-                out,
-                "db{index}:keys={},expires={},avg_ttl={},keys_with_volatile_items=0\r\n",
-                db.len(),
-                db.expires_len(),
-                db.avg_ttl_ms(core.now.unix_ms)
-            );
-        }
+    for (index, db) in core.data.filled() {
+        let _ = write!(
+            out,
+            "db{index}:keys={},expires={},avg_ttl={},keys_with_volatile_items=0\r\n",
+            db.len(),
+            db.expires_len(),
+            db.avg_ttl_ms(core.now.unix_ms)
+        );
     }
 }
 

@@ -44,8 +44,8 @@ fn memory_usage(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         at += 2;
     }
-    let key = cx.core.key(args.get(2));
-    match cx.core.peek(cx.session.db, key) {
+    let key = cx.core.data.key(args.get(2));
+    match cx.core.data.peek(cx.session.db, key) {
         None => cx.out.null(),
         // The slot in the table is part of what the key costs.
         Some(entry) => cx.out.count(entry.memory_bytes() + 8),
@@ -62,10 +62,10 @@ fn memory_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
         if stats.active as f64 / stats.allocated.max(1) as f64 > 1.4 {
             lines.push("Live blocks are scattered over many pages; MEMORY PURGE gives empty ones back.".to_owned());
         }
-        if cx.core.stats.memory_peak > cx.core.memory_used() * 3 / 2 {
+        if cx.core.data.counters().memory_peak > cx.core.data.memory_used() * 3 / 2 {
             lines.push("The peak was half again as high as what is used now; the allocator gives pages back over some seconds.".to_owned());
         }
-        if cx.core.keyspace.can_reclaim() {
+        if cx.core.data.can_reclaim() {
             lines.push("Flushed keys are still being freed in slices.".to_owned());
         }
         if lines.is_empty() {
@@ -89,8 +89,8 @@ fn memory_purge(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 
 fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     let allocator = cx.core.host.allocator();
-    let used = cx.core.memory_used();
-    let overhead = cx.core.keyspace.overhead_bytes();
+    let used = cx.core.data.memory_used();
+    let overhead = cx.core.data.keyspace().overhead_bytes();
     let clients: usize = cx
         .core
         .clients
@@ -99,15 +99,14 @@ fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
         .filter_map(|key| cx.core.clients.get(key))
         .map(crate::clients::client::Connection::memory)
         .sum();
-    let startup = cx.core.stats.memory_startup;
-    let keys: usize = (0..cx.core.keyspace.databases()).map(|db| cx.core.keyspace.db(db).len()).sum();
+    let startup = cx.core.data.memory_startup();
+    let keys: usize = (0..cx.core.data.databases()).map(|db| cx.core.data.db(db).len()).sum();
     let dataset = used.saturating_sub(startup + overhead + clients);
-    let databases: Vec<usize> =
-        (0..cx.core.keyspace.databases()).filter(|db| !cx.core.keyspace.db(*db).is_empty()).collect();
+    let databases: Vec<usize> = (0..cx.core.data.databases()).filter(|db| !cx.core.data.db(*db).is_empty()).collect();
     let rss = cx.core.host.resources().resident_bytes;
     let difference = |a: usize, b: usize| a as i64 - b as i64;
     let counts = [
-        ("peak.allocated", cx.core.stats.memory_peak.max(used) as i64),
+        ("peak.allocated", cx.core.data.counters().memory_peak.max(used) as i64),
         ("total.allocated", used as i64),
         ("startup.allocated", startup as i64),
         ("clients.normal", clients as i64),
@@ -136,7 +135,7 @@ fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     ];
     let ratios = [
         ("dataset.percentage", dataset as f64 * 100.0 / used.saturating_sub(startup).max(1) as f64),
-        ("peak.percentage", used as f64 * 100.0 / cx.core.stats.memory_peak.max(used).max(1) as f64),
+        ("peak.percentage", used as f64 * 100.0 / cx.core.data.counters().memory_peak.max(used).max(1) as f64),
         ("allocator-fragmentation.ratio", allocator.active as f64 / allocator.allocated.max(1) as f64),
         ("allocator-rss.ratio", allocator.resident as f64 / allocator.active.max(1) as f64),
         ("rss-overhead.ratio", rss as f64 / allocator.resident.max(1) as f64),
@@ -151,9 +150,9 @@ fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
         cx.out.bulk(format!("db.{db}"));
         cx.out.map(2);
         cx.out.bulk("overhead.hashtable.main");
-        cx.out.count(cx.core.keyspace.db(db).table_stats().buckets * 64);
+        cx.out.count(cx.core.data.db(db).table_stats().buckets * 64);
         cx.out.bulk("overhead.hashtable.expires");
-        cx.out.count(cx.core.keyspace.db(db).expires_len() * 24);
+        cx.out.count(cx.core.data.db(db).expires_len() * 24);
     }
     for (name, value) in ratios {
         cx.out.bulk(name);

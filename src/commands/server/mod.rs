@@ -67,7 +67,7 @@ pub(in crate::commands) static COMMANDS: &[Command] = &[
 ];
 
 fn dbsize(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let len = cx.core.keyspace.db(cx.session.db).len();
+    let len = cx.core.data.db(cx.session.db).len();
     cx.out.count(len);
     Ok(())
 }
@@ -83,7 +83,7 @@ fn check_flush_options(args: &Args<'_>) -> Result<(), CommandError> {
 
 pub(super) fn flush_db(cx: &mut Context<'_>, db: usize) {
     cx.core.touch_watched_db(db, None);
-    cx.core.dirty += cx.core.keyspace.flush(db) as u64;
+    cx.core.data.flush(db);
 }
 
 fn flushdb(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
@@ -95,8 +95,8 @@ fn flushdb(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn flushall(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     check_flush_options(args)?;
-    for db in 0..cx.core.keyspace.databases() {
-        if !cx.core.keyspace.db(db).is_empty() {
+    for db in 0..cx.core.data.databases() {
+        if !cx.core.data.db(db).is_empty() {
             flush_db(cx, db);
         }
     }
@@ -110,7 +110,7 @@ fn swapdb(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let index = |at: usize| integer(args.get(at)).ok().filter(|index| i32::try_from(*index).is_ok());
     let first = index(1).ok_or(fail("ERR invalid first DB index"))?;
     let second = index(2).ok_or(fail("ERR invalid second DB index"))?;
-    let databases = cx.core.keyspace.databases() as i64;
+    let databases = cx.core.data.databases() as i64;
     if !(0..databases).contains(&first) || !(0..databases).contains(&second) {
         return Err(crate::command::error::DB_OUT_OF_RANGE);
     }
@@ -118,8 +118,7 @@ fn swapdb(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if first != second {
         cx.core.touch_watched_db(first, Some(second));
         cx.core.touch_watched_db(second, Some(first));
-        cx.core.keyspace.swap(first, second);
-        cx.core.dirty += 1;
+        cx.core.data.swap(first, second);
     }
     cx.out.ok();
     Ok(())

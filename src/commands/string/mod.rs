@@ -16,7 +16,7 @@ use crate::command::parse::integer;
 use crate::command::spec::{Group, acl};
 use crate::command::spec::{flags::*, key::*};
 use crate::commands::arguments::expiry::{ExpiryUnit, expiry_time};
-use crate::data::keys::Key;
+use crate::data::Key;
 use crate::dispatch::Context;
 use crate::dispatch::{Command, cmd};
 use long_double::LongDouble;
@@ -145,7 +145,7 @@ pub(in crate::commands) static COMMANDS: &[Command] = &[
 
 fn get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    match cx.core.read(cx.session.db, key) {
+    match cx.core.data.read(cx.session.db, key) {
         Some(entry) => cx.out.value(entry.value()),
         None => cx.out.null(),
     }
@@ -235,9 +235,9 @@ fn set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     if args.len() == 3 {
         let db = cx.session.db;
-        cx.core.expire_if_due(db, key);
-        cx.core.store(db, key, new_value(args, 2), Expire::Clear);
-        cx.core.notify(class::STRING, "set", db, key.bytes);
+        cx.core.data.expire_if_due(db, key);
+        cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
+        cx.core.data.notify(class::STRING, "set", db, key.bytes);
         cx.out.ok();
         return Ok(());
     }
@@ -248,14 +248,14 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
     let options = set_options(args, 3, Takes::Set)?;
     let db = cx.session.db;
     let at_ms = options.expiry.map(|(index, unit)| expiry_time(cx, args.get(index), unit)).transpose()?;
-    cx.core.expire_if_due(db, key);
+    cx.core.data.expire_if_due(db, key);
     if options.get {
-        match cx.core.read(db, key) {
+        match cx.core.data.read(db, key) {
             Some(entry) => cx.out.value(entry.value()),
             None => cx.out.null(),
         }
     }
-    let stored = cx.core.peek(db, key);
+    let stored = cx.core.data.peek(db, key);
     let goes_on = match (&stored, options.if_equal) {
         (Some(entry), Some(index)) => entry.value().with_bytes(|bytes| bytes == args.get(index)),
         (None, Some(_)) => false,
@@ -271,7 +271,7 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
     let expire = match at_ms {
         Some(at_ms) if at_ms <= cx.core.now.unix_ms => {
             // A time in the past: the key is gone at once.
-            cx.core.delete_as_expired(db, key);
+            cx.core.data.delete_as_expired(db, key);
             if !options.get {
                 cx.out.ok();
             }
@@ -281,10 +281,10 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
         None if options.keep_ttl => Expire::Keep,
         None => Expire::Clear,
     };
-    cx.core.store(db, key, new_value(args, 2), expire);
-    cx.core.notify(class::STRING, "set", db, key.bytes);
+    cx.core.data.store(db, key, new_value(args, 2), expire);
+    cx.core.data.notify(class::STRING, "set", db, key.bytes);
     if at_ms.is_some() {
-        cx.core.notify(class::GENERIC, "expire", db, key.bytes);
+        cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
     }
     if !options.get {
         cx.out.ok();
@@ -295,10 +295,10 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
 fn setnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.session.db;
-    let free = cx.core.peek_to_write(db, key).is_none();
+    let free = cx.core.data.peek_to_write(db, key).is_none();
     if free {
-        cx.core.store(db, key, new_value(args, 2), Expire::Clear);
-        cx.core.notify(class::STRING, "set", db, key.bytes);
+        cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
+        cx.core.data.notify(class::STRING, "set", db, key.bytes);
     }
     cx.out.flag(free);
     Ok(())
@@ -308,10 +308,10 @@ fn set_with_ttl(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outc
     let key = cx.key(args, 1);
     let db = cx.session.db;
     let at_ms = expiry_time(cx, args.get(2), unit)?;
-    cx.core.expire_if_due(db, key);
-    cx.core.store(db, key, new_value(args, 3), Expire::At(at_ms));
-    cx.core.notify(class::STRING, "set", db, key.bytes);
-    cx.core.notify(class::GENERIC, "expire", db, key.bytes);
+    cx.core.data.expire_if_due(db, key);
+    cx.core.data.store(db, key, new_value(args, 3), Expire::At(at_ms));
+    cx.core.data.notify(class::STRING, "set", db, key.bytes);
+    cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
     cx.out.ok();
     Ok(())
 }
@@ -328,16 +328,16 @@ fn getset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     get(cx, args)?;
     let db = cx.session.db;
-    cx.core.expire_if_due(db, key);
-    cx.core.store(db, key, new_value(args, 2), Expire::Clear);
-    cx.core.notify(class::STRING, "set", db, key.bytes);
+    cx.core.data.expire_if_due(db, key);
+    cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
+    cx.core.data.notify(class::STRING, "set", db, key.bytes);
     Ok(())
 }
 
 fn getdel(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     get(cx, args)?;
-    cx.core.delete(cx.session.db, key);
+    cx.core.data.delete(cx.session.db, key);
     Ok(())
 }
 
@@ -346,7 +346,7 @@ fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.session.db;
     let at_ms = options.expiry.map(|(index, unit)| expiry_time(cx, args.get(index), unit)).transpose()?;
-    let had_expiry = match cx.core.read(db, key) {
+    let had_expiry = match cx.core.data.read(db, key) {
         None => {
             cx.out.null();
             return Ok(());
@@ -357,16 +357,14 @@ fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     };
     match at_ms {
-        Some(at_ms) if at_ms <= cx.core.now.unix_ms => cx.core.delete_as_expired(db, key),
+        Some(at_ms) if at_ms <= cx.core.now.unix_ms => cx.core.data.delete_as_expired(db, key),
         Some(at_ms) => {
-            cx.core.keyspace.db_mut(db).set_expire(key.bytes, key.hash, Some(at_ms));
-            cx.core.changed(db, key);
-            cx.core.notify(class::GENERIC, "expire", db, key.bytes);
+            cx.core.data.set_expire(db, key, Some(at_ms));
+            cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
         }
         None if options.persist && had_expiry => {
-            cx.core.keyspace.db_mut(db).set_expire(key.bytes, key.hash, None);
-            cx.core.changed(db, key);
-            cx.core.notify(class::GENERIC, "persist", db, key.bytes);
+            cx.core.data.set_expire(db, key, None);
+            cx.core.data.notify(class::GENERIC, "persist", db, key.bytes);
         }
         None => {}
     }
@@ -377,7 +375,7 @@ fn mget(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     cx.out.array(args.len() - 1);
     for index in 1..args.len() {
         let key = cx.key(args, index);
-        match cx.core.read(cx.session.db, key) {
+        match cx.core.data.read(cx.session.db, key) {
             Some(entry) => cx.out.value(entry.value()),
             None => cx.out.null(),
         }
@@ -389,11 +387,11 @@ fn set_many(cx: &mut Context<'_>, args: &Args<'_>, indexes: impl Iterator<Item =
     let db = cx.session.db;
     for index in indexes {
         let key = cx.key(args, index);
-        cx.core.expire_if_due(db, key);
-        cx.core.store(db, key, new_value(args, index + 1), expire);
-        cx.core.notify(class::STRING, "set", db, key.bytes);
+        cx.core.data.expire_if_due(db, key);
+        cx.core.data.store(db, key, new_value(args, index + 1), expire);
+        cx.core.data.notify(class::STRING, "set", db, key.bytes);
         if matches!(expire, Expire::At(_)) {
-            cx.core.notify(class::GENERIC, "expire", db, key.bytes);
+            cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
         }
     }
 }
@@ -413,7 +411,7 @@ fn msetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     }
     let any = (1..args.len()).step_by(2).any(|index| {
         let key = cx.key(args, index);
-        cx.core.exists(cx.session.db, key)
+        cx.core.data.exists(cx.session.db, key)
     });
     if !any {
         set_many(cx, args, (1..args.len()).step_by(2), Expire::Clear);
@@ -435,7 +433,7 @@ fn msetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let mut indexes = (2..options_at).step_by(2);
     let fits = indexes.all(|index| {
         let key = cx.key(args, index);
-        let exists = cx.core.exists(cx.session.db, key);
+        let exists = cx.core.data.exists(cx.session.db, key);
         !(options.if_missing && exists || options.if_present && !exists)
     });
     if fits {
@@ -459,31 +457,26 @@ fn append(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.session.db;
     let tail = args.get(2);
-    let stored_len = cx.core.peek_to_write(db, key).map(|entry| entry.value().len());
+    let stored_len = cx.core.data.peek_to_write(db, key).map(|entry| entry.value().len());
     let new_len = match stored_len {
         None => {
-            cx.core.store(db, key, new_value(args, 2), Expire::Clear);
+            cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
             tail.len()
         }
         Some(len) => {
             check_length(cx, len as u64 + tail.len() as u64)?;
-            let access = cx.core.access;
-            if let Some(bytes) = cx.core.keyspace.db_mut(db).edit_string(key.bytes, key.hash, &access, len + tail.len())
-            {
-                bytes[len..].copy_from_slice(tail);
-            }
-            cx.core.changed(db, key);
+            cx.core.data.write_string(db, key, len + tail.len(), |bytes| bytes[len..].copy_from_slice(tail));
             len + tail.len()
         }
     };
-    cx.core.notify(class::STRING, "append", db, key.bytes);
+    cx.core.data.notify(class::STRING, "append", db, key.bytes);
     cx.out.count(new_len);
     Ok(())
 }
 
 fn strlen(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let len = cx.core.read(cx.session.db, key).map_or(0, |entry| entry.value().len());
+    let len = cx.core.data.read(cx.session.db, key).map_or(0, |entry| entry.value().len());
     cx.out.count(len);
     Ok(())
 }
@@ -502,7 +495,7 @@ pub(super) fn clamp_range(start: i64, end: i64, len: usize) -> Option<(usize, us
 fn getrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let (start, end) = (integer(args.get(2))?, integer(args.get(3))?);
     let key = cx.key(args, 1);
-    match cx.core.read(cx.session.db, key) {
+    match cx.core.data.read(cx.session.db, key) {
         None => cx.out.bulk(""),
         Some(entry) => entry.value().with_bytes(|bytes| match clamp_range(start, end, bytes.len()) {
             Some((start, end)) => cx.out.bulk(&bytes[start..=end]),
@@ -524,7 +517,7 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let piece = args.get(3);
     let key = cx.key(args, 1);
     let db = cx.session.db;
-    let stored_len = cx.core.peek_to_write(db, key).map(|entry| entry.value().len());
+    let stored_len = cx.core.data.peek_to_write(db, key).map(|entry| entry.value().len());
     if piece.is_empty() {
         cx.out.count(stored_len.unwrap_or(0));
         return Ok(());
@@ -532,8 +525,10 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     check_length(cx, offset.saturating_add(piece.len() as u64))?;
     let offset = offset as usize;
     let len = stored_len.unwrap_or(0).max(offset + piece.len());
-    cx.core.write_string(cx.session.db, key, len, |bytes| bytes[offset..offset + piece.len()].copy_from_slice(piece));
-    cx.core.notify(class::STRING, "setrange", db, key.bytes);
+    cx.core
+        .data
+        .write_string(cx.session.db, key, len, |bytes| bytes[offset..offset + piece.len()].copy_from_slice(piece));
+    cx.core.data.notify(class::STRING, "setrange", db, key.bytes);
     cx.out.count(len);
     Ok(())
 }
@@ -541,13 +536,13 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn add(cx: &mut Context<'_>, args: &Args<'_>, increment: i64) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.session.db;
-    let stored = match cx.core.peek_to_write(db, key) {
+    let stored = match cx.core.data.peek_to_write(db, key) {
         None => 0,
         Some(entry) => entry.value().as_int().ok_or(NOT_AN_INTEGER)?,
     };
     let sum = stored.checked_add(increment).ok_or(OVERFLOW)?;
-    cx.core.store(db, key, NewValue::Int(sum), Expire::Keep);
-    cx.core.notify(class::STRING, "incrby", db, key.bytes);
+    cx.core.data.store(db, key, NewValue::Int(sum), Expire::Keep);
+    cx.core.data.notify(class::STRING, "incrby", db, key.bytes);
     cx.out.integer(sum);
     Ok(())
 }
@@ -574,15 +569,15 @@ fn decrby(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.session.db;
-    let stored = match cx.core.peek_to_write(db, key) {
+    let stored = match cx.core.data.peek_to_write(db, key) {
         None => LongDouble::ZERO,
         Some(entry) => entry.value().with_bytes(LongDouble::parse).ok_or(NOT_A_FLOAT)?,
     };
     let increment = LongDouble::parse(args.get(2)).ok_or(NOT_A_FLOAT)?;
     let sum = stored.checked_add(increment).ok_or(fail::fail("ERR increment would produce NaN or Infinity"))?;
     let text = sum.show();
-    cx.core.store(db, key, NewValue::Bytes(&text), Expire::Keep);
-    cx.core.notify(class::STRING, "incrbyfloat", db, key.bytes);
+    cx.core.data.store(db, key, NewValue::Bytes(&text), Expire::Keep);
+    cx.core.data.notify(class::STRING, "incrbyfloat", db, key.bytes);
     cx.out.bulk(&text);
     Ok(())
 }
@@ -591,8 +586,8 @@ fn delifeq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.session.db;
     let equal =
-        cx.core.peek_to_write(db, key).is_some_and(|entry| entry.value().with_bytes(|bytes| bytes == args.get(2)));
-    let deleted = equal && cx.core.delete(db, key);
+        cx.core.data.peek_to_write(db, key).is_some_and(|entry| entry.value().with_bytes(|bytes| bytes == args.get(2)));
+    let deleted = equal && cx.core.data.delete(db, key);
     cx.out.flag(deleted);
     Ok(())
 }

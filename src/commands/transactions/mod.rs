@@ -62,15 +62,8 @@ fn discard(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 
 /// Whether a watched key passed its time since WATCH saw it.
 fn watched_key_expired(cx: &Context<'_>) -> bool {
-    cx.session.watched.iter().any(|(db, key, expired)| {
-        !expired
-            && cx
-                .core
-                .keyspace
-                .db(db)
-                .find(key, cx.core.keyspace.hash(key))
-                .is_some_and(|entry| entry.expire_at().is_some_and(|at_ms| at_ms <= cx.core.now.unix_ms))
-    })
+    let data = &cx.core.data;
+    cx.session.watched.iter().any(|(db, key, expired)| !expired && data.is_expired(db, data.key(key)))
 }
 
 fn exec(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
@@ -109,13 +102,7 @@ fn watch(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if !cx.session.watch_broken {
         for index in 1..args.len() {
             let key = cx.key(args, index);
-            let now_ms = cx.core.now.unix_ms;
-            let expired = cx
-                .core
-                .keyspace
-                .db(cx.session.db)
-                .find(key.bytes, key.hash)
-                .is_some_and(|entry| entry.expire_at().is_some_and(|at_ms| at_ms <= now_ms));
+            let expired = cx.core.data.is_expired(cx.session.db, key);
             cx.core.watch(cx.session, key.bytes, expired);
         }
     }

@@ -1,0 +1,83 @@
+//! What happened to keys, in order: watchers are told, and notifications published, when the server
+//! drains it, which it does after every command, inside EXEC as outside.
+
+use super::{Dataset, Key};
+
+/// Somebody watches keys; beside the classes of events.
+pub const WATCHED: u32 = 1 << 31;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Database.
+    pub db: usize,
+    /// Key.
+    pub key: Box<[u8]>,
+    /// What.
+    pub what: What,
+}
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It has another value now, or is gone: transactions that watch it will not run.
+    Changed {
+        /// It is not there any more.
+        gone: bool,
+    },
+    /// Something that notifications tell.
+    Told {
+        /// Its class.
+        class: u32,
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+impl Dataset {
+    /// Which events anybody wants to hear of: classes of notifications, and [`WATCHED`].
+    pub fn set_interest(&mut self, interest: u32) {
+        self.interest = interest;
+    }
+
+    /// Tells of something that happened to a key, if anybody wants to hear of its class.
+    #[inline]
+    pub fn notify(&mut self, class: u32, name: &'static str, db: usize, key: &[u8]) {
+        if self.interest & class != 0 {
+            self.events.push(Event { db, key: key.into(), what: What::Told { class, name } });
+        }
+    }
+
+    /// A key changed: counts it and tells its watchers.
+    #[inline]
+    pub(super) fn changed(&mut self, db: usize, key: Key<'_>) {
+        self.dirty += 1;
+        self.touched(db, key.bytes);
+    }
+
+    /// Tells the watchers of a key.
+    #[inline]
+    pub(super) fn touched(&mut self, db: usize, key: &[u8]) {
+        if self.interest & WATCHED != 0 {
+            let gone = self.keyspace.db(db).find(key, self.keyspace.hash(key)).is_none();
+            self.events.push(Event { db, key: key.into(), what: What::Changed { gone } });
+        }
+    }
+
+    /// Whether there is anything to drain.
+    #[must_use]
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        !self.events.is_empty() || !self.found_expired.is_empty()
+    }
+
+    /// What happened since it was last asked, in order. Keys that reads found past their time are removed
+    /// first.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        while let Some((db, bytes)) = self.found_expired.pop() {
+            let key = self.key(&bytes);
+            self.expire_if_due(db, key);
+        }
+        std::mem::take(&mut self.events)
+    }
+}
