@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Executor;
-use tercel::server::Core;
-use tercel::settings::Settings;
+use tercel_core::server::Core;
+use tercel_core::settings::Settings;
 use tercel_transport::memory::MemoryTransport;
 
 /// Commands a client sends at once.
@@ -28,9 +28,9 @@ fn main() {
     settings.hash_seed = "the same each time".to_owned();
     let transport = MemoryTransport::new();
     let net = transport.net();
-    let core = Core::new(&tercel::commands::commands().table, settings, tercel::start::host::machine());
+    let core = Core::new(&tercel_commands::commands().table, settings, tercel::start::host::machine());
     let stop = Arc::new(AtomicBool::new(false));
-    let mut executor = Executor::new(transport, tercel::commands::commands(), core, stop);
+    let mut executor = Executor::new(transport, tercel_commands::commands(), core, stop);
     let client = net.connect();
     let mut call = |commands: &[u8]| {
         client.write(commands);

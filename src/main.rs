@@ -10,9 +10,10 @@ use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Ending;
 use tercel::process::{host_check, logging};
-use tercel::settings::file::Source;
+use tercel::start;
 use tercel::start::disk::MachineDisk;
-use tercel::{settings, start};
+use tercel_core::settings;
+use tercel_core::settings::file::Source;
 
 const USAGE: &str = "Usage: tercel-server [/path/to/tercel.conf] [--setting value ...]
        tercel-server - [--setting value ...]    read the configuration from standard input

@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tercel::executor::Executor;
-use tercel::server::Core;
-use tercel::settings::Settings;
+use tercel_core::server::Core;
+use tercel_core::settings::Settings;
 use tercel_transport::conformance::left_out;
 use tercel_transport::memory::{MemoryNet, MemoryPeer, MemoryTransport};
 use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake};
@@ -19,8 +19,8 @@ use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 const TURNS_MAX: usize = 10_000;
 
 fn executor<T: Transport>(transport: T, settings: Settings) -> Executor<T> {
-    let core = Core::new(&tercel::commands::commands().table, settings, tercel::start::host::machine());
-    Executor::new(transport, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)))
+    let core = Core::new(&tercel_commands::commands().table, settings, tercel::start::host::machine());
+    Executor::new(transport, tercel_commands::commands(), core, Arc::new(AtomicBool::new(false)))
 }
 
 /// An executor nobody talks to over a network.
@@ -61,7 +61,7 @@ impl House {
 /// The settings with one at another value, those that are fixed at start too.
 fn setting(settings: &Settings, name: &str, value: &str) -> Settings {
     let mut changed = settings.clone();
-    (tercel::settings::find(name).unwrap().set)(&mut changed, &[value]).unwrap();
+    (tercel_core::settings::find(name).unwrap().set)(&mut changed, &[value]).unwrap();
     changed
 }
 
@@ -202,7 +202,7 @@ fn tercel_resp_count(mut bytes: &[u8]) -> usize {
 
 #[test]
 fn the_wait_before_parsing_is_counted_for_every_command() {
-    use tercel::stats::Phase;
+    use tercel_core::stats::Phase;
     let limits = [("batch-commands-max", "1"), ("enable-debug-command", "yes")];
     let mut house = House::new();
     for (name, value) in limits {
@@ -493,8 +493,8 @@ fn a_command_of_many_arguments_that_arrives_at_once() {
 
 #[test]
 fn while_a_snapshot_is_loaded_only_those_are_served_who_do_not_need_it() {
-    use tercel::persistence::Loader;
-    use tercel::settings::FileName;
+    use tercel_core::persistence::Loader;
+    use tercel_core::settings::FileName;
     let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/loading.rdb");
     let settings = || Settings { dbfilename: FileName(path.to_owned()), ..Settings::default() };
     let mut house = House::with(settings());
@@ -514,7 +514,7 @@ fn while_a_snapshot_is_loaded_only_those_are_served_who_do_not_need_it() {
     assert_eq!(house.call(&client, &["MULTI"]), "+OK\r\n");
     assert_eq!(house.call(&client, &["DISCARD"]), "+OK\r\n");
     // It would save what is there so far over the whole.
-    house.executor.core.settings.enable_debug_command.0 = tercel::settings::LocalAccess::Yes;
+    house.executor.core.settings.enable_debug_command.0 = tercel_core::settings::LocalAccess::Yes;
     assert_eq!(house.call(&client, &["DEBUG", "RELOAD"]), loading);
     // What is loaded in part is not saved over the whole.
     assert!(house.executor.core.settings.save.points.len() == 3);

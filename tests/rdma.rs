@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use tercel::executor::Executor;
 use tercel::network::listeners::{self, Listeners};
 use tercel::network::{Network, rdma_options};
-use tercel::server::Core;
-use tercel::settings::Settings;
+use tercel_core::server::Core;
+use tercel_core::settings::Settings;
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::proto::{Control, Window};
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
@@ -48,7 +48,7 @@ fn settings(lines: &[(&str, &str)]) -> Settings {
     all.extend_from_slice(lines);
     let options: Vec<(String, Vec<String>)> =
         all.iter().map(|(name, value)| ((*name).to_owned(), value.split(' ').map(str::to_owned).collect())).collect();
-    tercel::settings::file::load(&tercel::start::disk::MachineDisk, None, &options).unwrap()
+    tercel_core::settings::file::load(&tercel::start::disk::MachineDisk, None, &options).unwrap()
 }
 
 impl House {
@@ -67,8 +67,8 @@ impl House {
         let mut listeners: Listeners = listeners::listen(network.sockets(), &settings).unwrap();
         network.listen_rdma(&mut listeners, &settings).unwrap();
         let port = settings.port as u16;
-        let core = Core::new(&tercel::commands::commands().table, settings, tercel::start::host::machine());
-        let mut executor = Executor::new(network, tercel::commands::commands(), core, Arc::new(AtomicBool::new(false)));
+        let core = Core::new(&tercel_commands::commands().table, settings, tercel::start::host::machine());
+        let mut executor = Executor::new(network, tercel_commands::commands(), core, Arc::new(AtomicBool::new(false)));
         executor.on_settings(Box::new(move |network, old, new| network.follow(&mut listeners, old, new)));
         let addr: SocketAddr = "10.0.0.1:6379".parse().unwrap();
         let options = Options { unheard_max: u32::MAX, ..Options::default() };

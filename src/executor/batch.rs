@@ -7,11 +7,11 @@ use tercel_engine::{Hash, Keyspace};
 use tercel_resp::request::{ArgStep, Limits, ProtocolError, RequestParser, Span, Step};
 use tercel_transport::Transport;
 
-use crate::clients::client::{Assembly, ClientKey, Filling, Session};
-use crate::clients::limits::UNAUTHENTICATED_QUERY_BYTES_MAX;
-use crate::command::key_positions::KeyPositions;
-use crate::command::spec::flags;
-use crate::command::{Args, CommandId, CommandTable, OwnedCommand};
+use tercel_core::clients::client::{Assembly, ClientKey, Filling, Session};
+use tercel_core::clients::limits::UNAUTHENTICATED_QUERY_BYTES_MAX;
+use tercel_core::command::key_positions::KeyPositions;
+use tercel_core::command::spec::flags;
+use tercel_core::command::{Args, CommandId, CommandTable, OwnedCommand};
 
 /// Bytes of a client over RDMA that are copied at a time. A longer command is copied whole.
 const COPY_BYTES: usize = 64 * 1024;

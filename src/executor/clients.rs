@@ -4,8 +4,8 @@
 use tercel_transport::{Close, ConnId, Transport};
 
 use super::{Executor, NO_CLIENT};
-use crate::clients::client::{ClientKey, Closing, Session};
-use crate::clients::limits;
+use tercel_core::clients::client::{ClientKey, Closing, Session};
+use tercel_core::clients::limits;
 
 const PROTECTED_MODE: &[u8] = b"-DENIED Server is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. To accept connections from elsewhere, set a password with 'requirepass', or switch the mode off with 'CONFIG SET protected-mode no' from the loopback interface or '--protected-mode no' at start.\r\n";
 

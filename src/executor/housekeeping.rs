@@ -4,9 +4,9 @@
 use tercel_transport::Transport;
 
 use super::Executor;
-use crate::clients::client::{ClientKey, Closing};
-use crate::clients::limits::OUTPUT_BYTES_FREE;
-use crate::data::Room;
+use tercel_core::clients::client::{ClientKey, Closing};
+use tercel_core::clients::limits::OUTPUT_BYTES_FREE;
+use tercel_core::data::Room;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Between two looks at the allocator's totals. The meter follows this thread by itself; only what

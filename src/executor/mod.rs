@@ -14,16 +14,16 @@ use std::time::Duration;
 use tercel_resp::request::{Limits, RequestParser};
 use tercel_transport::{Close, ConnId, Event, Hangup, Transport, TxBuf};
 
-use crate::clients::client::{ClientKey, Closing, Connection};
-use crate::clients::limits;
-use crate::command::OwnedCommand;
-use crate::command::spec::flags;
-use crate::dispatch::{self, Commands, Verdict};
-use crate::persistence::{self, LoadError, Loader};
-use crate::server::{Action, Core};
-use crate::settings::Settings;
-use crate::stats::Phase;
 use batch::{Batch, ParseBounds};
+use tercel_core::clients::client::{ClientKey, Closing, Connection};
+use tercel_core::clients::limits;
+use tercel_core::command::OwnedCommand;
+use tercel_core::command::spec::flags;
+use tercel_core::dispatch::{self, Commands, Verdict};
+use tercel_core::persistence::{self, LoadError, Loader};
+use tercel_core::server::{Action, Core};
+use tercel_core::settings::Settings;
+use tercel_core::stats::Phase;
 
 const NO_CLIENT: ClientKey = ClientKey::MAX;
 /// Commands between two looks at the clock within a batch.

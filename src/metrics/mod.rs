@@ -14,8 +14,8 @@ pub use http::serve;
 use tercel_transport::PeerKind;
 use tercel_transport::report::Value;
 
-use crate::server::Core;
-use crate::stats::PHASES;
+use tercel_core::server::Core;
+use tercel_core::stats::PHASES;
 
 /// A question for the metrics, answered between turns.
 pub struct Query {

@@ -6,7 +6,7 @@ use tercel_rdma::verbs::Listener;
 use tercel_transport_tcp::{Error, ListenAddr, ListenerId, TcpTransport};
 
 use super::addresses::{ListenError, binds};
-use crate::settings::Settings;
+use tercel_core::settings::Settings;
 
 /// Listeners in force.
 #[derive(Default)]

@@ -23,7 +23,7 @@ use listeners::Listeners;
 pub use probe::check;
 pub use rdma::{Opener, open_adapters, rdma_options};
 
-use crate::settings::Settings;
+use tercel_core::settings::Settings;
 
 /// Polls without news from the sockets after which they are looked at less often, while RDMA clients
 /// are there whose every poll the look at the sockets would delay by a system call.

@@ -6,7 +6,7 @@ use tercel_rdma::hca::{HcaDevice, HcaOptions};
 use tercel_rdma::verbs::{Device, VerbsError};
 
 use super::addresses::{ListenError, binds, rdma_binds};
-use crate::settings::Settings;
+use tercel_core::settings::Settings;
 
 /// Whether the addresses of `new` that `old` does not have can be bound.
 ///

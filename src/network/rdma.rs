@@ -9,7 +9,7 @@ use tercel_rdma::verbs::{Device, VerbsError};
 use tercel_transport::Transport;
 use tercel_transport::report::{Figure, Report, Value};
 
-use crate::settings::Settings;
+use tercel_core::settings::Settings;
 
 /// Connections beyond `maxclients` that are taken to be told so.
 const TURNED_AWAY: usize = 32;

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::settings::Settings;
+use tercel_core::settings::Settings;
 
 /// One thing that costs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-use crate::settings::{LogLevel, Settings};
+use tercel_core::settings::{LogLevel, Settings};
 
 type LevelHandle = reload::Handle<LevelFilter, Registry>;
 

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::host::CpuTimes;
+use tercel_core::host::CpuTimes;
 
 fn usage(who: libc::c_int) -> (f64, f64) {
     // SAFETY: rusage is plain data for which all-zero bytes are valid; getrusage writes it.

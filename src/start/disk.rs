@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::base::disk::{Disk, File};
+use tercel_core::base::disk::{Disk, File};
 
 /// This machine's disk.
 pub struct MachineDisk;

@@ -10,11 +10,11 @@ use tercel_transport::Wake;
 
 use super::clients_possible;
 use super::disk::MachineDisk;
-use crate::base::disk::Disk;
-use crate::host::{AllocatorReport, Helper, Host, Job, Meter, ProcessInfo, Refused, Resources};
 use crate::network;
 use crate::process::{logging, sys};
-use crate::settings::Settings;
+use tercel_core::base::disk::Disk;
+use tercel_core::host::{AllocatorReport, Helper, Host, Job, Meter, ProcessInfo, Refused, Resources};
+use tercel_core::settings::Settings;
 
 /// Helpers give way to whoever serves clients, where there is no core to spare for them, but not so far
 /// that a save takes for ever between threads that spin.

@@ -17,18 +17,18 @@ use tercel_rdma::verbs::Device as _;
 use tercel_transport::Transport;
 use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
 
-use crate::base::disk::Disk;
-use crate::commands::commands;
 use crate::executor::{Ending, Executor};
-use crate::host::ProcessInfo;
 use crate::metrics;
 use crate::network::{self, ListenError, Network, listeners};
-use crate::persistence::LoadError;
 use crate::process::{host_check, sys};
-use crate::server::Core;
-use crate::settings::{Settings, Supervised, TransportBackend};
 use disk::MachineDisk;
 use host::Machine;
+use tercel_commands::commands;
+use tercel_core::base::disk::Disk;
+use tercel_core::host::ProcessInfo;
+use tercel_core::persistence::LoadError;
+use tercel_core::server::Core;
+use tercel_core::settings::{Settings, Supervised, TransportBackend};
 
 /// Descriptors the server needs beside its clients'.
 const OWN_DESCRIPTORS: u64 = 64;

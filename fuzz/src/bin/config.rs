@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tercel::settings::{Settings, file};
+use tercel_core::settings::{Settings, file};
 
 fn load(text: &str) -> Option<Settings> {
     file::load_text(text.as_bytes(), "fuzz").ok()

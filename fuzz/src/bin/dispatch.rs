@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
-use tercel::clients::client::{Connection, Session};
-use tercel::command::spec::flags;
-use tercel::command::{OwnedCommand, Reply};
-use tercel::commands::commands;
-use tercel::dispatch;
-use tercel::server::Core;
-use tercel::settings::Settings;
+use tercel_core::clients::client::{Connection, Session};
+use tercel_core::command::spec::flags;
+use tercel_core::command::{OwnedCommand, Reply};
+use tercel_commands::commands;
+use tercel_core::dispatch;
+use tercel_core::server::Core;
+use tercel_core::settings::Settings;
 use tercel_resp::reply::{self, Value};
 use tercel_transport::{ConnId, Peer};
 

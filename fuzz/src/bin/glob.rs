@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tercel::base::glob::Glob;
+use tercel_core::base::glob::Glob;
 
-#[path = "../../../src/base/glob/oracle.rs"]
+#[path = "../../../server-core/src/base/glob/oracle.rs"]
 mod oracle;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,0 +1,287 @@
+//! Bits of a string: single bits, counting, searching and combining.
+
+pub(super) mod bitfield;
+mod offset;
+
+use tercel_engine::{Blob, Expire, NewValue};
+
+use offset::bit_offset;
+use tercel_core::command::args::Args;
+use tercel_core::command::parse::integer;
+
+use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
+use tercel_core::command::event_class as class;
+use tercel_core::command::key_positions::keys_at;
+use tercel_core::command::spec::{Group, acl};
+use tercel_core::command::spec::{flags::*, key::*};
+use tercel_core::dispatch::Context;
+use tercel_core::dispatch::{Command, cmd};
+
+/// Results of BITOP longer than this are taken over rather than copied.
+const BLOB_LEN_MIN: usize = 16 * 1024;
+
+pub(crate) static COMMANDS: &[Command] = &[
+    cmd("setbit", Group::Bitmap, "2.2.0", 4, WRITE | DENYOOM, setbit)
+        .about("Sets or clears one bit of a string and returns what it was.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key offset:integer value:integer")
+        .acl(acl::BITMAP),
+    cmd("getbit", Group::Bitmap, "2.2.0", 3, READONLY | FAST, getbit)
+        .about("Returns one bit of a string.", "O(1)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key offset:integer")
+        .acl(acl::BITMAP),
+    cmd("bitcount", Group::Bitmap, "2.6.0", -2, READONLY, bitcount)
+        .about("Counts the bits that are set in a string or in a range of it.", "O(N)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key [range{start:integer [end-unit-block{end:integer [unit(BYTE|BIT)]}]}]")
+        .acl(acl::BITMAP),
+    cmd("bitpos", Group::Bitmap, "2.8.7", -3, READONLY, bitpos)
+        .about("Finds the first bit that is set or clear.", "O(N)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key bit:integer [range{start:integer [end-unit-block{end:integer [unit(BYTE|BIT)]}]}]")
+        .acl(acl::BITMAP),
+    cmd("bitop", Group::Bitmap, "2.6.0", -4, WRITE | DENYOOM, bitop)
+        .about("Combines strings bit by bit and stores the result.", "O(N)")
+        .keys(&[keys_at(OW | UPDATE, 2, 0, 1), keys_at(RO | ACCESS, 3, -1, 1)])
+        .args("operation(AND|OR|XOR|NOT) destkey:key key:key...")
+        .acl(acl::BITMAP),
+];
+
+fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let offset = bit_offset(cx, args.get(2), None)?;
+    let on = match integer(args.get(3)) {
+        Ok(bit @ 0..=1) => bit == 1,
+        _ => return Err(fail("ERR bit is not an integer or out of range")),
+    };
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let byte = (offset / 8) as usize;
+    let stored_len = cx.core.data.peek_to_write(db, key).map_or(0, |entry| entry.value().len());
+    let mask = 1u8 << (7 - offset % 8);
+    let same = cx.core.data.peek(db, key).is_some_and(|entry| {
+        entry.value().with_bytes(|bytes| bytes.get(byte).is_some_and(|stored| (stored & mask != 0) == on))
+    });
+    if same {
+        // Nothing changes: no watcher and no replica needs to hear of it.
+        cx.out.flag(on);
+        return Ok(());
+    }
+    let before = cx.core.data.write_string(cx.session.db, key, stored_len.max(byte + 1), |bytes| {
+        let before = bytes[byte] & mask != 0;
+        if on {
+            bytes[byte] |= mask;
+        } else {
+            bytes[byte] &= !mask;
+        }
+        before
+    });
+    cx.core.data.notify(class::STRING, "setbit", db, key.bytes);
+    cx.out.flag(before);
+    Ok(())
+}
+
+fn getbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let offset = bit_offset(cx, args.get(2), None)?;
+    let key = cx.key(args, 1);
+    let bit = cx.core.data.read(cx.session.db, key).is_some_and(|entry| {
+        entry.value().with_bytes(|bytes| {
+            bytes.get((offset / 8) as usize).is_some_and(|byte| byte & (1 << (7 - offset % 8)) != 0)
+        })
+    });
+    cx.out.flag(bit);
+    Ok(())
+}
+
+/// A range of bits: the whole string, or what start, end and unit say.
+struct BitRange {
+    start: i64,
+    end: Option<i64>,
+    in_bits: bool,
+}
+
+fn bit_range(args: &Args<'_>, start_at: usize) -> Result<Option<BitRange>, CommandError> {
+    match args.len().checked_sub(start_at) {
+        None | Some(0) => Ok(None),
+        Some(count @ 1..=3) => {
+            let start = integer(args.get(start_at))?;
+            let in_bits = match count {
+                3 if args.is(start_at + 2, "bit") => true,
+                3 if args.is(start_at + 2, "byte") => false,
+                3 => return Err(SYNTAX),
+                _ => false,
+            };
+            let end = if count >= 2 { Some(integer(args.get(start_at + 1))?) } else { None };
+            Ok(Some(BitRange { start, end, in_bits }))
+        }
+        Some(_) => Err(SYNTAX),
+    }
+}
+
+impl BitRange {
+    /// Whether it ends before it starts, both counted from the end: then it holds nothing, however long
+    /// the string, where BITCOUNT is asked. BITPOS moves both ends into the string first.
+    fn is_reversed(&self) -> bool {
+        self.start < 0 && self.end.is_some_and(|end| end < 0 && self.start > end)
+    }
+
+    /// First and last bit within a string of `len` bytes; `None` if the range is empty.
+    fn clamp(&self, len: usize) -> Option<(u64, u64)> {
+        let total = if self.in_bits { len as i64 * 8 } else { len as i64 };
+        let end = self.end.unwrap_or(-1);
+        let from_end = |at: i64| if at < 0 { (total + at).max(0) } else { at };
+        let (start, end) = (from_end(self.start), from_end(end).min(total - 1));
+        if start > end || total == 0 {
+            return None;
+        }
+        Some(if self.in_bits { (start as u64, end as u64) } else { (start as u64 * 8, end as u64 * 8 + 7) })
+    }
+}
+
+/// The bits of byte `at` that lie within `first..=last`.
+fn mask_at(at: u64, first: u64, last: u64) -> u8 {
+    let mut mask = 0xffu8;
+    if at == first / 8 {
+        mask &= 0xff >> (first % 8);
+    }
+    if at == last / 8 {
+        mask &= 0xff << (7 - last % 8);
+    }
+    mask
+}
+
+fn count_ones(bytes: &[u8]) -> u64 {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    chunks.iter().map(|chunk| u64::from(u64::from_ne_bytes(*chunk).count_ones())).sum::<u64>()
+        + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+}
+
+fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let range = bit_range(args, 2)?;
+    let key = cx.key(args, 1);
+    let count = cx.core.data.read(cx.session.db, key).map_or(0, |entry| {
+        entry.value().with_bytes(|bytes| match &range {
+            None => count_ones(bytes),
+            Some(range) if range.is_reversed() => 0,
+            Some(range) => range.clamp(bytes.len()).map_or(0, |(first, last)| {
+                let (from, to) = ((first / 8) as usize, (last / 8) as usize);
+                let inner = if to > from + 1 { count_ones(&bytes[from + 1..to]) } else { 0 };
+                let head = u64::from((bytes[from] & mask_at(from as u64, first, last)).count_ones());
+                let tail =
+                    if to > from { u64::from((bytes[to] & mask_at(to as u64, first, last)).count_ones()) } else { 0 };
+                inner + head + tail
+            }),
+        })
+    });
+    cx.out.integer(count as i64);
+    Ok(())
+}
+
+/// The first bit equal to `wanted` within `first..=last`.
+fn find_bit(bytes: &[u8], wanted: bool, first: u64, last: u64) -> Option<u64> {
+    let (from, to) = (first / 8, last / 8);
+    let dull = if wanted { 0u8 } else { 0xff };
+    let mut at = from;
+    while at <= to {
+        // Whole words without a wanted bit are passed over.
+        if at > from && at + 8 < to {
+            let start = at as usize;
+            if bytes[start..start + 8].iter().all(|&byte| byte == dull) {
+                at += 8;
+                continue;
+            }
+        }
+        let byte = bytes[at as usize] ^ if wanted { 0 } else { 0xff };
+        let hit = byte & mask_at(at, first, last);
+        if hit != 0 {
+            return Some(at * 8 + u64::from(hit.leading_zeros()));
+        }
+        at += 1;
+    }
+    None
+}
+
+fn bitpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let wanted = match integer(args.get(2))? {
+        bit @ 0..=1 => bit == 1,
+        _ => return Err(fail("ERR The bit argument must be 1 or 0.")),
+    };
+    let range = bit_range(args, 3)?;
+    let key = cx.key(args, 1);
+    let whole = BitRange { start: 0, end: None, in_bits: false };
+    let range = range.unwrap_or(whole);
+    let position = match cx.core.data.read(cx.session.db, key) {
+        // A missing key is an endless row of zeros.
+        None => {
+            if wanted {
+                -1
+            } else {
+                0
+            }
+        }
+        Some(entry) => entry.value().with_bytes(|bytes| match range.clamp(bytes.len()) {
+            None => -1,
+            Some((first, last)) => match find_bit(bytes, wanted, first, last) {
+                Some(position) => position as i64,
+                // Without an end the string goes on with zeros.
+                None if !wanted && range.end.is_none() => bytes.len() as i64 * 8,
+                None => -1,
+            },
+        }),
+    };
+    cx.out.integer(position);
+    Ok(())
+}
+
+fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    // A whole row at a time, which the compiler turns into wide instructions.
+    let combine: fn(&mut [u8], &[u8]) = match () {
+        () if args.is(1, "and") => |into, from| into.iter_mut().zip(from).for_each(|(a, b)| *a &= b),
+        () if args.is(1, "or") => |into, from| into.iter_mut().zip(from).for_each(|(a, b)| *a |= b),
+        () if args.is(1, "xor") => |into, from| into.iter_mut().zip(from).for_each(|(a, b)| *a ^= b),
+        () if args.is(1, "not") => |_, _| {},
+        () => return Err(SYNTAX),
+    };
+    let (negate, zero_clears) = (args.is(1, "not"), args.is(1, "and"));
+    if negate && args.len() != 4 {
+        return Err(fail("ERR BITOP NOT must be called with a single source key."));
+    }
+    let db = cx.session.db;
+    let mut result: Vec<u8> = Vec::new();
+    for index in 3..args.len() {
+        let key = cx.core.data.key(args.get(index));
+        let mut take = |source: &[u8]| {
+            if index == 3 {
+                result.extend_from_slice(source);
+                if negate {
+                    result.iter_mut().for_each(|byte| *byte = !*byte);
+                }
+                return;
+            }
+            // The shorter one counts as filled with zeros.
+            result.resize(result.len().max(source.len()), 0);
+            let (both, beyond) = result.split_at_mut(source.len());
+            combine(both, source);
+            if zero_clears {
+                beyond.fill(0);
+            }
+        };
+        match cx.core.data.read(db, key) {
+            Some(entry) => entry.value().with_bytes(take),
+            None => take(&[]),
+        }
+    }
+    let len_max = result.len();
+    let target = cx.core.data.key(args.get(2));
+    cx.core.data.expire_if_due(db, target);
+    if len_max == 0 {
+        cx.core.data.delete(db, target);
+    } else {
+        let value =
+            if len_max > BLOB_LEN_MIN { NewValue::Blob(Blob::from_vec(result)) } else { NewValue::Raw(&result) };
+        cx.core.data.store(db, target, value, Expire::Clear);
+        cx.core.data.notify(class::STRING, "set", db, target.bytes);
+    }
+    cx.out.count(len_max);
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! DUMP and RESTORE: a value as a snapshot would hold it, by itself.
+
+use tercel_engine::{Expire, ValueRef};
+use tercel_rdb::{RdbError, StringValue};
+
+use tercel_core::command::args::Args;
+use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
+use tercel_core::command::event_class as class;
+use tercel_core::command::key_positions::keys_at;
+use tercel_core::command::parse::integer;
+use tercel_core::command::spec::{Group, acl};
+use tercel_core::command::spec::{flags::*, key::*};
+use tercel_core::dispatch::Context;
+use tercel_core::dispatch::{Command, cmd};
+use tercel_core::persistence;
+
+pub(crate) static COMMANDS: &[Command] = &[
+    cmd("dump", Group::Generic, "2.6.0", 2, READONLY, dump)
+        .about("Returns a key's value as RESTORE takes it.", "O(N) where N is the length of the value")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key")
+        .acl(acl::KEYSPACE)
+        .tips(&["nondeterministic_output"]),
+    cmd("restore", Group::Generic, "2.6.0", -4, WRITE | DENYOOM, restore)
+        .about("Makes a key from what DUMP returned.", "O(N) where N is the length of the value")
+        .keys(&[keys_at(OW | UPDATE, 1, 0, 1)])
+        .args("key:key ttl:integer serialized-value:string [REPLACE] [ABSTTL] [IDLETIME seconds:integer] [FREQ frequency:integer]")
+        .acl(acl::KEYSPACE | acl::DANGEROUS),
+];
+
+fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    let compress = cx.core.settings.rdbcompression;
+    let Some(entry) = cx.core.data.read(cx.session.db, key) else {
+        cx.out.null();
+        return Ok(());
+    };
+    let value = match entry.value() {
+        ValueRef::Int(value) => StringValue::Int(value),
+        ValueRef::Bytes(bytes) => StringValue::Bytes(bytes),
+        ValueRef::Blob(blob) => StringValue::Bytes(blob.as_slice()),
+    };
+    cx.out.bulk(tercel_rdb::dump_string(value, compress));
+    Ok(())
+}
+
+/// RESTORE's options.
+#[derive(Default)]
+struct Options {
+    replace: bool,
+    absolute: bool,
+    idle_s: Option<u64>,
+    freq: Option<u8>,
+}
+
+fn options(args: &Args<'_>) -> Result<Options, CommandError> {
+    let mut options = Options::default();
+    let mut at = 4;
+    while at < args.len() {
+        if args.is(at, "replace") {
+            options.replace = true;
+        } else if args.is(at, "absttl") {
+            options.absolute = true;
+        } else if args.is(at, "idletime") && at + 1 < args.len() && options.freq.is_none() {
+            at += 1;
+            let seconds = u64::try_from(integer(args.get(at))?);
+            options.idle_s = Some(seconds.map_err(|_| fail("ERR Invalid IDLETIME value, must be >= 0"))?);
+        } else if args.is(at, "freq") && at + 1 < args.len() && options.idle_s.is_none() {
+            at += 1;
+            let freq = u8::try_from(integer(args.get(at))?);
+            options.freq = Some(freq.map_err(|_| fail("ERR Invalid FREQ value, must be >= 0 and <= 255"))?);
+        } else {
+            return Err(SYNTAX);
+        }
+        at += 1;
+    }
+    Ok(options)
+}
+
+fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let options = options(args)?;
+    let db = cx.session.db;
+    let key = cx.key(args, 1);
+    if cx.core.data.peek_to_write(db, key).is_some() && !options.replace {
+        return Err(fail("BUSYKEY Target key name already exists."));
+    }
+    let ttl = integer(args.get(2))?;
+    if ttl < 0 {
+        return Err(fail("ERR Invalid TTL value, must be >= 0"));
+    }
+    let value =
+        tercel_rdb::restore_string(args.get(3), persistence::read_options(&cx.core.settings)).map_err(|error| {
+            match error {
+                RdbError::Checksum { .. } => fail("ERR DUMP payload version or checksum are wrong"),
+                // A type that is not there yet, for instance: then it helps to know which.
+                RdbError::Unsupported { what, .. } => {
+                    CommandError::new(format!("ERR Bad data format: {what} is not supported"))
+                }
+                _ => fail("ERR Bad data format"),
+            }
+        })?;
+    let now_ms = cx.core.now.unix_ms;
+    let deadline_ms = match ttl {
+        0 => None,
+        _ if options.absolute => Some(ttl),
+        _ => Some(ttl.saturating_add(now_ms)),
+    };
+    if deadline_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+        // What was to be replaced is gone, and what was to replace it is past its time.
+        cx.core.data.delete(db, key);
+        cx.out.ok();
+        return Ok(());
+    }
+    let expire = deadline_ms.map_or(Expire::Clear, Expire::At);
+    if persistence::with_new_value(value, |value| cx.core.data.store(db, key, value, expire)) {
+        // What it replaced is another key by the same name.
+        cx.core.data.notify(class::NEW, "new", db, key.bytes);
+    }
+    cx.core.data.set_accesses(db, key, options.idle_s, options.freq);
+    cx.core.data.notify(class::GENERIC, "restore", db, key.bytes);
+    cx.out.ok();
+    Ok(())
+}

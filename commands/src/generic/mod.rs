@@ -1,0 +1,413 @@
+//! Keys whatever their type: deleting, renaming, copying, walking, asking.
+
+pub(super) mod dump;
+pub(super) mod expire;
+
+use tercel_core::base::glob::Glob;
+use tercel_core::command::args::Args;
+use tercel_core::command::error::{CommandError, NO_SUCH_KEY, Outcome, SYNTAX, fail};
+use tercel_core::command::event_class as class;
+use tercel_core::command::key_positions::keys_at;
+use tercel_core::command::parse::integer;
+use tercel_core::command::spec::{Group, acl};
+use tercel_core::command::spec::{flags::*, key::*};
+use tercel_core::dispatch::Context;
+use tercel_core::dispatch::container;
+use tercel_core::dispatch::{Command, cmd};
+
+const SAME_OBJECTS: CommandError = fail("ERR source and destination objects are the same");
+/// Keys SCAN returns a call unless told otherwise.
+const SCAN_COUNT_DEFAULT: i64 = 10;
+
+static OBJECT_SUBCOMMANDS: &[Command] = &[
+    cmd("object|encoding", Group::Generic, "2.2.3", 3, READONLY, object_encoding)
+        .about("Returns how a value is encoded.", "O(1)")
+        .keys(&[keys_at(RO, 2, 0, 1)])
+        .args("key:key")
+        .acl(acl::KEYSPACE)
+        .tips(&["nondeterministic_output"]),
+    cmd("object|freq", Group::Generic, "4.0.0", 3, READONLY, object_freq)
+        .about("Returns how often a key is used.", "O(1)")
+        .keys(&[keys_at(RO, 2, 0, 1)])
+        .args("key:key")
+        .acl(acl::KEYSPACE)
+        .tips(&["nondeterministic_output"]),
+    cmd("object|help", Group::Generic, "6.2.0", 2, LOADING | STALE, object_help)
+        .about("Lists the subcommands.", "O(1)")
+        .acl(acl::KEYSPACE),
+    cmd("object|idletime", Group::Generic, "2.2.3", 3, READONLY, object_idletime)
+        .about("Returns how long a key was not used.", "O(1)")
+        .keys(&[keys_at(RO, 2, 0, 1)])
+        .args("key:key")
+        .acl(acl::KEYSPACE)
+        .tips(&["nondeterministic_output"]),
+    cmd("object|refcount", Group::Generic, "2.2.3", 3, READONLY, object_refcount)
+        .about("Returns how many references a value has.", "O(1)")
+        .keys(&[keys_at(RO, 2, 0, 1)])
+        .args("key:key")
+        .acl(acl::KEYSPACE)
+        .tips(&["nondeterministic_output"]),
+];
+
+pub(crate) static COMMANDS: &[Command] = &[
+    cmd("del", Group::Generic, "1.0.0", -2, WRITE, del)
+        .about("Deletes keys.", "O(N)")
+        .keys(&[keys_at(RM | DELETE, 1, -1, 1)])
+        .args("key:key...")
+        .acl(acl::KEYSPACE)
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"]),
+    cmd("unlink", Group::Generic, "4.0.0", -2, WRITE | FAST, unlink)
+        .about("Deletes keys; large values are freed later.", "O(1)")
+        .keys(&[keys_at(RM | DELETE, 1, -1, 1)])
+        .args("key:key...")
+        .acl(acl::KEYSPACE)
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"]),
+    cmd("exists", Group::Generic, "1.0.0", -2, READONLY | FAST, exists)
+        .about("Counts how many of the keys exist.", "O(N)")
+        .keys(&[keys_at(RO, 1, -1, 1)])
+        .args("key:key...")
+        .acl(acl::KEYSPACE)
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"]),
+    cmd("touch", Group::Generic, "3.2.1", -2, ALWAYS_TOUCHES | READONLY | FAST, touch)
+        .about("Marks keys as used and counts those that exist.", "O(N)")
+        .keys(&[keys_at(RO, 1, -1, 1)])
+        .args("key:key...")
+        .acl(acl::KEYSPACE)
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"]),
+    cmd("type", Group::Generic, "1.0.0", 2, READONLY | FAST, type_of)
+        .about("Returns the type of a value.", "O(1)")
+        .keys(&[keys_at(RO, 1, 0, 1)])
+        .args("key:key")
+        .acl(acl::KEYSPACE),
+    cmd("rename", Group::Generic, "1.0.0", 3, WRITE, rename)
+        .about("Renames a key, replacing the target.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | DELETE, 1, 0, 1), keys_at(OW | UPDATE, 2, 0, 1)])
+        .args("key:key newkey:key")
+        .acl(acl::KEYSPACE),
+    cmd("renamenx", Group::Generic, "1.0.0", 3, WRITE | FAST, renamenx)
+        .about("Renames a key if the target is missing.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | DELETE, 1, 0, 1), keys_at(OW | INSERT, 2, 0, 1)])
+        .args("key:key newkey:key")
+        .acl(acl::KEYSPACE),
+    cmd("copy", Group::Generic, "6.2.0", -3, WRITE | DENYOOM, copy)
+        .about("Copies a value to another key.", "O(N)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1), keys_at(OW | UPDATE, 2, 0, 1)])
+        .args("source:key destination:key [DB destination-db:integer] [REPLACE]")
+        .acl(acl::KEYSPACE),
+    cmd("move", Group::Generic, "1.0.0", 3, WRITE | FAST, move_key)
+        .about("Moves a key to another database.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key db:integer")
+        .acl(acl::KEYSPACE),
+    cmd("randomkey", Group::Generic, "1.0.0", 1, READONLY | TOUCHES_ARBITRARY_KEYS, randomkey)
+        .about("Returns some key.", "O(1)")
+        .acl(acl::KEYSPACE)
+        .tips(&["request_policy:all_shards", "response_policy:special", "nondeterministic_output"]),
+    cmd("keys", Group::Generic, "1.0.0", 2, READONLY, keys)
+        .about("Returns all keys that match a pattern.", "O(N)")
+        .args("pattern:pattern")
+        .acl(acl::DANGEROUS | acl::KEYSPACE)
+        .tips(&["request_policy:all_shards", "nondeterministic_output_order"]),
+    cmd("scan", Group::Generic, "2.8.0", -2, READONLY | TOUCHES_ARBITRARY_KEYS, scan)
+        .about("Walks through the keys.", "O(1)")
+        .args("cursor:integer [MATCH pattern:pattern] [COUNT count:integer] [TYPE type:string]")
+        .acl(acl::KEYSPACE)
+        .tips(&["nondeterministic_output", "request_policy:special", "response_policy:special"]),
+    cmd("object", Group::Generic, "2.2.3", -2, NONE, container)
+        .about("Looks at how a value is stored.", "O(1)")
+        .sub(OBJECT_SUBCOMMANDS),
+];
+
+fn del(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let mut deleted = 0;
+    for index in 1..args.len() {
+        let key = cx.key(args, index);
+        deleted += usize::from(cx.core.data.delete(cx.session.db, key));
+    }
+    cx.out.count(deleted);
+    Ok(())
+}
+
+fn unlink(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    del(cx, args)
+}
+
+fn count_found(cx: &mut Context<'_>, args: &Args<'_>) {
+    let mut found = 0;
+    for index in 1..args.len() {
+        let key = cx.key(args, index);
+        found += usize::from(cx.core.data.read(cx.session.db, key).is_some());
+    }
+    cx.out.count(found);
+}
+
+fn exists(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    // Asking whether a key is there is no use of it.
+    cx.core.data.set_no_touch(true);
+    count_found(cx, args);
+    Ok(())
+}
+
+fn touch(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    count_found(cx, args);
+    Ok(())
+}
+
+fn type_of(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    let name = cx.core.data.peek(cx.session.db, key).map_or("none", |entry| kind_name(entry.kind()));
+    cx.out.simple(name);
+    Ok(())
+}
+
+fn kind_name(kind: tercel_engine::Kind) -> &'static str {
+    match kind {
+        tercel_engine::Kind::String => "string",
+    }
+}
+
+fn rename_key(cx: &mut Context<'_>, args: &Args<'_>, only_if_free: bool) -> Outcome {
+    let (from, to) = (cx.key(args, 1), cx.core.data.key(args.get(2)));
+    let db = cx.session.db;
+    if cx.core.data.peek_to_write(db, from).is_none() {
+        return Err(NO_SUCH_KEY);
+    }
+    if from.bytes == to.bytes {
+        if only_if_free {
+            cx.out.integer(0);
+        } else {
+            cx.out.ok();
+        }
+        return Ok(());
+    }
+    let taken = cx.core.data.peek_to_write(db, to).is_some();
+    if taken && only_if_free {
+        cx.out.integer(0);
+        return Ok(());
+    }
+    cx.core.data.rename(db, from, to);
+    cx.core.data.notify(class::GENERIC, "rename_from", db, from.bytes);
+    cx.core.data.notify(class::GENERIC, "rename_to", db, to.bytes);
+    if only_if_free {
+        cx.out.integer(1);
+    } else {
+        cx.out.ok();
+    }
+    Ok(())
+}
+
+fn rename(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    rename_key(cx, args, false)
+}
+
+fn renamenx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    rename_key(cx, args, true)
+}
+
+fn copy(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let (mut target_db, mut replace) = (cx.session.db, false);
+    let mut at = 3;
+    while at < args.len() {
+        if args.is(at, "replace") {
+            replace = true;
+        } else if args.is(at, "db") && at + 1 < args.len() {
+            at += 1;
+            target_db = cx.db_index(args.get(at))?;
+        } else {
+            return Err(SYNTAX);
+        }
+        at += 1;
+    }
+    let db = cx.session.db;
+    let (from, to) = (cx.key(args, 1), cx.core.data.key(args.get(2)));
+    if db == target_db && from.bytes == to.bytes {
+        return Err(SAME_OBJECTS);
+    }
+    let source_is_there = cx.core.data.read(db, from).is_some();
+    if !source_is_there || (cx.core.data.peek_to_write(target_db, to).is_some() && !replace) {
+        cx.out.integer(0);
+        return Ok(());
+    }
+    cx.core.data.copy(db, from, target_db, to);
+    cx.core.data.notify(class::GENERIC, "copy_to", target_db, to.bytes);
+    cx.out.integer(1);
+    Ok(())
+}
+
+fn move_key(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let db = cx.session.db;
+    let target_db = cx.db_index(args.get(2))?;
+    if db == target_db {
+        return Err(SAME_OBJECTS);
+    }
+    let key = cx.key(args, 1);
+    let moved = cx.core.data.move_to(db, key, target_db);
+    if moved {
+        cx.core.data.notify(class::GENERIC, "move_from", db, key.bytes);
+        cx.core.data.notify(class::GENERIC, "move_to", target_db, key.bytes);
+    }
+    cx.out.flag(moved);
+    Ok(())
+}
+
+fn randomkey(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+    let db = cx.session.db;
+    // Keys past their time are drawn again, a bounded number of times.
+    for _ in 0..100 {
+        match cx.core.data.random_key(db) {
+            Ok(key) => {
+                cx.out.bulk(key);
+                return Ok(());
+            }
+            Err(true) => {}
+            Err(false) => break,
+        }
+    }
+    cx.out.null();
+    Ok(())
+}
+
+/// `None` is every key, the empty one too.
+fn pattern_of(text: &[u8]) -> Option<Glob> {
+    (text != b"*").then(|| Glob::new(text, false))
+}
+
+fn keys(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let pattern = pattern_of(args.get(1));
+    let expired = cx.core.data.expired();
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    cx.core.data.db(cx.session.db).for_each(&mut |entry| {
+        if !expired.is(entry) && pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.key())) {
+            found.push(entry.key().to_vec());
+        }
+    });
+    cx.out.bulks(&found);
+    Ok(())
+}
+
+fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let mut cursor = tercel_resp::number::parse_u64(args.get(1)).ok_or(fail("ERR invalid cursor"))?;
+    let (mut pattern, mut count, mut kind) = (None, SCAN_COUNT_DEFAULT, None);
+    let mut at = 2;
+    while at < args.len() {
+        if at + 1 >= args.len() {
+            return Err(SYNTAX);
+        }
+        if args.is(at, "match") {
+            pattern = pattern_of(args.get(at + 1));
+        } else if args.is(at, "count") {
+            count = integer(args.get(at + 1))?;
+            if count < 1 {
+                return Err(SYNTAX);
+            }
+        } else if args.is(at, "type") {
+            let known = ["string", "list", "set", "zset", "hash", "stream"];
+            kind = known.into_iter().find(|name| args.is(at + 1, name));
+            if kind.is_none() {
+                return Err(CommandError::new(format!(
+                    "ERR unknown type name '{}'",
+                    tercel_core::command::parse::lossy(args.get(at + 1))
+                )));
+            }
+        } else {
+            return Err(SYNTAX);
+        }
+        at += 2;
+    }
+    let past = cx.core.data.expired();
+    let db = cx.session.db;
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    let mut expired: Vec<Box<[u8]>> = Vec::new();
+    let mut seen = 0i64;
+    // An empty stretch of the table costs steps too: the walk is bounded by those as well.
+    let mut steps = count.saturating_mul(10);
+    loop {
+        cursor = cx.core.data.scan(db, cursor, &mut |entry| {
+            seen += 1;
+            if pattern.as_ref().is_some_and(|pattern| !pattern.matches(entry.key()))
+                || kind.is_some_and(|kind| kind != kind_name(entry.kind()))
+            {
+                return;
+            }
+            if past.is(entry) {
+                expired.push(entry.key().into());
+            } else {
+                found.push(entry.key().to_vec());
+            }
+        });
+        steps -= 1;
+        if cursor == 0 || seen >= count || steps <= 0 {
+            break;
+        }
+    }
+    for bytes in expired {
+        let key = cx.core.data.key(&bytes);
+        cx.core.data.expire_if_due(db, key);
+    }
+    cx.out.array(2);
+    cx.out.bulk(cursor.to_string());
+    cx.out.bulks(&found);
+    Ok(())
+}
+
+fn uses_lfu(cx: &Context<'_>) -> bool {
+    cx.core.data.access().lfu
+}
+
+fn object_encoding(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.core.data.key(args.get(2));
+    match cx.core.data.peek(cx.session.db, key) {
+        None => cx.out.null(),
+        Some(entry) => cx.out.bulk(match entry.encoding() {
+            tercel_engine::Encoding::Int => "int",
+            tercel_engine::Encoding::EmbStr => "embstr",
+            tercel_engine::Encoding::Raw => "raw",
+        }),
+    }
+    Ok(())
+}
+
+fn object_refcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.core.data.key(args.get(2));
+    match cx.core.data.peek(cx.session.db, key) {
+        None => cx.out.null(),
+        Some(_) => cx.out.integer(1),
+    }
+    Ok(())
+}
+
+fn object_idletime(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.core.data.key(args.get(2));
+    let now_ms = cx.core.now.unix_ms;
+    let lfu = uses_lfu(cx);
+    match cx.core.data.peek(cx.session.db, key) {
+        None => cx.out.null(),
+        Some(_) if lfu => {
+            return Err(fail(
+                "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
+        Some(entry) => cx.out.integer(entry.idle_seconds(now_ms) as i64),
+    }
+    Ok(())
+}
+
+fn object_freq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.core.data.key(args.get(2));
+    let access = cx.core.data.access();
+    match cx.core.data.peek(cx.session.db, key) {
+        None => cx.out.null(),
+        Some(_) if !access.lfu => {
+            return Err(fail(
+                "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
+        Some(entry) => cx.out.integer(i64::from(entry.lfu_count(&access))),
+    }
+    Ok(())
+}
+
+fn object_help(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+    tercel_core::dispatch::help(cx, "object");
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! DEBUG: what test suites need, as far as this version's types go.
+
+use tercel_engine::{Expire, NewValue};
+use tercel_resp::encode;
+
+use tercel_core::base::glob::Glob;
+use tercel_core::command::args::Args;
+use tercel_core::command::error::{CommandError, NO_SUCH_KEY, Outcome, fail};
+use tercel_core::command::parse::shown;
+use tercel_core::command::parse::{float, integer, lossy};
+use tercel_core::dispatch::Context;
+use tercel_core::server::Action;
+
+const HELP: &[&str] = &[
+    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CHANGE-REPL-ID",
+    "    Does nothing: there is no replication yet.",
+    "DIGEST",
+    "    Returns a digest of all data.",
+    "DIGEST-VALUE <key> [<key> ...]",
+    "    Returns digests of values.",
+    "ERROR <text>",
+    "    Answers an error.",
+    "HTSTATS <db>",
+    "    Describes the table of a database.",
+    "LOG <text>",
+    "    Writes to the log.",
+    "OBJECT <key>",
+    "    Describes a value.",
+    "POPULATE <count> [<prefix>] [<size>]",
+    "    Makes keys <prefix>:<number> that are not there yet, with values of a size in bytes.",
+    "PROTOCOL <type>",
+    "    Answers a value of a type of the protocol.",
+    "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
+    "    Saves, removes all data and loads what was saved.",
+    "SET-ACTIVE-EXPIRE <0|1>",
+    "    Lets deadlines fire or not.",
+    "SLEEP <seconds>",
+    "    Stops the server for a time.",
+    "STRINGMATCH-LEN <len> <pattern>",
+    "    Matches a pattern against a long text.",
+    "RESTART | CRASH-AND-RECOVER | PANIC | SEGFAULT",
+    "    Not supported.",
+];
+
+pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let sub = lossy(args.get(1)).to_ascii_lowercase();
+    match (sub.as_str(), args.len()) {
+        ("help", 2) => cx.out.lines(HELP),
+        ("sleep", 3) => {
+            let seconds = float(args.get(2))?;
+            sleep(cx, seconds);
+            cx.out.ok();
+        }
+        ("set-active-expire", 3) => {
+            let on = integer(args.get(2))? != 0;
+            cx.core.data.set_active_expire(on);
+            cx.out.ok();
+        }
+        ("populate", 3..=5) => {
+            populate(cx, args)?;
+            cx.out.ok();
+        }
+        ("object", 3 | 4) => return object(cx, args),
+        ("digest", 2) => {
+            let digest = digest(cx);
+            cx.out.simple(&digest);
+        }
+        ("digest-value", 3..) => {
+            cx.out.array(args.len() - 2);
+            for bytes in args.rest(2) {
+                let key = cx.core.data.key(bytes);
+                let digest = cx
+                    .core
+                    .data
+                    .peek(cx.session.db, key)
+                    .map_or_else(|| "0".repeat(40), |entry| entry.value().with_bytes(|value| hex(&sha1(&[value]))));
+                cx.out.simple(&digest);
+            }
+        }
+        ("htstats", 3 | 4) => {
+            let db = cx.db_index(args.get(2))?;
+            let stats = cx.core.data.db(db).table_stats();
+            cx.out.verbatim(&format!("[Dictionary HT]\n{stats:#?}\n"));
+        }
+        ("log", 3) => {
+            tracing::warn!("DEBUG LOG: {}", lossy(args.get(2)));
+            cx.out.ok();
+        }
+        ("error", 3) => return Err(CommandError::new(lossy(args.get(2)))),
+        ("stringmatch-len", 4) => {
+            let len = integer(args.get(2))?.clamp(0, 1 << 26) as usize;
+            cx.out.flag(Glob::new(args.get(3), false).matches(&vec![b'a'; len]));
+        }
+        ("protocol", 3) => return protocol(cx, args),
+        ("change-repl-id" | "jmap" | "quicklist-packed-threshold", _)
+        | ("pause-cron" | "replybuffer" | "dict-resizing", 3 | 4) => cx.out.ok(),
+        ("reload", 2..) => {
+            reload(cx, args)?;
+            cx.out.ok();
+        }
+        ("exit", 2) => cx.core.actions.push(Action::Exit(0)),
+        ("loadaof" | "restart" | "crash-and-recover" | "panic" | "segfault", _) => {
+            return Err(CommandError::new(format!(
+                "ERR DEBUG {} is not supported by this version",
+                sub.to_ascii_uppercase()
+            )));
+        }
+        _ => {
+            return Err(CommandError::new(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+                shown(args.get(1))
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Stops the whole executor: that is what the command is for.
+fn sleep(cx: &Context<'_>, seconds: f64) {
+    if seconds.is_finite() && seconds > 0.0 {
+        cx.core.host.sleep(std::time::Duration::from_secs_f64(seconds.min(3600.0)));
+    }
+}
+
+fn reload(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    if cx.core.persistence.loading.is_some() {
+        // What is loaded so far would be saved in place of the whole.
+        return Err(tercel_core::dispatch::LOADING);
+    }
+    let (mut save, mut flush, mut merge) = (true, true, false);
+    for index in 2..args.len() {
+        match () {
+            () if args.is(index, "nosave") => save = false,
+            () if args.is(index, "noflush") => flush = false,
+            () if args.is(index, "merge") => merge = true,
+            () => return Err(fail("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")),
+        }
+    }
+    if save {
+        cx.core.save_now().map_err(|_| super::persistence::FAILED)?;
+    }
+    if flush {
+        for db in 0..cx.core.data.databases() {
+            cx.core.data.flush(db);
+        }
+    }
+    cx.core.load_now(merge).map_err(|error| {
+        tracing::warn!("{error}");
+        fail("ERR Error trying to load the RDB dump, check server logs.")
+    })
+}
+
+/// Values say their number, padded with zero bytes or cut to the size if one is given.
+fn populate(cx: &mut Context<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    let count = integer(args.get(2))?;
+    let prefix = if args.len() > 3 { lossy(args.get(3)) } else { "key".to_owned() };
+    let size = if args.len() > 4 { Some(integer(args.get(4))?) } else { None };
+    if count < 0 || size.is_some_and(|size| size < 0 || size > cx.core.settings.proto_max_bulk_len.0) {
+        return Err(fail("ERR value is out of range, must be positive"));
+    }
+    let db = cx.session.db;
+    for number in 0..count {
+        let name = format!("{prefix}:{number}");
+        let key = cx.core.data.key(name.as_bytes());
+        if cx.core.data.peek(db, key).is_some() {
+            continue;
+        }
+        let mut value = format!("value:{number}").into_bytes();
+        if let Some(size) = size.filter(|&size| size > 0) {
+            value.resize(size as usize, 0);
+        }
+        cx.core.data.store(db, key, NewValue::Bytes(&value), Expire::Clear);
+    }
+    Ok(())
+}
+
+fn object(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.core.data.key(args.get(2));
+    let now_ms = cx.core.now.unix_ms;
+    let Some(entry) = cx.core.data.peek(cx.session.db, key) else { return Err(NO_SUCH_KEY) };
+    let encoding = match entry.encoding() {
+        tercel_engine::Encoding::Int => "int",
+        tercel_engine::Encoding::EmbStr => "embstr",
+        tercel_engine::Encoding::Raw => "raw",
+    };
+    let text = format!(
+        "Value at:0x{:x} refcount:1 encoding:{encoding} serializedlength:{} lru:{} lru_seconds_idle:{}",
+        key.hash.0,
+        entry.value().len() + 1,
+        (now_ms / 1000 - entry.idle_seconds(now_ms) as i64) & 0xff_ffff,
+        entry.idle_seconds(now_ms)
+    );
+    cx.out.simple(&text);
+    Ok(())
+}
+
+fn sha1(parts: &[&[u8]]) -> [u8; 20] {
+    use sha1::Digest;
+    let mut hasher = sha1::Sha1::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A digest of all live data that does not depend on order.
+fn digest(cx: &Context<'_>) -> String {
+    let mut all = [0u8; 20];
+    let expired = cx.core.data.expired();
+    for db in 0..cx.core.data.databases() {
+        cx.core.data.db(db).for_each(&mut |entry| {
+            if expired.is(entry) {
+                return;
+            }
+            let one = entry.value().with_bytes(|value| {
+                let expires: &[u8] = if entry.expire_at().is_some() { b"!!expire!!" } else { b"" };
+                sha1(&[&(db as u32).to_be_bytes(), entry.key(), b"\0", value, expires])
+            });
+            for (sum, byte) in all.iter_mut().zip(one) {
+                *sum ^= byte;
+            }
+        });
+    }
+    hex(&all)
+}
+
+fn protocol(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let resp3 = cx.out.is_resp3();
+    match lossy(args.get(2)).to_ascii_lowercase().as_str() {
+        "string" => cx.out.bulk("Hello World"),
+        "integer" => cx.out.integer(12345),
+        #[allow(clippy::approx_constant)] // The number Valkey answers here.
+        "double" => cx.out.double(3.141),
+        "null" => cx.out.null(),
+        "array" => {
+            cx.out.array(3);
+            (0..3).for_each(|number| cx.out.integer(number));
+        }
+        "set" => {
+            cx.out.set(3);
+            (0..3).for_each(|number| cx.out.integer(number));
+        }
+        "map" => {
+            cx.out.map(3);
+            for number in 0..3 {
+                cx.out.integer(number);
+                cx.out.boolean(number == 1);
+            }
+        }
+        "attrib" => {
+            if resp3 {
+                cx.out.encode(|into, _| encode::header(into, b'|', 1));
+                cx.out.bulk("key-popularity");
+                cx.out.array(2);
+                cx.out.bulk("key:123");
+                cx.out.integer(90);
+            }
+            cx.out.bulk("Some real reply following the attribute");
+        }
+        "push" => {
+            if !resp3 {
+                return Err(fail("ERR RESP2 is not supported by this command"));
+            }
+            cx.out.push(2);
+            cx.out.bulk("server-cpu-usage");
+            cx.out.integer(42);
+        }
+        "verbatim" => cx.out.verbatim("This is a verbatim\nstring"),
+        "true" => cx.out.boolean(true),
+        "false" => cx.out.boolean(false),
+        "bignum" => {
+            cx.out.encode(|into, version| encode::big_number(into, version, b"1234567999999999999999999999999999999"));
+        }
+        _ => {
+            return Err(fail(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false|bignum",
+            ));
+        }
+    }
+    Ok(())
+}

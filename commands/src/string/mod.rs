@@ -1,0 +1,615 @@
+//! Strings: GET and SET and what is made of them. Bit operations and LCS have files of their own.
+
+pub(super) mod lcs;
+mod long_double;
+
+use tercel_engine::{Expire, NewValue};
+use tercel_resp::number::parse_i64;
+
+use crate::arguments::expiry::{ExpiryUnit, expiry_time};
+use long_double::LongDouble;
+use tercel_core::command::args::Args;
+use tercel_core::command::error::{
+    self as fail, CommandError, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW, Outcome, SYNTAX, TOO_LONG,
+};
+use tercel_core::command::event_class as class;
+use tercel_core::command::key_positions::{keys_at, keys_counted};
+use tercel_core::command::parse::integer;
+use tercel_core::command::spec::{Group, acl};
+use tercel_core::command::spec::{flags::*, key::*};
+use tercel_core::data::Key;
+use tercel_core::dispatch::Context;
+use tercel_core::dispatch::{Command, cmd};
+
+pub(crate) static COMMANDS: &[Command] = &[
+    cmd("get", Group::String, "1.0.0", 2, READONLY | FAST, get)
+        .about("Returns the string stored at a key.", "O(1)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key")
+        .acl(acl::STRING),
+    cmd("set", Group::String, "1.0.0", -3, WRITE | DENYOOM, set)
+        .about("Stores a string, whatever was there before.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE | VARIABLE_FLAGS, 1, 0, 1)])
+        .key_flags(set_key_flags)
+        .args("key:key value:string [condition(NX|XX|IFEQ comparison-value:string)] [GET] [expiration(EX seconds:integer|PX milliseconds:integer|EXAT unix-time-seconds:unix-time|PXAT unix-time-milliseconds:unix-time|KEEPTTL)]")
+        .acl(acl::STRING),
+    cmd("setnx", Group::String, "1.0.0", 3, WRITE | DENYOOM | FAST, setnx)
+        .about("Stores a string if the key is missing.", "O(1)")
+        .keys(&[keys_at(OW | INSERT, 1, 0, 1)])
+        .args("key:key value:string")
+        .acl(acl::STRING),
+    cmd("setex", Group::String, "2.0.0", 4, WRITE | DENYOOM, setex)
+        .about("Stores a string with an expiry in seconds.", "O(1)")
+        .keys(&[keys_at(OW | UPDATE, 1, 0, 1)])
+        .args("key:key seconds:integer value:string")
+        .acl(acl::STRING),
+    cmd("psetex", Group::String, "2.6.0", 4, WRITE | DENYOOM, psetex)
+        .about("Stores a string with an expiry in milliseconds.", "O(1)")
+        .keys(&[keys_at(OW | UPDATE, 1, 0, 1)])
+        .args("key:key milliseconds:integer value:string")
+        .acl(acl::STRING),
+    cmd("getset", Group::String, "1.0.0", 3, WRITE | DENYOOM | FAST, getset)
+        .about("Stores a string and returns the one before it.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key value:string")
+        .acl(acl::STRING),
+    cmd("getdel", Group::String, "6.2.0", 2, WRITE | FAST, getdel)
+        .about("Returns a string and deletes its key.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | DELETE, 1, 0, 1)])
+        .args("key:key")
+        .acl(acl::STRING),
+    cmd("getex", Group::String, "6.2.0", -2, WRITE | FAST, getex)
+        .about("Returns a string and sets or removes its expiry.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key [expiration(EX seconds:integer|PX milliseconds:integer|EXAT unix-time-seconds:unix-time|PXAT unix-time-milliseconds:unix-time|PERSIST)]")
+        .acl(acl::STRING),
+    cmd("mget", Group::String, "1.0.0", -2, READONLY | FAST, mget)
+        .about("Returns the strings stored at several keys.", "O(N)")
+        .keys(&[keys_at(RO | ACCESS, 1, -1, 1)])
+        .args("key:key...")
+        .acl(acl::STRING)
+        .tips(&["request_policy:multi_shard"]),
+    cmd("mset", Group::String, "1.0.1", -3, WRITE | DENYOOM, mset)
+        .about("Stores several strings at once.", "O(N)")
+        .keys(&[keys_at(OW | UPDATE, 1, -1, 2)])
+        .args("data{key:key value:string}...")
+        .acl(acl::STRING)
+        .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"]),
+    cmd("msetnx", Group::String, "1.0.1", -3, WRITE | DENYOOM, msetnx)
+        .about("Stores several strings, or none if one of the keys exists.", "O(N)")
+        .keys(&[keys_at(OW | INSERT, 1, -1, 2)])
+        .args("data{key:key value:string}...")
+        .acl(acl::STRING),
+    cmd("msetex", Group::String, "9.1.0", -4, WRITE | DENYOOM, msetex)
+        .about("Stores several strings at once, with a condition and one expiry for all.", "O(N)")
+        .keys(&[keys_counted(OW | UPDATE, 1, 0, 1, 2)])
+        .args("numkeys:integer data{key:key value:string}... [condition(NX|XX)] [expiration(EX seconds:integer|PX milliseconds:integer|EXAT unix-time-seconds:unix-time|PXAT unix-time-milliseconds:unix-time|KEEPTTL)]")
+        .acl(acl::STRING)
+        .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"]),
+    cmd("append", Group::String, "2.0.0", 3, WRITE | DENYOOM | FAST, append)
+        .about("Appends to a string and returns its new length; a missing key counts as empty.", "O(1)")
+        .keys(&[keys_at(RW | INSERT, 1, 0, 1)])
+        .args("key:key value:string")
+        .acl(acl::STRING),
+    cmd("strlen", Group::String, "2.2.0", 2, READONLY | FAST, strlen)
+        .about("Returns the length of a string.", "O(1)")
+        .keys(&[keys_at(RO, 1, 0, 1)])
+        .args("key:key")
+        .acl(acl::STRING),
+    cmd("getrange", Group::String, "2.4.0", 4, READONLY, getrange)
+        .about("Returns a part of a string.", "O(N)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key start:integer end:integer")
+        .acl(acl::STRING),
+    cmd("substr", Group::String, "1.0.0", 4, READONLY, substr)
+        .about("Returns a part of a string.", "O(N)")
+        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+        .args("key:key start:integer end:integer")
+        .acl(acl::STRING),
+    cmd("setrange", Group::String, "2.2.0", 4, WRITE | DENYOOM, setrange)
+        .about("Overwrites a part of a string from an offset on.", "O(1)")
+        .keys(&[keys_at(RW | UPDATE, 1, 0, 1)])
+        .args("key:key offset:integer value:string")
+        .acl(acl::STRING),
+    cmd("incr", Group::String, "1.0.0", 2, WRITE | DENYOOM | FAST, incr)
+        .about("Adds one to an integer; a missing key counts as 0.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key")
+        .acl(acl::STRING),
+    cmd("decr", Group::String, "1.0.0", 2, WRITE | DENYOOM | FAST, decr)
+        .about("Subtracts one from an integer; a missing key counts as 0.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key")
+        .acl(acl::STRING),
+    cmd("incrby", Group::String, "1.0.0", 3, WRITE | DENYOOM | FAST, incrby)
+        .about("Adds a number to an integer; a missing key counts as 0.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key increment:integer")
+        .acl(acl::STRING),
+    cmd("decrby", Group::String, "1.0.0", 3, WRITE | DENYOOM | FAST, decrby)
+        .about("Subtracts a number from an integer; a missing key counts as 0.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key decrement:integer")
+        .acl(acl::STRING),
+    cmd("incrbyfloat", Group::String, "2.6.0", 3, WRITE | DENYOOM | FAST, incrbyfloat)
+        .about("Adds to a floating point number; a missing key counts as 0.", "O(1)")
+        .keys(&[keys_at(RW | ACCESS | UPDATE, 1, 0, 1)])
+        .args("key:key increment:double")
+        .acl(acl::STRING),
+    cmd("delifeq", Group::String, "9.0.0", 3, FAST | WRITE, delifeq)
+        .about("Deletes a key if its value equals the one given.", "O(1)")
+        .keys(&[keys_at(RM | DELETE, 1, 0, 1)])
+        .args("key:key value:string")
+        .acl(acl::STRING),
+];
+
+fn get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    match cx.core.data.read(cx.session.db, key) {
+        Some(entry) => cx.out.value(entry.value()),
+        None => cx.out.null(),
+    }
+    Ok(())
+}
+
+/// The value argument as it is stored: by reference where it was collected on its way in.
+fn new_value<'a>(args: &Args<'a>, index: usize) -> NewValue<'a> {
+    match args.blob(index) {
+        Some(blob) => NewValue::Blob(blob.clone()),
+        None => NewValue::Bytes(args.get(index)),
+    }
+}
+
+/// What SET, GETEX and MSETEX accept behind their keys and values.
+#[derive(Default)]
+struct SetOptions {
+    if_missing: bool,
+    if_present: bool,
+    /// Index of the value of IFEQ.
+    if_equal: Option<usize>,
+    get: bool,
+    keep_ttl: bool,
+    persist: bool,
+    /// Index of the time, and what it means.
+    expiry: Option<(usize, ExpiryUnit)>,
+}
+
+/// Which options a command takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Set,
+    GetEx,
+    MSetEx,
+}
+
+fn set_options(args: &Args<'_>, from: usize, takes: Takes) -> Result<SetOptions, CommandError> {
+    let mut options = SetOptions::default();
+    let mut at = from;
+    while at < args.len() {
+        let has_next = at + 1 < args.len();
+        // A word may come twice, two different words that contradict each other may not.
+        let expiry_is = |unit: ExpiryUnit| options.expiry.is_none_or(|(_, given)| given == unit);
+        let lasting = options.keep_ttl || options.persist;
+        let unit = [
+            ("ex", ExpiryUnit::SECONDS),
+            ("px", ExpiryUnit::MILLISECONDS),
+            ("exat", ExpiryUnit::UNIX_SECONDS),
+            ("pxat", ExpiryUnit::UNIX_MILLISECONDS),
+        ]
+        .into_iter()
+        .find(|(word, _)| args.is(at, word));
+        if let Some((_, unit)) = unit {
+            if lasting || !expiry_is(unit) || !has_next {
+                return Err(SYNTAX);
+            }
+            at += 1;
+            options.expiry = Some((at, unit));
+        } else if takes != Takes::GetEx && args.is(at, "nx") && !options.if_present && options.if_equal.is_none() {
+            options.if_missing = true;
+        } else if takes != Takes::GetEx && args.is(at, "xx") && !options.if_missing && options.if_equal.is_none() {
+            options.if_present = true;
+        } else if takes == Takes::Set
+            && args.is(at, "ifeq")
+            && has_next
+            && !options.if_missing
+            && !options.if_present
+            && options.if_equal.is_none()
+        {
+            at += 1;
+            options.if_equal = Some(at);
+        } else if takes == Takes::Set && args.is(at, "get") {
+            options.get = true;
+        } else if takes != Takes::GetEx && args.is(at, "keepttl") && options.expiry.is_none() {
+            options.keep_ttl = true;
+        } else if takes == Takes::GetEx && args.is(at, "persist") && options.expiry.is_none() {
+            options.persist = true;
+        } else {
+            return Err(SYNTAX);
+        }
+        at += 1;
+    }
+    Ok(options)
+}
+
+fn set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    if args.len() == 3 {
+        let db = cx.session.db;
+        cx.core.data.expire_if_due(db, key);
+        cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
+        cx.core.data.notify(class::STRING, "set", db, key.bytes);
+        cx.out.ok();
+        return Ok(());
+    }
+    set_with_options(cx, args, key)
+}
+
+fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outcome {
+    let options = set_options(args, 3, Takes::Set)?;
+    let db = cx.session.db;
+    let at_ms = options.expiry.map(|(index, unit)| expiry_time(cx, args.get(index), unit)).transpose()?;
+    cx.core.data.expire_if_due(db, key);
+    if options.get {
+        match cx.core.data.read(db, key) {
+            Some(entry) => cx.out.value(entry.value()),
+            None => cx.out.null(),
+        }
+    }
+    let stored = cx.core.data.peek(db, key);
+    let goes_on = match (&stored, options.if_equal) {
+        (Some(entry), Some(index)) => entry.value().with_bytes(|bytes| bytes == args.get(index)),
+        (None, Some(_)) => false,
+        (Some(_), None) => !options.if_missing,
+        (None, None) => !options.if_present,
+    };
+    if !goes_on {
+        if !options.get {
+            cx.out.null();
+        }
+        return Ok(());
+    }
+    let expire = match at_ms {
+        Some(at_ms) if at_ms <= cx.core.now.unix_ms => {
+            // A time in the past: the key is gone at once.
+            cx.core.data.delete_as_expired(db, key);
+            if !options.get {
+                cx.out.ok();
+            }
+            return Ok(());
+        }
+        Some(at_ms) => Expire::At(at_ms),
+        None if options.keep_ttl => Expire::Keep,
+        None => Expire::Clear,
+    };
+    cx.core.data.store(db, key, new_value(args, 2), expire);
+    cx.core.data.notify(class::STRING, "set", db, key.bytes);
+    if at_ms.is_some() {
+        cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
+    }
+    if !options.get {
+        cx.out.ok();
+    }
+    Ok(())
+}
+
+fn setnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let free = cx.core.data.peek_to_write(db, key).is_none();
+    if free {
+        cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
+        cx.core.data.notify(class::STRING, "set", db, key.bytes);
+    }
+    cx.out.flag(free);
+    Ok(())
+}
+
+fn set_with_ttl(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcome {
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let at_ms = expiry_time(cx, args.get(2), unit)?;
+    cx.core.data.expire_if_due(db, key);
+    cx.core.data.store(db, key, new_value(args, 3), Expire::At(at_ms));
+    cx.core.data.notify(class::STRING, "set", db, key.bytes);
+    cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
+    cx.out.ok();
+    Ok(())
+}
+
+fn setex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    set_with_ttl(cx, args, ExpiryUnit::SECONDS)
+}
+
+fn psetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    set_with_ttl(cx, args, ExpiryUnit::MILLISECONDS)
+}
+
+fn getset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    get(cx, args)?;
+    let db = cx.session.db;
+    cx.core.data.expire_if_due(db, key);
+    cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
+    cx.core.data.notify(class::STRING, "set", db, key.bytes);
+    Ok(())
+}
+
+fn getdel(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    get(cx, args)?;
+    cx.core.data.delete(cx.session.db, key);
+    Ok(())
+}
+
+fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let options = set_options(args, 2, Takes::GetEx)?;
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let at_ms = options.expiry.map(|(index, unit)| expiry_time(cx, args.get(index), unit)).transpose()?;
+    let had_expiry = match cx.core.data.read(db, key) {
+        None => {
+            cx.out.null();
+            return Ok(());
+        }
+        Some(entry) => {
+            cx.out.value(entry.value());
+            entry.expire_at().is_some()
+        }
+    };
+    match at_ms {
+        Some(at_ms) if at_ms <= cx.core.now.unix_ms => cx.core.data.delete_as_expired(db, key),
+        Some(at_ms) => {
+            cx.core.data.set_expire(db, key, Some(at_ms));
+            cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
+        }
+        None if options.persist && had_expiry => {
+            cx.core.data.set_expire(db, key, None);
+            cx.core.data.notify(class::GENERIC, "persist", db, key.bytes);
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn mget(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    cx.out.array(args.len() - 1);
+    for index in 1..args.len() {
+        let key = cx.key(args, index);
+        match cx.core.data.read(cx.session.db, key) {
+            Some(entry) => cx.out.value(entry.value()),
+            None => cx.out.null(),
+        }
+    }
+    Ok(())
+}
+
+fn set_many(cx: &mut Context<'_>, args: &Args<'_>, indexes: impl Iterator<Item = usize>, expire: Expire) {
+    let db = cx.session.db;
+    for index in indexes {
+        let key = cx.key(args, index);
+        cx.core.data.expire_if_due(db, key);
+        cx.core.data.store(db, key, new_value(args, index + 1), expire);
+        cx.core.data.notify(class::STRING, "set", db, key.bytes);
+        if matches!(expire, Expire::At(_)) {
+            cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
+        }
+    }
+}
+
+fn mset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    if args.len().is_multiple_of(2) {
+        return Err(fail::wrong_arity("mset"));
+    }
+    set_many(cx, args, (1..args.len()).step_by(2), Expire::Clear);
+    cx.out.ok();
+    Ok(())
+}
+
+fn msetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    if args.len().is_multiple_of(2) {
+        return Err(fail::wrong_arity("msetnx"));
+    }
+    let any = (1..args.len()).step_by(2).any(|index| {
+        let key = cx.key(args, index);
+        cx.core.data.exists(cx.session.db, key)
+    });
+    if !any {
+        set_many(cx, args, (1..args.len()).step_by(2), Expire::Clear);
+    }
+    cx.out.flag(!any);
+    Ok(())
+}
+
+fn msetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let count = parse_i64(args.get(1))
+        .filter(|count| (1..=i64::from(i32::MAX)).contains(count))
+        .ok_or(fail::fail("ERR invalid numkeys value or out of range"))? as usize;
+    let options_at = 2 + count * 2;
+    if options_at > args.len() {
+        return Err(SYNTAX);
+    }
+    let options = set_options(args, options_at, Takes::MSetEx)?;
+    let at_ms = options.expiry.map(|(index, unit)| expiry_time(cx, args.get(index), unit)).transpose()?;
+    let mut indexes = (2..options_at).step_by(2);
+    let fits = indexes.all(|index| {
+        let key = cx.key(args, index);
+        let exists = cx.core.data.exists(cx.session.db, key);
+        !(options.if_missing && exists || options.if_present && !exists)
+    });
+    if fits {
+        let indexes = (2..options_at).step_by(2);
+        match at_ms {
+            // A time in the past stores them all the same: they expire at once.
+            Some(at_ms) => set_many(cx, args, indexes, Expire::At(at_ms)),
+            None => set_many(cx, args, indexes, if options.keep_ttl { Expire::Keep } else { Expire::Clear }),
+        }
+    }
+    cx.out.flag(fits);
+    Ok(())
+}
+
+/// Refuses a string longer than `proto-max-bulk-len`.
+pub(super) fn check_length(cx: &Context<'_>, len: u64) -> Result<(), CommandError> {
+    if len > cx.core.settings.proto_max_bulk_len.0 as u64 { Err(TOO_LONG) } else { Ok(()) }
+}
+
+fn append(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let tail = args.get(2);
+    let stored_len = cx.core.data.peek_to_write(db, key).map(|entry| entry.value().len());
+    let new_len = match stored_len {
+        None => {
+            cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
+            tail.len()
+        }
+        Some(len) => {
+            check_length(cx, len as u64 + tail.len() as u64)?;
+            cx.core.data.write_string(db, key, len + tail.len(), |bytes| bytes[len..].copy_from_slice(tail));
+            len + tail.len()
+        }
+    };
+    cx.core.data.notify(class::STRING, "append", db, key.bytes);
+    cx.out.count(new_len);
+    Ok(())
+}
+
+fn strlen(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    let len = cx.core.data.read(cx.session.db, key).map_or(0, |entry| entry.value().len());
+    cx.out.count(len);
+    Ok(())
+}
+
+/// Turns a range with negative ends into offsets within `len`; `None` if it is empty.
+pub(super) fn clamp_range(start: i64, end: i64, len: usize) -> Option<(usize, usize)> {
+    let len = len as i64;
+    if start < 0 && end < 0 && start > end {
+        return None;
+    }
+    let from_end = |at: i64| if at < 0 { (len + at).max(0) } else { at };
+    let (start, end) = (from_end(start), from_end(end).min(len - 1));
+    (len > 0 && start <= end).then_some((start as usize, end as usize))
+}
+
+fn getrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let (start, end) = (integer(args.get(2))?, integer(args.get(3))?);
+    let key = cx.key(args, 1);
+    match cx.core.data.read(cx.session.db, key) {
+        None => cx.out.bulk(""),
+        Some(entry) => entry.value().with_bytes(|bytes| match clamp_range(start, end, bytes.len()) {
+            Some((start, end)) => cx.out.bulk(&bytes[start..=end]),
+            None => cx.out.bulk(""),
+        }),
+    }
+    Ok(())
+}
+
+fn substr(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    getrange(cx, args)
+}
+
+fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let offset = integer(args.get(2))?;
+    let Ok(offset) = u64::try_from(offset) else {
+        return Err(fail::fail("ERR offset is out of range"));
+    };
+    let piece = args.get(3);
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let stored_len = cx.core.data.peek_to_write(db, key).map(|entry| entry.value().len());
+    if piece.is_empty() {
+        cx.out.count(stored_len.unwrap_or(0));
+        return Ok(());
+    }
+    check_length(cx, offset.saturating_add(piece.len() as u64))?;
+    let offset = offset as usize;
+    let len = stored_len.unwrap_or(0).max(offset + piece.len());
+    cx.core
+        .data
+        .write_string(cx.session.db, key, len, |bytes| bytes[offset..offset + piece.len()].copy_from_slice(piece));
+    cx.core.data.notify(class::STRING, "setrange", db, key.bytes);
+    cx.out.count(len);
+    Ok(())
+}
+
+fn add(cx: &mut Context<'_>, args: &Args<'_>, increment: i64) -> Outcome {
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let stored = match cx.core.data.peek_to_write(db, key) {
+        None => 0,
+        Some(entry) => entry.value().as_int().ok_or(NOT_AN_INTEGER)?,
+    };
+    let sum = stored.checked_add(increment).ok_or(OVERFLOW)?;
+    cx.core.data.store(db, key, NewValue::Int(sum), Expire::Keep);
+    cx.core.data.notify(class::STRING, "incrby", db, key.bytes);
+    cx.out.integer(sum);
+    Ok(())
+}
+
+fn incr(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    add(cx, args, 1)
+}
+
+fn decr(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    add(cx, args, -1)
+}
+
+fn incrby(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let increment = integer(args.get(2))?;
+    add(cx, args, increment)
+}
+
+fn decrby(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let decrement = integer(args.get(2))?;
+    let increment = decrement.checked_neg().ok_or(fail::fail("ERR decrement would overflow"))?;
+    add(cx, args, increment)
+}
+
+fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let stored = match cx.core.data.peek_to_write(db, key) {
+        None => LongDouble::ZERO,
+        Some(entry) => entry.value().with_bytes(LongDouble::parse).ok_or(NOT_A_FLOAT)?,
+    };
+    let increment = LongDouble::parse(args.get(2)).ok_or(NOT_A_FLOAT)?;
+    let sum = stored.checked_add(increment).ok_or(fail::fail("ERR increment would produce NaN or Infinity"))?;
+    let text = sum.show();
+    cx.core.data.store(db, key, NewValue::Bytes(&text), Expire::Keep);
+    cx.core.data.notify(class::STRING, "incrbyfloat", db, key.bytes);
+    cx.out.bulk(&text);
+    Ok(())
+}
+
+fn delifeq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let key = cx.key(args, 1);
+    let db = cx.session.db;
+    let equal =
+        cx.core.data.peek_to_write(db, key).is_some_and(|entry| entry.value().with_bytes(|bytes| bytes == args.get(2)));
+    let deleted = equal && cx.core.data.delete(db, key);
+    cx.out.flag(deleted);
+    Ok(())
+}
+
+/// What SET does to its key.
+fn set_key_flags(args: &Args<'_>) -> u32 {
+    let reads = (3..args.len()).any(|index| args.is(index, "get") || args.is(index, "ifeq"));
+    if reads { RW | ACCESS | UPDATE } else { OW | UPDATE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_clamp() {
+        assert_eq!(clamp_range(0, -1, 5), Some((0, 4)));
+        assert_eq!(clamp_range(-3, -2, 5), Some((2, 3)));
+        assert_eq!(clamp_range(-2, -3, 5), None);
+        assert_eq!(clamp_range(5, 9, 5), None);
+        assert_eq!(clamp_range(-100, 1, 5), Some((0, 1)));
+        assert_eq!(clamp_range(0, 0, 0), None);
+        assert_eq!(clamp_range(0, -100, 5), Some((0, 0)));
+    }
+}

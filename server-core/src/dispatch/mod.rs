@@ -1,0 +1,15 @@
+//! From a parsed command to its handler: whether it may run, the run itself with its measurements, and
+//! what follows from it. Knows commands by their declarations alone.
+
+mod admit;
+mod after;
+mod call;
+mod command;
+mod context;
+mod subcommands;
+
+pub use admit::LOADING;
+pub use call::{Verdict, process, protocol_error, run};
+pub use command::{Command, Commands, cmd};
+pub use context::{Context, Handler};
+pub use subcommands::{container, help};
