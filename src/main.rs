@@ -13,7 +13,7 @@ use tercel::process::{host_check, logging};
 use tercel::start;
 use tercel::start::disk::MachineDisk;
 use tercel_core::settings;
-use tercel_core::settings::file::Source;
+use tercel_core::settings::file::{STANDARD_INPUT, Source};
 
 const USAGE: &str = "Usage: tercel-server [/path/to/tercel.conf] [--setting value ...]
        tercel-server - [--setting value ...]    read the configuration from standard input
@@ -31,12 +31,23 @@ Examples:
 /// Options in order: name and values.
 type Options = Vec<(String, Vec<String>)>;
 
-fn parse_arguments(arguments: impl Iterator<Item = String>) -> (Option<PathBuf>, Options) {
-    let mut file = None;
+/// The configuration file, whether standard input is read behind it, and the options.
+fn parse_arguments(arguments: impl Iterator<Item = String>) -> (Option<PathBuf>, bool, Options) {
+    let mut arguments: Vec<String> = arguments.collect();
+    let (mut file, mut from_input) = (None, false);
     let mut options: Options = Vec::new();
-    for (at, argument) in arguments.enumerate() {
-        if let Some(name) = argument.strip_prefix("--") {
-            options.push((name.to_owned(), Vec::new()));
+    // A dash as the first or the last argument; anywhere else it is a value.
+    if arguments.last().is_some_and(|last| last == STANDARD_INPUT) {
+        from_input = true;
+        arguments.pop();
+    }
+    for (at, argument) in arguments.into_iter().enumerate() {
+        if at == 0 && argument == STANDARD_INPUT {
+            from_input = true;
+        } else if let Some(name) = argument.strip_prefix("--") {
+            // `--port 6380` in one word, as Valkey takes it, too.
+            let mut words = name.split_whitespace().map(str::to_owned);
+            options.push((words.next().unwrap_or_default(), words.collect()));
         } else if at == 0 {
             file = Some(PathBuf::from(argument));
         } else if let Some((_, values)) = options.last_mut() {
@@ -46,7 +57,7 @@ fn parse_arguments(arguments: impl Iterator<Item = String>) -> (Option<PathBuf>,
             options.push((argument, Vec::new()));
         }
     }
-    (file, options)
+    (file, from_input, options)
 }
 
 fn main() -> ExitCode {
@@ -76,15 +87,15 @@ fn main() -> ExitCode {
         _ => {}
     }
     let check_only = arguments.first().is_some_and(|argument| argument == "--check-host");
-    let (file, options) = parse_arguments(arguments.into_iter().skip(usize::from(check_only)));
+    let (file, from_input, options) = parse_arguments(arguments.into_iter().skip(usize::from(check_only)));
     let mut text = Vec::new();
-    let from_input = file.as_deref() == Some(std::path::Path::new(settings::file::STANDARD_INPUT));
     if from_input && let Err(error) = std::io::stdin().read_to_end(&mut text) {
         eprintln!("can't read the configuration from standard input: {error}");
         return ExitCode::FAILURE;
     }
-    let source = if from_input { Some(Source::Text(&text)) } else { file.as_deref().map(Source::File) };
-    let settings = match settings::file::load(&MachineDisk, source, &options) {
+    let file_source = file.as_deref().map(Source::File);
+    let sources: Vec<Source<'_>> = file_source.into_iter().chain(from_input.then_some(Source::Text(&text))).collect();
+    let settings = match settings::file::load(&MachineDisk, &sources, &options) {
         Ok(settings) => settings,
         Err(error) => {
             eprintln!("{error}");
@@ -120,8 +131,6 @@ fn main() -> ExitCode {
             tracing::warn!("can't ignore signal {signal}: {error}");
         }
     }
-    // What came from standard input has no file that could be rewritten.
-    let file = file.filter(|_| !from_input);
     let status = match start::run(settings, file, stop) {
         Ok(Ending::Shutdown) => ExitCode::SUCCESS,
         Ok(Ending::Exit(status)) => ExitCode::from(status.clamp(0, 255) as u8),

@@ -83,12 +83,23 @@ fn a_password_opens_the_way_for_what_is_behind_it() {
                 assert_eq!(client.text(), expected, "{backend}: behind {}", String::from_utf8_lossy(&login));
             }
         }
-        // And it closes it again: what is behind RESET is a stranger's.
+        // RESET closes it again, but who was once let in is no stranger: what it is owed reaches it, and what it
+        // sends is answered.
         let mut client = server.connect();
-        client.send(&[request(&["AUTH", "secret"]), request(&["RESET"]), many, request(&["PING"])].concat());
+        let mut pipeline = request(&["AUTH", "secret"]);
+        for _ in 0..40 {
+            pipeline.extend_from_slice(&request(&["GET", "longer"]));
+        }
+        pipeline.extend_from_slice(&[request(&["RESET"]), many, long, request(&["PING"])].concat());
+        client.send(&pipeline);
         assert_eq!(client.text(), "+OK\r\n");
+        for _ in 0..40 {
+            assert_eq!(client.reply().len(), "$2000000\r\n\r\n".len() + 2_000_000);
+        }
         assert_eq!(client.text(), "+RESET\r\n");
-        assert_eq!(client.text(), "-ERR Protocol error: unauthenticated multibulk length\r\n");
+        for _ in 0..3 {
+            assert_eq!(client.text(), "-NOAUTH Authentication required.\r\n");
+        }
     }
 }
 
@@ -318,5 +329,91 @@ fn what_is_announced_is_not_in_use() {
         announcing[0].send(b"\r\n");
         assert_eq!(announcing[0].text(), "+OK\r\n");
         assert_eq!(other.call(&["STRLEN", "k"]), ":536870911\r\n");
+    }
+}
+
+#[test]
+fn nobody_is_locked_out_when_no_password_is_asked_for_any_more() {
+    let server = Server::start(&["--requirepass", "secret"]);
+    let (mut stranger, mut other) = (server.connect(), server.connect());
+    assert_eq!(stranger.call(&["PING"]), "-NOAUTH Authentication required.\r\n");
+    other.call(&["AUTH", "secret"]);
+    assert_eq!(other.call(&["CONFIG", "SET", "requirepass", ""]), "+OK\r\n");
+    assert_eq!(stranger.call(&["PING"]), "+PONG\r\n");
+}
+
+#[test]
+fn below_its_limit_nobody_is_closed() {
+    for backend in backends() {
+        let server = Server::start(&[
+            "--transport-backend",
+            backend,
+            "--client-output-buffer-limit",
+            "normal 1mb 0 0",
+            "--client-output-buffer-limit",
+            "pubsub 8mb 0 0",
+        ]);
+        let (mut client, mut other) = (server.connect(), server.connect());
+        other.call(&["SET", "small", &"v".repeat(50)]);
+        other.call(&["SET", "empty", ""]);
+        other.call(&["SET", "long", &"v".repeat(15_000)]);
+        // All of it lies in the server before any is taken.
+        for (key, count, len) in
+            [("small", 15_000, 56), ("empty", 150_000, 6), ("long", 60, 15_010), ("none", 180_000, 5)]
+        {
+            let mut words = vec!["MGET"];
+            words.extend(std::iter::repeat_n(key, count));
+            assert!(client.call(&words).len() >= count * len, "{backend}: {count} times {key}");
+        }
+        let mut queued = request(&["MULTI"]);
+        queued.extend(request(&["GET", "small"]).repeat(15_000));
+        queued.extend(request(&["EXEC"]));
+        client.send(&queued);
+        for _ in 0..15_001 {
+            client.reply();
+        }
+        assert!(client.reply().len() > 15_000 * 56);
+        // Messages of few bytes, one a turn and many a turn, to one who takes none of them yet.
+        let mut slow = server.connect();
+        slow.call(&["SUBSCRIBE", "c"]);
+        let message = "m".repeat(100);
+        let mut sent = 0;
+        while sent < 30_000 {
+            let many = if sent < 2_000 { 1 } else { 500 };
+            other.send(&request(&["PUBLISH", "c", &message]).repeat(many));
+            for _ in 0..many {
+                assert_eq!(other.text(), ":1\r\n", "{backend}: after {sent}");
+            }
+            sent += many;
+        }
+        for _ in 0..sent {
+            assert!(slow.text().ends_with("m\r\n"));
+        }
+    }
+}
+
+#[test]
+fn what_floods_left_behind_is_given_back() {
+    for backend in backends() {
+        let server = Server::start(&["--transport-backend", backend, "--requirepass", "secret"]);
+        let mut other = server.connect();
+        other.call(&["AUTH", "secret"]);
+        let before = other.info_number("used_memory");
+        // Very many arguments a command, and one longer than what is received at once.
+        let line = format!("{}b\r\n", "a ".repeat(20_000));
+        for is_known in [false, true] {
+            let mut flooding: Vec<Raw> = (0..40).map(|_| server.connect()).collect();
+            if is_known {
+                flooding.iter_mut().for_each(|client| assert_eq!(client.call(&["AUTH", "secret"]), "+OK\r\n"));
+            }
+            for _ in 0..20 {
+                for client in &mut flooding {
+                    client.send_some(line.as_bytes());
+                }
+            }
+            drop(flooding);
+            until("them to be gone", || other.info_number("connected_clients") == 1);
+        }
+        until("the memory", || other.info_number("used_memory") < before + 24 * MIB);
     }
 }

@@ -48,7 +48,7 @@ fn settings(lines: &[(&str, &str)]) -> Settings {
     all.extend_from_slice(lines);
     let options: Vec<(String, Vec<String>)> =
         all.iter().map(|(name, value)| ((*name).to_owned(), value.split(' ').map(str::to_owned).collect())).collect();
-    tercel_core::settings::file::load(&tercel::start::disk::MachineDisk, None, &options).unwrap()
+    tercel_core::settings::file::load(&tercel::start::disk::MachineDisk, &[], &options).unwrap()
 }
 
 impl House {

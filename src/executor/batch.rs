@@ -19,6 +19,12 @@ const COPY_BYTES: usize = 64 * 1024;
 /// Keys of one command that are hashed ahead and prefetched.
 const KEYS_AHEAD_MAX: usize = 64;
 
+/// Arguments of a batch, beyond which it takes no further command; one command may have more.
+const SPANS_MAX: usize = 64 * 1024;
+/// Storage that a batch keeps for the next one: spans, and bytes copied.
+const SPANS_KEPT_MAX: usize = 2 * SPANS_MAX;
+const COPIES_KEPT_MAX: usize = 1024 * 1024;
+
 /// One command.
 pub(super) struct Parsed {
     /// What it is, if it is known.
@@ -89,13 +95,20 @@ impl Batch {
         self.next_run >= self.runs.len()
     }
 
-    /// Empties it, keeping its storage.
+    /// Whether it takes no further command.
+    pub(super) fn is_full(&self, commands_max: usize) -> bool {
+        self.commands.len() >= commands_max || self.spans.len() >= SPANS_MAX
+    }
+
+    /// Empties it, keeping its storage, but not all of what one command of very many arguments took.
     pub(super) fn clear(&mut self) {
         self.runs.clear();
         self.commands.clear();
         self.spans.clear();
+        self.spans.shrink_to(SPANS_KEPT_MAX);
         self.hashes.clear();
         self.copies.clear();
+        self.copies.shrink_to(COPIES_KEPT_MAX);
         self.dbs.clear();
         self.next_run = 0;
         self.next_command = 0;
@@ -171,11 +184,11 @@ impl Batch {
             too_large: false,
         };
         let conn = session.conn;
-        let limits = Limits { auth_required: !session.authenticated, ..bounds.limits };
-        let query_len_max = if session.authenticated {
-            bounds.query_len_max
-        } else {
+        let limits = Limits { auth_required: session.is_stranger(), ..bounds.limits };
+        let query_len_max = if session.is_stranger() {
             bounds.query_len_max.min(UNAUTHENTICATED_QUERY_BYTES_MAX)
+        } else {
+            bounds.query_len_max
         };
         if session.assembly.is_some() {
             match assemble(session, transport, &limits, query_len_max) {
@@ -199,7 +212,10 @@ impl Batch {
         let mut input = run.copy.map_or(received, |(from, to)| &copies[from..to]);
         let mut offset = 0;
         while run.error.is_none() && !run.too_large {
-            if self.commands.len() - first >= bounds.client_commands_max || self.decides_parsing(table, first) {
+            if self.commands.len() - first >= bounds.client_commands_max
+                || (self.commands.len() > first && self.spans.len() >= SPANS_MAX)
+                || self.decides_parsing(table, first)
+            {
                 run.more = offset < received.len();
                 break;
             }

@@ -35,8 +35,9 @@ impl<T: Transport> Executor<T> {
         let mut session = Session::new(id, conn, peer, self.core.now.mono_ns);
         tracing::debug!("Accepted {}", session.address());
         session.authenticated = self.core.settings.requirepass.is_empty();
+        session.is_known = session.authenticated;
         session.net.fd = self.transport.descriptor(conn);
-        if !session.authenticated {
+        if session.is_stranger() {
             session.receive_limit = limits::UNAUTHENTICATED_RECEIVE_LIMIT;
             self.transport.set_receive_limit(conn, session.receive_limit);
         }
@@ -69,12 +70,13 @@ impl<T: Transport> Executor<T> {
         let held = self.transport.unsent_memory(session.conn);
         session.net.unsent_memory = held;
         self.core.stats.recent_output_max = self.core.stats.recent_output_max.max(held);
-        if limits::room(session, &self.core.settings, held) == 0 {
+        let counted = limits::counted(session.net.unsent_len, held);
+        if limits::room(session, &self.core.settings, counted) == 0 {
             self.core.output_over(key);
             return;
         }
         let soft = self.core.settings.client_output_buffer_limit.0[session.class() as usize].soft as usize;
-        if soft == 0 || held < soft + limits::OUTPUT_BYTES_FREE {
+        if soft == 0 || counted < soft {
             session.soft_limit_since_ns = None;
         } else if session.soft_limit_since_ns.is_none() {
             session.soft_limit_since_ns = Some(self.core.now.mono_ns);

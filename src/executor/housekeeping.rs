@@ -5,7 +5,7 @@ use tercel_transport::Transport;
 
 use super::Executor;
 use tercel_core::clients::client::{ClientKey, Closing};
-use tercel_core::clients::limits::OUTPUT_BYTES_FREE;
+use tercel_core::clients::limits::counted;
 use tercel_core::data::Room;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -87,8 +87,8 @@ impl<T: Transport> Executor<T> {
             let session = &mut connection.session;
             let limit = core.settings.client_output_buffer_limit.0[session.class() as usize];
             let Some(since_ns) = session.soft_limit_since_ns else { return false };
-            let held = transport.unsent_memory(session.conn);
-            if limit.soft == 0 || held < limit.soft as usize + OUTPUT_BYTES_FREE {
+            let counted = counted(transport.unsent(session.conn), transport.unsent_memory(session.conn));
+            if limit.soft == 0 || counted < limit.soft as usize {
                 // Should it rise again, its time begins anew.
                 session.soft_limit_since_ns = None;
                 return false;

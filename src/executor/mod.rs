@@ -364,7 +364,7 @@ impl<T: Transport> Executor<T> {
         let mut all = [0; 2];
         for &key in &self.ready {
             let parsed_before = self.batch.commands.len();
-            if parsed_before >= commands_max {
+            if self.batch.is_full(commands_max) {
                 break;
             }
             taken += 1;
@@ -468,8 +468,12 @@ impl<T: Transport> Executor<T> {
     fn enter(&mut self, key: ClientKey, connection: &mut Connection) {
         let session = &connection.session;
         // It may have taken some of it since the last flush.
-        let held = if session.net.unsent_len == 0 { 0 } else { self.transport.unsent_memory(session.conn) };
-        let room = limits::room(session, &self.core.settings, held);
+        let counted = if session.net.unsent_len == 0 {
+            0
+        } else {
+            limits::counted(self.transport.unsent(session.conn), self.transport.unsent_memory(session.conn))
+        };
+        let room = limits::room(session, &self.core.settings, counted);
         connection.out.set_room(room);
         self.core.enter(key, connection.out.version, room);
     }
@@ -568,7 +572,10 @@ impl<T: Transport> Executor<T> {
             let run = &self.batch.runs[at_run];
             let end = run.tail_end;
             let received_len = self.transport.received(conn).len();
-            let more = run.more || received_len > run.seen_len;
+            // What is left may fill its buffer without being a whole command: it is to be looked at again, or
+            // nothing more would ever be received.
+            let fills = received_len.saturating_sub(end) >= connection.session.receive_limit;
+            let more = run.more || received_len > run.seen_len || fills;
             self.transport.consume(conn, end);
             let session = &mut connection.session;
             session.net.received_len = received_len.saturating_sub(end);

@@ -140,7 +140,9 @@ impl Disk for MachineDisk {
     }
 
     fn is_abandoned(&self, path: &Path) -> bool {
-        fs::File::open(path).is_ok_and(|file| lock(file).is_ok())
+        // What only points to a file is nobody's save.
+        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
+            && fs::File::open(path).is_ok_and(|file| lock(file).is_ok())
     }
 
     fn directory(&self, from: &Path, path: &Path) -> io::Result<PathBuf> {

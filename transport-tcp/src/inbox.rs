@@ -68,6 +68,16 @@ impl Inbox {
         if self.is_empty() { self.release(pool) } else { None }
     }
 
+    /// Gives back storage beyond `keep` bytes that little is left in: what came in a flood.
+    pub(crate) fn shrink(&mut self, keep: usize, pool: &mut Pool) {
+        if self.bytes.capacity() > keep && self.len() < self.bytes.capacity() / 4 {
+            let mut fewer = pool.lease_rx();
+            fewer.extend_from_slice(self.gathered());
+            pool.return_rx(std::mem::replace(&mut self.bytes, fewer));
+            self.start = 0;
+        }
+    }
+
     /// Gives up content and storage. Returns the ring buffer that became free, if one did.
     pub(crate) fn release(&mut self, pool: &mut Pool) -> Option<u16> {
         self.start = 0;
@@ -108,6 +118,19 @@ mod tests {
         inbox.append(&[2; 1000], &mut pool);
         assert_eq!(inbox.len(), 1010);
         assert_eq!(inbox.memory(), 1024);
+    }
+
+    #[test]
+    fn what_a_flood_took_is_given_back_with_most_of_it() {
+        let mut pool = Pool::new(1024);
+        let mut inbox = Inbox::default();
+        let sent: Vec<u8> = (0..200_000).map(|at| (at % 251) as u8).collect();
+        inbox.append(&sent, &mut pool);
+        inbox.consume(190_000, &mut pool);
+        inbox.shrink(300_000, &mut pool);
+        assert!(inbox.memory() >= 200_000);
+        inbox.shrink(65_536, &mut pool);
+        assert!(inbox.memory() < 20_000 && inbox.gathered() == &sent[190_000..]);
     }
 
     #[test]

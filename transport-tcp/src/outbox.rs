@@ -6,7 +6,7 @@ use std::io::IoSlice;
 
 use tercel_transport::{Part, SharedBytes, TxBuf};
 
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
 
 /// Pieces gathered for one send at most.
 pub(crate) const PIECES_MAX: usize = 32;
@@ -54,6 +54,14 @@ impl Outbox {
         {
             pool.return_tx(buf);
             return;
+        }
+        if !self.queue.is_empty() && buf.capacity() < pool::TX_CAPACITY_BYTES && !buf.has_shared() {
+            // A reader that lags: small pieces go into whole buffers, or each would hold more than its length.
+            let mut whole = pool.lease_tx();
+            if whole.absorb(&mut buf) {
+                std::mem::swap(&mut whole, &mut buf);
+                pool.return_tx(whole);
+            }
         }
         self.held += buf.memory();
         self.queue.push_back(buf);

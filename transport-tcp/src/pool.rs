@@ -4,7 +4,7 @@
 use tercel_transport::TxBuf;
 
 /// Room of a leased reply buffer in bytes.
-const TX_CAPACITY_BYTES: usize = 16 * 1024;
+pub(crate) const TX_CAPACITY_BYTES: usize = 16 * 1024;
 /// Reply buffers that grew beyond this are dropped rather than kept: what a slow reader was owed is given
 /// back with it.
 const TX_KEEP_MAX_BYTES: usize = 32 * 1024;

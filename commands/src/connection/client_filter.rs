@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::client::flag_letters;
 use tercel_core::clients::client::{ClientClass, Session};
 use tercel_core::command::args::Args;
-use tercel_core::command::error::{CommandError, SYNTAX, fail};
+use tercel_core::command::error::{CommandError, NOT_AN_INTEGER, SYNTAX, fail};
 use tercel_core::command::parse::{integer, lossy};
 use tercel_core::dispatch::Context;
 use tercel_core::server::Core;
@@ -117,6 +117,7 @@ impl Filter {
                     let databases = cx.core.data.databases();
                     let name = if wanted { "DB" } else { "NOT-DB" };
                     let db = integer(value)
+                        .and_then(|db| i32::try_from(db).map_err(|_| NOT_AN_INTEGER))
                         .map_err(|_| CommandError::new(format!("ERR {name} is not an integer or out of range")))?;
                     Test::Db(usize::try_from(db).ok().filter(|db| *db < databases).ok_or_else(|| {
                         CommandError::new(format!("ERR {name} number should be between 0 and {}", databases - 1))

@@ -110,6 +110,7 @@ fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Result<()
     let required = cx.core.settings.requirepass.as_bytes();
     if user == b"default" && (required.is_empty() || same_secret(password, required)) {
         cx.session.authenticated = true;
+        cx.session.is_known = true;
         return Ok(());
     }
     cx.core.stats.auth_denied += 1;

@@ -9,6 +9,9 @@ use tercel_transport::TxBuf;
 use crate::proto::{CONTROL_BYTES, Control, Window};
 use crate::verbs::{Device, Region, SendOp, SendWr, Sge};
 
+/// Room of the buffers that small pieces are gathered in for a reader that lags, in bytes.
+const LAGGING_BYTES: usize = 16 * 1024;
+
 /// The sending half.
 #[derive(Default)]
 pub(super) struct Tx {
@@ -50,6 +53,14 @@ impl Tx {
         {
             super::give_back(pool, buf);
             return;
+        }
+        if !self.queue.is_empty() && buf.capacity() < LAGGING_BYTES && !buf.has_shared() {
+            // A reader that lags: small pieces go into whole buffers, or each would hold more than its length.
+            let mut whole = TxBuf::with_capacity(LAGGING_BYTES);
+            if whole.absorb(&mut buf) {
+                std::mem::swap(&mut whole, &mut buf);
+                super::give_back(pool, whole);
+            }
         }
         self.held += buf.memory();
         self.queue.push_back(buf);

@@ -273,6 +273,8 @@ pub struct Session {
     pub lib_ver: String,
     /// Whether the client may run commands.
     pub authenticated: bool,
+    /// Whether it ever might: then it is no stranger any more, whatever it does.
+    pub is_known: bool,
     /// When it connected, in the clock's nanoseconds.
     pub created_ns: u64,
     /// When it last sent something, in the clock's nanoseconds.
@@ -354,6 +356,7 @@ impl Session {
             lib_name: String::new(),
             lib_ver: String::new(),
             authenticated: true,
+            is_known: true,
             created_ns: now_ns,
             active_ns: now_ns,
             arrived_ns: now_ns,
@@ -436,13 +439,20 @@ impl Session {
         !self.subscriptions.is_empty()
     }
 
+    /// Whether it has never shown a password where one is asked for: it may hold little.
+    #[must_use]
+    #[inline]
+    pub fn is_stranger(&self) -> bool {
+        !self.authenticated && !self.is_known
+    }
+
     /// How many unconsumed bytes the transport may gather while no command is half there.
     #[must_use]
     pub fn receive_limit_at_rest(&self) -> usize {
-        if self.authenticated {
-            tercel_transport::RECEIVE_LIMIT_DEFAULT
-        } else {
+        if self.is_stranger() {
             crate::clients::limits::UNAUTHENTICATED_RECEIVE_LIMIT
+        } else {
+            tercel_transport::RECEIVE_LIMIT_DEFAULT
         }
     }
 

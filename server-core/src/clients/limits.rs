@@ -1,6 +1,6 @@
 //! What clients may hold of the server's memory: how much one may be owed, how much a stranger may send,
-//! and the account of all clients together that `maxmemory-clients` bounds. Counts bytes held, not bytes
-//! long. Knows no transport: what that holds for a client it is told in [`crate::clients::client::NetInfo`].
+//! and the account of all clients together that `maxmemory-clients` bounds. Counts bytes held where they are
+//! more than bytes long. Knows no transport: what that holds for a client it is told in [`crate::clients::client::NetInfo`].
 
 use std::collections::BTreeSet;
 
@@ -16,9 +16,8 @@ const UNAUTHENTICATED_OUTPUT_BYTES_MAX: usize = 17 * 1024;
 pub const UNAUTHENTICATED_QUERY_BYTES_MAX: usize = 192 * 1024;
 /// How many unconsumed bytes the transport gathers from it, unless one command is longer.
 pub const UNAUTHENTICATED_RECEIVE_LIMIT: usize = 32 * 1024;
-/// A buffer is lent as a whole; below this, output that waits does not count against limits, as in Valkey,
-/// where every client has a reply buffer of this size.
-pub const OUTPUT_BYTES_FREE: usize = 16 * 1024;
+/// A buffer is lent as a whole: as much does not count as held.
+const LENT_BYTES: usize = 16 * 1024;
 /// A smaller limit of all clients together counts as this, as in Valkey: it would leave nobody to change it.
 const CLIENTS_BYTES_MIN: usize = 128 * 1024;
 /// Clients are told apart by size in steps of this many bytes.
@@ -34,20 +33,28 @@ pub fn clients_memory_max(settings: &Settings) -> usize {
     if max == 0 { 0 } else { max.max(CLIENTS_BYTES_MIN) }
 }
 
-/// Memory in bytes that further replies to a client may hold, when `unsent_memory` is held already.
+/// What replies that wait count for against limits, in bytes: their length, or half of what they hold, if that
+/// is more. Buffers are full or nearly so, and then it is the length that counts, as a client sees it.
 #[must_use]
 #[inline]
-pub fn room(session: &Session, settings: &Settings, unsent_memory: usize) -> usize {
-    let (bound, _) = bound(session, settings);
-    bound.saturating_sub(unsent_memory.saturating_sub(OUTPUT_BYTES_FREE))
+pub fn counted(len: usize, memory: usize) -> usize {
+    len.max(memory.saturating_sub(LENT_BYTES) / 2)
 }
 
-/// Memory in bytes that everything a client is owed may hold, and whether the bound is that of all clients.
+/// What further replies to a client may count for, when those that wait count for `counted` bytes.
+#[must_use]
+#[inline]
+pub fn room(session: &Session, settings: &Settings, counted: usize) -> usize {
+    let (bound, _) = bound(session, settings);
+    bound.saturating_sub(counted)
+}
+
+/// What everything a client is owed may count for, in bytes, and whether the bound is that of all clients.
 #[inline]
 fn bound(session: &Session, settings: &Settings) -> (usize, bool) {
     let hard = settings.client_output_buffer_limit.0[session.class() as usize].hard as usize;
     let mut bound = if hard == 0 { usize::MAX } else { hard };
-    if !session.authenticated {
+    if session.is_stranger() {
         bound = bound.min(UNAUTHENTICATED_OUTPUT_BYTES_MAX);
     }
     let all = clients_memory_max(settings);

@@ -2,7 +2,7 @@
 //! buffers that will be handed to the transport. Knows RESP and buffers, not what is replied.
 //!
 //! What is written is held until the client takes it, so it has a bound: [`Reply::set_room`] says how
-//! much memory it may hold, and it is looked at while a reply is being written. Past the bound everything
+//! much that may be, and it is looked at while a reply is being written. Past the bound everything
 //! is dropped, and so is all that is written afterwards: the client will be closed.
 
 use std::rc::Rc;
@@ -15,9 +15,9 @@ use tercel_transport::{SharedBytes, TxBuf};
 const SPLICE_LEN_MIN: usize = 16 * 1024;
 /// Bytes written between two looks at what is held.
 const LOOK_EVERY_BYTES: usize = 16 * 1024;
-/// From here on the next look begins another buffer. Together with what may follow until then this stays
-/// below [`BUFFER_BYTES`], so that no buffer grows on and on and is copied each time.
-const BUFFER_FULL_BYTES: usize = 32 * 1024;
+/// From here on a buffer is full and another is begun: what is written at once beyond it still fits into
+/// [`BUFFER_BYTES`], so that no buffer grows on and on and is copied each time.
+const BUFFER_FULL_BYTES: usize = 48 * 1024;
 /// As many shared pieces fill a buffer: a transport walks over those that have left.
 const BUFFER_PIECES: usize = 256;
 /// Room of a further buffer in bytes.
@@ -31,7 +31,7 @@ pub struct Reply {
     full: Vec<TxBuf>,
     full_len: usize,
     full_memory: usize,
-    /// Memory in bytes that all of it may hold.
+    /// What all of it may count for, in bytes: its length, or half of what it holds, if that is more.
     room: usize,
     /// Length of `buf` from which on it is looked at again; 0 once everything is dropped.
     look_at: usize,
@@ -109,12 +109,12 @@ impl Reply {
         self.over
     }
 
-    /// Sets how much memory in bytes may be held from now on.
+    /// Sets how many bytes everything written may count for from now on.
     #[inline]
     pub fn set_room(&mut self, room: usize) {
         self.room = room;
         if !self.over {
-            self.look_at = (self.buf.len() + LOOK_EVERY_BYTES).min(room.saturating_add(1));
+            self.look_at = self.next_look().min(room.saturating_sub(self.full_len).saturating_add(1));
         }
     }
 
@@ -200,15 +200,23 @@ impl Reply {
     /// Looks at what is held, and begins another buffer when this one is full.
     #[cold]
     fn look(&mut self) {
-        // What this buffer has room for beyond what is in it was lent, not asked for.
-        if self.over || self.memory() - self.buf.spare() > self.room {
+        // Its length counts, or half of what it holds, where that is more.
+        let counted = self.len().max((self.memory() - self.buf.spare()) / 2);
+        if self.over || counted > self.room {
             self.overflow();
             return;
         }
         if self.buf.plain().len() >= BUFFER_FULL_BYTES || self.buf.shared_count() >= BUFFER_PIECES {
             self.begin_buffer();
         }
-        self.look_at = self.buf.len() + LOOK_EVERY_BYTES;
+        self.look_at = self.next_look();
+    }
+
+    /// The length of the buffer at which it is to be looked at: soon, and before it is fuller than full.
+    #[inline]
+    fn next_look(&self) -> usize {
+        let plain_left = BUFFER_FULL_BYTES.saturating_sub(self.buf.plain().len());
+        self.buf.len() + LOOK_EVERY_BYTES.min(plain_left.max(1))
     }
 
     fn begin_buffer(&mut self) {
@@ -234,7 +242,7 @@ impl Reply {
     /// Splices bytes in without copying them, if there is room.
     fn splice(&mut self, bytes: SharedBytes) {
         let len = (*bytes).as_ref().len();
-        if self.over || self.full_memory.saturating_add(self.buf.len()).saturating_add(len) > self.room {
+        if self.over || self.len().saturating_add(len) > self.room {
             self.overflow();
             return;
         }
@@ -305,7 +313,7 @@ impl Reply {
     #[cold]
     fn long_bulk(&mut self, bytes: &[u8]) {
         encode::header(self.out(), b'$', bytes.len() as i64);
-        if self.room.saturating_sub(self.full_memory) >= bytes.len() {
+        if self.room.saturating_sub(self.len()) >= bytes.len() {
             self.splice(Rc::new(bytes.to_vec()));
         } else {
             self.overflow();

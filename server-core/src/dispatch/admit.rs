@@ -19,22 +19,22 @@ pub(super) enum Admitted {
     Queue(CommandId),
 }
 
-pub(super) fn held_by_pause(core: &mut Core, connection: &Connection, spec: Option<&Spec>) -> bool {
+pub(super) fn held_by_pause(core: &mut Core, connection: &Connection, spec: Option<&Spec>, args: &Args<'_>) -> bool {
     let Some(pause) = core.pause else { return false };
     if pause.until_ms <= core.now.unix_ms {
         core.set_pause(None);
         return false;
     }
+    // What is refused for its form is refused at once.
+    let Some(spec) = spec.filter(|spec| spec.arity_fits(args.len())) else { return false };
     if !pause.writes_only {
         // CLIENT UNPAUSE has to get through.
-        return !spec.is_some_and(|spec| spec.is(flags::PASSES_PAUSE));
+        return !spec.is(flags::PASSES_PAUSE);
     }
-    let Some(spec) = spec else { return false };
+    // A write waits already where it is to be queued.
     let writes = |set: u32| set & (flags::WRITE | flags::MAY_REPLICATE) != 0;
-    match &connection.session.transaction {
-        Some(transaction) => spec.is(flags::RUNS_QUEUE) && writes(transaction.flags_union),
-        None => writes(spec.flags),
-    }
+    let queue = connection.session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union);
+    writes(spec.flags) || (spec.is(flags::RUNS_QUEUE) && writes(queue))
 }
 
 /// The answer to what has to wait until the snapshot is loaded.

@@ -1,6 +1,6 @@
 //! What follows a command that ran: the logs of slow and large ones, and monitors.
 
-use crate::clients::client::Connection;
+use crate::clients::client::{Connection, ReplyMode};
 use crate::command::parse::quote_into;
 use crate::command::{Args, Spec};
 use crate::server::Core;
@@ -70,6 +70,15 @@ pub(super) fn feed_monitors(core: &mut Core, connection: &Connection, spec: &Spe
         quote_into(&mut line, spec.shown(args, index));
     }
     for &key in &core.clients.monitors.clone() {
+        // Lines are replies, to one that wants none as well.
+        let mode = if key == connection.session.key {
+            Some(connection.session.reply_mode)
+        } else {
+            core.clients.get(key).map(|connection| connection.session.reply_mode)
+        };
+        if mode == Some(ReplyMode::Off) {
+            continue;
+        }
         core.write_to(key, |out| out.encode(|into, _| tercel_resp::encode::simple(into, &line)));
     }
 }

@@ -35,7 +35,7 @@ pub fn process(
     request_len: usize,
 ) -> Verdict {
     let spec = id.map(|id| commands.table.spec(id));
-    if core.pause.is_some() && held_by_pause(core, connection, spec) {
+    if core.pause.is_some() && held_by_pause(core, connection, spec, args) {
         return Verdict::Hold;
     }
     connection.session.last_command = id.filter(|_| args.len() < 2 || spec.is_some_and(|spec| !spec.is_container));

@@ -166,6 +166,15 @@ impl Core {
         logs.log(Kind::LargeRequest).trim(new.commandlog_large_request_max_len as usize);
         logs.log(Kind::LargeReply).trim(new.commandlog_large_reply_max_len as usize);
         self.host.settings_changed(old, new);
+        if new.requirepass.is_empty() && !old.requirepass.is_empty() {
+            // Nobody is asked for a password any more, those neither who are here already.
+            for key in self.clients.keys() {
+                if let Some(connection) = self.clients.get_mut(key) {
+                    connection.session.authenticated = true;
+                    connection.session.is_known = true;
+                }
+            }
+        }
         self.data.follow(new);
         if new.latency_tracking != old.latency_tracking && !new.latency_tracking {
             for command in &mut self.stats.commands {

@@ -100,17 +100,24 @@ const BAD_DIRECTIVE: &str = "Bad directive or wrong number of arguments";
 /// [`ConfigError`] with the place and what was expected.
 pub fn load(
     disk: &dyn Disk,
-    source: Option<Source<'_>>,
+    sources: &[Source<'_>],
     options: &[(String, Vec<String>)],
 ) -> Result<Settings, ConfigError> {
     let mut reading = Reading::default();
-    match source {
-        Some(Source::File(path)) => reading.file(disk, path, 0)?,
-        Some(Source::Text(text)) => reading.included_text(disk, text, Path::new(STANDARD_INPUT), 0)?,
-        None => {}
+    for source in sources {
+        match source {
+            Source::File(path) => reading.file(disk, path, 0)?,
+            Source::Text(text) => reading.included_text(disk, text, Path::new(STANDARD_INPUT), 0)?,
+        }
     }
     for (name, values) in options {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        if let ("include", [path]) = (name.as_str(), &values[..]) {
+            reading.file(disk, Path::new(path), 1)?;
+            continue;
+        }
+        // As in Valkey, the option alone turns save points off.
+        let values = if name == "save" && values.is_empty() { vec![""] } else { values };
         reading
             .directive(name, &values, || ("the command line".to_owned(), format!("--{name} {}", values.join(" "))))?;
     }

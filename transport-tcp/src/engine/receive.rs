@@ -12,6 +12,10 @@ use crate::{epoll, socket};
 /// One direct receive takes at most this many bytes, so that a flood gets its share and no more.
 const TAKE_MAX_BYTES: usize = 64 * 1024;
 
+/// Storage for received bytes that a connection keeps while any are left, in bytes; twice its receive limit where
+/// that is more.
+const INBOX_KEPT_BYTES: usize = 64 * 1024;
+
 impl Engine {
     /// Puts a connection under one way of receiving and starts it.
     pub(super) fn enter_mode(&mut self, index: u32, mode: Mode) {
@@ -234,6 +238,7 @@ impl Engine {
     pub(crate) fn consume(&mut self, id: ConnId, len: usize) {
         let Some(conn) = self.conns.find_mut(id) else { return };
         let freed = conn.inbox.consume(len, &mut self.pool);
+        conn.inbox.shrink((2 * conn.receive_limit).max(INBOX_KEPT_BYTES), &mut self.pool);
         if let (Some(buffer), Some(ring)) = (freed, &mut self.ring) {
             ring.give_buffer(buffer);
         }
