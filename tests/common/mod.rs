@@ -174,7 +174,8 @@ impl Raw {
             }
             let mut chunk = [0; 65536];
             let len = self.stream.read(&mut chunk).unwrap();
-            assert!(len > 0, "closed with {:?} left", String::from_utf8_lossy(&self.buffer));
+            let shown = &self.buffer[..self.buffer.len().min(200)];
+            assert!(len > 0, "closed with {} bytes left: {:?}", self.buffer.len(), String::from_utf8_lossy(shown));
             self.buffer.extend_from_slice(&chunk[..len]);
         }
     }
