@@ -11,6 +11,7 @@ use crate::command::reply::Mark;
 use crate::command::spec::flags;
 use crate::command::{Args, CommandId, OwnedCommand, Spec};
 use crate::server::Core;
+use crate::stats::latency;
 
 /// Between two warnings of HTTP requests.
 const HTTP_WARN_EVERY_NS: u64 = 60_000_000_000;
@@ -176,7 +177,7 @@ pub fn run(
     core.stats.commands_processed += 1;
     let track = core.settings.latency_tracking;
     core.stats.record_command(id, connection.session.kind, took_ns, failed, track);
-    let event = if spec.is(flags::FAST) { "fast-command" } else { "command" };
+    let event = if spec.is(flags::FAST) { latency::FAST_COMMAND } else { latency::COMMAND };
     core.stats.latency.record(event, took_ns, core.now.unix_ms, core.settings.latency_monitor_threshold);
     let settings = &core.settings;
     let over = |value: u64, limit: i64| limit >= 0 && value as i64 >= limit;

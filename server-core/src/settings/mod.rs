@@ -169,7 +169,7 @@ impl Settings {
 #[must_use]
 pub fn documentation() -> String {
     let mut page = String::from(
-        "# Settings\n\nMade from the declarations in `src/settings/declared.rs` by `tercel-server --settings-doc`; a test holds it true.\n\n\
+        "# Settings\n\nMade from the declarations in `server-core/src/settings/declared.rs` by `tercel-server --settings-doc`; a test holds it true.\n\n\
          | setting | default | may hold | changes | what it does |\n|---|---|---|---|---|\n",
     );
     for setting in SETTINGS {

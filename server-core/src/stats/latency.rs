@@ -3,6 +3,11 @@
 
 use std::collections::BTreeMap;
 
+/// The event of a command that takes as long as its work.
+pub const COMMAND: &str = "command";
+/// The event of a command that takes the same time always, or nearly.
+pub const FAST_COMMAND: &str = "fast-command";
+
 /// Samples kept of an event.
 pub const SAMPLES_MAX: usize = 160;
 
