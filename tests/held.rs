@@ -3,15 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
-use common::{Raw, Server, backends, until};
+use common::{Raw, Server, backends, request, until};
 
 const MIB: i64 = 1 << 20;
-
-fn request(words: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    tercel_resp::encode::request(&mut bytes, words);
-    bytes
-}
 
 #[test]
 fn a_stranger_who_does_not_read_holds_little() {

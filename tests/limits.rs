@@ -6,16 +6,10 @@ mod common;
 use std::io::Read;
 use std::time::Duration;
 
-use common::{Raw, Server, backends, until};
+use common::{Raw, Server, backends, request, until};
 use tercel_transport::conformance::left_out;
 
 const MIB: i64 = 1 << 20;
-
-fn request(words: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    tercel_resp::encode::request(&mut bytes, words);
-    bytes
-}
 
 #[test]
 fn ten_thousand_idle_connections() {

@@ -208,6 +208,13 @@ pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
+/// A command as its bytes on the wire.
+pub fn request(words: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    tercel_resp::encode::request(&mut bytes, words);
+    bytes
+}
+
 impl Raw {
     /// A field of INFO.
     pub fn info(&mut self, field: &str) -> String {

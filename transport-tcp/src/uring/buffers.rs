@@ -99,10 +99,10 @@ impl Buffers {
         let at = usize::from(self.tail & (self.count - 1));
         // SAFETY: `id` is below `count`, so the address lies inside the mapping.
         let addr = unsafe { self.data.base.as_ptr().add(usize::from(id) * self.size_bytes) };
-        // SAFETY: `at` is below `count`, the mapping holds `count` entries and is aligned to a
-        // page; the kernel does not read an entry before the tail has passed it, and at most
-        // `count` buffers exist, so this entry is not one it is yet to read. Writing address,
-        // length and number leaves the tail, which lies in the first entry's spare field, alone.
+        // At most `count` buffers exist, so this entry is not one the kernel is yet to read. The tail, in
+        // the first entry's spare field, is left alone by writing address, length and number.
+        // SAFETY: `at` is below `count`, the mapping holds `count` entries and is aligned to a page, and
+        // the kernel does not read an entry before the tail has passed it.
         unsafe {
             let entry = &mut *self.entries.base.as_ptr().cast::<BufRingEntry>().add(at);
             entry.set_addr(addr as u64);

@@ -144,10 +144,10 @@ impl Ring {
     }
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: every caller of `push` builds the entry from a descriptor and from memory that
-        // stay until the completion: provided buffers live as long as the ring, pinned reply
-        // buffers and operations until their completion has been handled, and a connection's slot
-        // and descriptor until all of its operations have.
+        // Provided buffers live as long as the ring, pinned reply buffers and operations until their
+        // completion has been handled, a connection's slot and descriptor until all of its operations have.
+        // SAFETY: every caller of `push` builds the entry from a descriptor and from memory that stay
+        // until the completion.
         unsafe { self.ring.submission().push(entry).is_ok() }
     }
 
