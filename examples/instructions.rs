@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Executor;
-use tercel_core::server::Core;
+use tercel_core::server::Server;
 use tercel_core::settings::Settings;
 use tercel_transport::memory::MemoryTransport;
 
@@ -28,9 +28,9 @@ fn main() {
     settings.hash_seed = "the same each time".to_owned();
     let transport = MemoryTransport::new();
     let net = transport.net();
-    let core = Core::new(&tercel_commands::commands().table, settings, tercel::start::host::machine());
+    let server = Server::new(&tercel_commands::commands().table, settings, tercel::start::host::machine(), ".".into());
     let stop = Arc::new(AtomicBool::new(false));
-    let mut executor = Executor::new(transport, tercel_commands::commands(), core, stop);
+    let mut executor = Executor::new(transport, tercel_commands::commands(), server, stop);
     let client = net.connect();
     let mut call = |commands: &[u8]| {
         client.write(commands);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use tercel::executor::Executor;
-use tercel_core::server::Core;
+use tercel_core::server::Server;
 use tercel_core::settings::Settings;
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
@@ -33,8 +33,13 @@ impl Bench {
         let mut transport = RdmaTransport::new(fabric.device(SoftLimits::default()).unwrap(), options.clone()).unwrap();
         let addr = "127.0.0.1:6379".parse().unwrap();
         transport.listen(addr, 16).unwrap();
-        let core = Core::new(&tercel_commands::commands().table, Settings::default(), tercel::start::host::machine());
-        let executor = Executor::new(transport, tercel_commands::commands(), core, Arc::new(AtomicBool::new(false)));
+        let server = Server::new(
+            &tercel_commands::commands().table,
+            Settings::default(),
+            tercel::start::host::machine(),
+            ".".into(),
+        );
+        let executor = Executor::new(transport, tercel_commands::commands(), server, Arc::new(AtomicBool::new(false)));
         let mut client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), options, addr).unwrap();
         client.dial().unwrap();
         Bench { executor, client, ready: Vec::new() }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tercel::executor::Executor;
-use tercel_core::server::Core;
+use tercel_core::server::Server;
 use tercel_core::settings::Settings;
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::software::{Fabric, Faults, SoftDevice, SoftLimits};
@@ -62,9 +62,10 @@ struct Bench<T: Transport, C: Client> {
 impl<T: Transport, C: Client> Bench<T, C> {
     fn new(transport: T, client: C) -> Self {
         let settings = Settings { commandlog_execution_slower_than: -1, ..Settings::default() };
-        let core = Core::new(&tercel_commands::commands().table, settings, tercel::start::host::machine());
+        let server =
+            Server::new(&tercel_commands::commands().table, settings, tercel::start::host::machine(), ".".into());
         Bench {
-            executor: Executor::new(transport, tercel_commands::commands(), core, Arc::new(AtomicBool::new(false))),
+            executor: Executor::new(transport, tercel_commands::commands(), server, Arc::new(AtomicBool::new(false))),
             client,
         }
     }

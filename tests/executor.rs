@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tercel::executor::Executor;
-use tercel_core::server::Core;
+use tercel_core::server::Server;
 use tercel_core::settings::Settings;
 use tercel_transport::conformance::left_out;
 use tercel_transport::memory::{MemoryNet, MemoryPeer, MemoryTransport};
@@ -19,8 +19,8 @@ use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 const TURNS_MAX: usize = 10_000;
 
 fn executor<T: Transport>(transport: T, settings: Settings) -> Executor<T> {
-    let core = Core::new(&tercel_commands::commands().table, settings, tercel::start::host::machine());
-    Executor::new(transport, tercel_commands::commands(), core, Arc::new(AtomicBool::new(false)))
+    let server = Server::new(&tercel_commands::commands().table, settings, tercel::start::host::machine(), ".".into());
+    Executor::new(transport, tercel_commands::commands(), server, Arc::new(AtomicBool::new(false)))
 }
 
 /// An executor nobody talks to over a network.
@@ -159,13 +159,13 @@ fn pipelines_of_many_clients_become_batches() {
             client.write(&request(&["GET", &key]));
         }
     }
-    let before = house.executor.core.stats.prefetch_batches;
-    let turns_before = house.executor.core.stats.busy_turns;
+    let before = house.executor.server().stats().turns().prefetch_batches;
+    let turns_before = house.executor.server().stats().turns().busy_turns;
     house.settle();
-    let batches = house.executor.core.stats.prefetch_batches - before;
+    let batches = house.executor.server().stats().turns().prefetch_batches - before;
     // 2,000 commands, at most 512 a batch and 128 of one client.
     assert!((4..=8).contains(&batches), "{batches} batches");
-    assert!(house.executor.core.stats.busy_turns - turns_before <= 10);
+    assert!(house.executor.server().stats().turns().busy_turns - turns_before <= 10);
     let expected: String =
         (0..20).map(|round: usize| format!("+OK\r\n${}\r\n{round}\r\n", round.to_string().len())).collect();
     for client in &clients {
@@ -203,11 +203,10 @@ fn tercel_resp_count(mut bytes: &[u8]) -> usize {
 #[test]
 fn the_wait_before_parsing_is_counted_for_every_command() {
     use tercel_core::stats::Phase;
+    use tercel_transport::PeerKind;
     let limits = [("batch-commands-max", "1"), ("enable-debug-command", "yes")];
-    let mut house = House::new();
-    for (name, value) in limits {
-        house.executor.core.settings = setting(&house.executor.core.settings, name, value);
-    }
+    let settings = limits.iter().fold(Settings::default(), |settings, (name, value)| setting(&settings, name, value));
+    let mut house = House::with(settings);
     let (slow, waiting) = (house.net.connect(), house.net.connect());
     house.settle();
     // Both arrive before the same poll; a batch holds one command, so the second waits for the first.
@@ -215,8 +214,9 @@ fn the_wait_before_parsing_is_counted_for_every_command() {
     waiting.write(&request(&["PING"]));
     house.settle();
     assert_eq!(text(&waiting), "+PONG\r\n");
-    let phases = &house.executor.core.stats.phases;
-    let (arrive, execute) = (&phases[0][Phase::Arrive as usize], &phases[0][Phase::Execute as usize]);
+    let stats = house.executor.server().stats();
+    let (arrive, execute) =
+        (stats.phase(Phase::Arrive, PeerKind::Socket), stats.phase(Phase::Execute, PeerKind::Socket));
     assert_eq!((arrive.len(), execute.len()), (2, 2));
     assert!(arrive.max() >= 30_000_000, "the second waited {} ns", arrive.max());
     assert!(arrive.min() < arrive.max(), "the first did not wait for anybody");
@@ -237,7 +237,7 @@ fn a_client_that_goes_amid_a_batch_leaves_the_others_alone() {
         for client in [&clients[0], &clients[2]] {
             assert_eq!(tercel_resp_count(&client.read_available()), 300);
         }
-        assert_eq!(house.executor.core.clients.len(), 2);
+        assert_eq!(house.executor.server().clients().len(), 2);
         let n: i64 = house.call(&clients[0], &["GET", "n"]).lines().nth(1).unwrap().parse().unwrap();
         assert!((600..=900).contains(&n), "{n}");
     }
@@ -251,7 +251,7 @@ fn what_was_sent_before_the_end_is_done() {
     client.close();
     house.settle();
     assert_eq!(house.call(&other, &["GET", "n"]), "$3\r\n500\r\n");
-    assert_eq!(house.executor.core.clients.len(), 1);
+    assert_eq!(house.executor.server().clients().len(), 1);
 }
 
 #[test]
@@ -437,7 +437,7 @@ fn protected_mode_refuses_other_hosts() {
             );
         } else {
             assert!(reply.starts_with("-DENIED ") && client.is_ended(), "{remote}: {reply}");
-            assert_eq!(executor.core.stats.rejected_connections, 1);
+            assert_eq!(executor.server().clients().counters().rejected, 1);
         }
     }
 }
@@ -493,10 +493,13 @@ fn a_command_of_many_arguments_that_arrives_at_once() {
 
 #[test]
 fn while_a_snapshot_is_loaded_only_those_are_served_who_do_not_need_it() {
-    use tercel_core::persistence::Loader;
-    use tercel_core::settings::FileName;
+    use tercel_core::settings::{FileName, LocalAccess};
     let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/loading.rdb");
-    let settings = || Settings { dbfilename: FileName(path.to_owned()), ..Settings::default() };
+    let settings = || {
+        let mut settings = Settings { dbfilename: FileName(path.to_owned()), ..Settings::default() };
+        settings.enable_debug_command.0 = LocalAccess::Yes;
+        settings
+    };
     let mut house = House::with(settings());
     let client = house.net.connect();
     assert_eq!(house.call(&client, &["SET", "a", "1"]), "+OK\r\n");
@@ -504,7 +507,7 @@ fn while_a_snapshot_is_loaded_only_those_are_served_who_do_not_need_it() {
 
     let mut house = House::with(settings());
     let client = house.net.connect();
-    house.executor.core.persistence.loading = Loader::open(&house.executor.core).unwrap();
+    house.executor.server_mut().persistence_mut().load_begin().unwrap();
     let loading = "-LOADING Valkey is loading the dataset in memory\r\n";
     for command in [&["GET", "a"][..], &["SET", "a", "2"], &["DBSIZE"], &["SAVE"], &["BGSAVE"], &["PING"]] {
         assert_eq!(house.call(&client, command), loading, "{command:?}");
@@ -514,10 +517,9 @@ fn while_a_snapshot_is_loaded_only_those_are_served_who_do_not_need_it() {
     assert_eq!(house.call(&client, &["MULTI"]), "+OK\r\n");
     assert_eq!(house.call(&client, &["DISCARD"]), "+OK\r\n");
     // It would save what is there so far over the whole.
-    house.executor.core.settings.enable_debug_command.0 = tercel_core::settings::LocalAccess::Yes;
     assert_eq!(house.call(&client, &["DEBUG", "RELOAD"]), loading);
     // What is loaded in part is not saved over the whole.
-    assert!(house.executor.core.settings.save.points.len() == 3);
+    assert!(house.executor.server().settings().save.points.len() == 3);
     house.call(&client, &["SHUTDOWN"]);
     assert!(house.executor.load().unwrap().is_none());
     assert_eq!(house.call(&client, &["GET", "a"]), "$1\r\n1\r\n");

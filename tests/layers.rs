@@ -3,16 +3,8 @@
 //! with file, line and rule.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// Upward imports that are still there: room and the room it imports. A pair that is not needed any more is
-/// to be taken out; none may be added.
-const REMAINING: &[(&str, &str, &str)] = &[
-    // Clients and persistence still add to the server's own methods.
-    ("server-core", "clients", "server"),
-    ("server-core", "persistence", "server"),
-];
 
 /// What the core and the families may not name.
 const OF_THE_MACHINE: &[&str] = &[
@@ -107,7 +99,7 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn rooms_import_lower_floors_only() {
-    let (mut broken, mut needed) = (Vec::new(), BTreeSet::new());
+    let mut broken = Vec::new();
     for (krate, rooms) in floors() {
         for file in files(&sources(&krate)) {
             let room = room_of(&krate, &file);
@@ -120,10 +112,6 @@ fn rooms_import_lower_floors_only() {
             for line in lines(&file) {
                 for other in named(&line.text).filter(|other| *other != room) {
                     let Some(above) = rooms.get(other).filter(|other| *other >= floor) else { continue };
-                    if let Some(known) = REMAINING.iter().find(|known| **known == (&krate[..], &room[..], other)) {
-                        needed.insert(known);
-                        continue;
-                    }
                     broken.push(format!(
                         "{}:{}: {room} (floor {floor}) may not import {other} (floor {above}) of {krate}",
                         line.file.display(),
@@ -134,8 +122,6 @@ fn rooms_import_lower_floors_only() {
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
-    let done: Vec<_> = REMAINING.iter().filter(|known| !needed.contains(known)).collect();
-    assert!(done.is_empty(), "no import needs this any more, take it out: {done:?}");
 }
 
 #[test]

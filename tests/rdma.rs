@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tercel::executor::Executor;
 use tercel::network::listeners::{self, Listeners};
 use tercel::network::{Network, rdma_options};
-use tercel_core::server::Core;
+use tercel_core::server::Server;
 use tercel_core::settings::Settings;
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::proto::{Control, Window};
@@ -67,8 +67,10 @@ impl House {
         let mut listeners: Listeners = listeners::listen(network.sockets(), &settings).unwrap();
         network.listen_rdma(&mut listeners, &settings).unwrap();
         let port = settings.port as u16;
-        let core = Core::new(&tercel_commands::commands().table, settings, tercel::start::host::machine());
-        let mut executor = Executor::new(network, tercel_commands::commands(), core, Arc::new(AtomicBool::new(false)));
+        let server =
+            Server::new(&tercel_commands::commands().table, settings, tercel::start::host::machine(), ".".into());
+        let mut executor =
+            Executor::new(network, tercel_commands::commands(), server, Arc::new(AtomicBool::new(false)));
         executor.on_settings(Box::new(move |network, old, new| network.follow(&mut listeners, old, new)));
         let addr: SocketAddr = "10.0.0.1:6379".parse().unwrap();
         let options = Options { unheard_max: u32::MAX, ..Options::default() };
@@ -353,20 +355,20 @@ fn what_was_parsed_cannot_be_changed_afterwards() {
     };
     for round in 0..50 {
         house.turn();
-        assert!(round < 49 || house.executor.core.clients.len() == 2);
+        assert!(round < 49 || house.executor.server().clients().len() == 2);
     }
     peer.write(&of('a'));
     let mut interrupted = 0;
     for _ in 0..2000 {
         house.turn();
-        let done = house.executor.core.data.db(0).len();
+        let done = house.executor.server().data().db(0).len();
         if done > 0 && done < 800 {
             interrupted += 1;
         }
         peer.write_over(&of('b'));
     }
     assert!(interrupted > 0, "the batch ran in one turn: nothing was shown");
-    assert_eq!(house.executor.core.data.db(0).len(), 800);
+    assert_eq!(house.executor.server().data().db(0).len(), 800);
     // What was not parsed yet may become another key, but each is where its bytes say.
     for number in 0..800 {
         let found = house.call(good, &["EXISTS", &format!("a{number:04}"), &format!("b{number:04}")]);

@@ -7,8 +7,9 @@ use tercel_engine::{Hash, Keyspace};
 use tercel_resp::request::{ArgStep, Limits, ProtocolError, RequestParser, Span, Step};
 use tercel_transport::Transport;
 
-use tercel_core::clients::client::{Assembly, ClientKey, Filling, Session};
+use tercel_core::clients::input::{Assembly, Filling};
 use tercel_core::clients::limits::UNAUTHENTICATED_QUERY_BYTES_MAX;
+use tercel_core::clients::{ClientKey, Session};
 use tercel_core::command::key_positions::KeyPositions;
 use tercel_core::command::spec::flags;
 use tercel_core::command::{Args, CommandId, CommandTable, OwnedCommand};
@@ -162,9 +163,10 @@ impl Batch {
         to - from
     }
 
-    /// Parses what a client has sent. Adds a run unless there is nothing to do.
+    /// Parses what a client that uses database `db` has sent. Adds a run unless there is nothing to do.
     pub(super) fn parse_client(
         &mut self,
+        db: usize,
         session: &mut Session,
         transport: &mut impl Transport,
         keyspace: &Keyspace,
@@ -173,8 +175,8 @@ impl Batch {
     ) {
         let first = self.commands.len();
         let mut run = Run {
-            client: session.key,
-            client_id: session.id,
+            client: session.key(),
+            client_id: session.id(),
             commands: (first, first),
             tail_end: 0,
             copy: None,
@@ -183,14 +185,14 @@ impl Batch {
             error: None,
             too_large: false,
         };
-        let conn = session.conn;
+        let conn = session.conn();
         let limits = Limits { auth_required: session.is_stranger(), ..bounds.limits };
         let query_len_max = if session.is_stranger() {
             bounds.query_len_max.min(UNAUTHENTICATED_QUERY_BYTES_MAX)
         } else {
             bounds.query_len_max
         };
-        if session.assembly.is_some() {
+        if session.input.is_assembling() {
             match assemble(session, transport, &limits, query_len_max) {
                 Assembled::Command(owned, len) => self.push_owned(table, owned, 0, len),
                 Assembled::Waiting => return,
@@ -225,7 +227,7 @@ impl Batch {
                 break;
             }
             let spans_from = self.spans.len();
-            match session.parser.parse(rest, &limits, &mut self.spans) {
+            match session.input.parser().parse(rest, &limits, &mut self.spans) {
                 Ok(Step::Command { len }) => {
                     if offset > 0 {
                         for span in &mut self.spans[spans_from..] {
@@ -233,11 +235,11 @@ impl Batch {
                         }
                     }
                     offset += len;
-                    self.push_spans(table, spans_from, input, offset, len, session, keyspace);
+                    self.push_spans(table, spans_from, input, offset, len, db, keyspace);
                 }
                 Ok(Step::Unquoted { len }) => {
                     let mut owned = OwnedCommand::default();
-                    for word in session.parser.take_unquoted() {
+                    for word in session.input.parser().take_unquoted() {
                         owned.push(&word);
                     }
                     offset += len;
@@ -268,15 +270,15 @@ impl Batch {
                         command.push(span.of(rest));
                     }
                     offset += at;
-                    session.assembly =
-                        Some(Box::new(Assembly { command, filling: Some(Filling::new(bulk_len)), wire_len: at }));
+                    let filling = Some(Filling::new(bulk_len));
+                    session.input.put_assembly(Box::new(Assembly { command, filling, wire_len: at }));
                     run.more = true;
                     break;
                 }
                 // What is before it may change what is allowed: then it is looked at again.
                 Err(_) if self.commands.len() > first => {
                     self.spans.truncate(spans_from);
-                    session.parser = RequestParser::new();
+                    *session.input.parser() = RequestParser::new();
                     run.more = true;
                     break;
                 }
@@ -290,7 +292,7 @@ impl Batch {
             raise_receive_limit(session, transport, query_len_max, run.seen_len);
             return;
         }
-        session.parse_queued = true;
+        session.input.set_queued(true);
         self.runs.push(run);
     }
 
@@ -327,7 +329,7 @@ impl Batch {
         input: &[u8],
         end: usize,
         len: usize,
-        session: &Session,
+        db: usize,
         keyspace: &Keyspace,
     ) {
         let spans = &self.spans[spans_from..];
@@ -343,7 +345,7 @@ impl Batch {
             key_step = step as u32;
             for index in indexes.take(KEYS_AHEAD_MAX) {
                 self.hashes.push(keyspace.hash(args.get(index)));
-                self.dbs.push(session.db as u32);
+                self.dbs.push(db as u32);
             }
         }
         self.commands.push(Parsed {
@@ -361,14 +363,14 @@ impl Batch {
 
 /// A command that fills the buffer without being whole needs a larger one, up to its limit.
 fn raise_receive_limit(session: &mut Session, transport: &mut impl Transport, query_len_max: usize, seen_len: usize) {
-    let mut limit = session.receive_limit;
+    let mut limit = session.input.receive_limit();
     // One poll may bring several times the limit; a step that stayed below it would wait for ever.
     while seen_len >= limit / 2 && limit <= query_len_max {
         limit = limit.saturating_mul(2).min(query_len_max.saturating_add(1));
     }
-    if limit != session.receive_limit {
-        session.receive_limit = limit;
-        transport.set_receive_limit(session.conn, limit);
+    if limit != session.input.receive_limit() {
+        session.input.set_receive_limit(limit);
+        transport.set_receive_limit(session.conn(), limit);
     }
 }
 
@@ -381,8 +383,8 @@ enum Assembled {
 
 /// Moves received bytes into the large argument they belong to, and reads what follows it.
 fn assemble(session: &mut Session, transport: &mut impl Transport, limits: &Limits, query_len_max: usize) -> Assembled {
-    let conn = session.conn;
-    let Some(mut assembly) = session.assembly.take() else { return Assembled::Waiting };
+    let conn = session.conn();
+    let Some(mut assembly) = session.input.take_assembly() else { return Assembled::Waiting };
     loop {
         if assembly.memory() > query_len_max.saturating_add(limits.big_bulk_len_min) {
             return Assembled::TooLarge;
@@ -404,10 +406,10 @@ fn assemble(session: &mut Session, transport: &mut impl Transport, limits: &Limi
             transport.consume(conn, 2);
             assembly.wire_len += 2;
             assembly.finish_argument();
-            session.parser.big_done();
+            session.input.parser().big_done();
             continue;
         }
-        match session.parser.parse_arg(input, limits) {
+        match session.input.parser().parse_arg(input, limits) {
             Err(error) => return Assembled::Error(error),
             Ok(ArgStep::Done) => {
                 let Assembly { command, wire_len, .. } = *assembly;
@@ -426,6 +428,6 @@ fn assemble(session: &mut Session, transport: &mut impl Transport, limits: &Limi
             }
         }
     }
-    session.assembly = Some(assembly);
+    session.input.put_assembly(assembly);
     Assembled::Waiting
 }

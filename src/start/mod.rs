@@ -27,7 +27,7 @@ use tercel_commands::commands;
 use tercel_core::base::disk::Disk;
 use tercel_core::host::ProcessInfo;
 use tercel_core::persistence::LoadError;
-use tercel_core::server::Core;
+use tercel_core::server::Server;
 use tercel_core::settings::{Settings, Supervised, TransportBackend};
 
 /// Descriptors the server needs beside its clients'.
@@ -199,13 +199,12 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     let (supervised, has_pidfile, port) = (settings.supervised.0, !settings.pidfile.is_empty(), settings.port);
     let waker = network.waker();
     let machine = Machine::new(process, cores.helpers.clone(), Some(Arc::clone(&waker)));
-    let mut core = Core::new(&commands().table, settings, Rc::new(machine));
-    core.dir = dir;
-    let mut executor = Executor::new(network, commands(), core, stop);
+    let server = Server::new(&commands().table, settings, Rc::new(machine), dir);
+    let mut executor = Executor::new(network, commands(), server, stop);
     executor.on_settings(Box::new(move |network, old, new| network.follow(&mut listeners, old, new)));
     if let Some(listener) = metrics_listener {
         let (sender, receiver) = mpsc::channel();
-        executor.on_wake(Box::new(move |core| metrics::answer(&receiver, core)));
+        executor.on_wake(Box::new(move |server| metrics::answer(&receiver, server)));
         metrics::serve(listener, sender, waker, cores.helpers)
             .map_err(|error| os("can't start the admin thread", error))?;
     }

@@ -22,7 +22,7 @@ impl ExpiryUnit {
 pub(crate) fn absolute_ms(cx: &Context<'_>, text: &[u8], unit: ExpiryUnit) -> Result<i64, CommandError> {
     let time = integer(text)?;
     let time_ms = if unit.in_seconds { time.checked_mul(1000) } else { Some(time) };
-    let base_ms = if unit.relative { cx.core.now.unix_ms } else { 0 };
+    let base_ms = if unit.relative { cx.server.now().unix_ms } else { 0 };
     time_ms.and_then(|time_ms| time_ms.checked_add(base_ms)).ok_or_else(|| invalid_expire(cx.name()))
 }
 

@@ -146,7 +146,7 @@ fn parse(cx: &Context<'_>, args: &Args<'_>, read_only: bool) -> Result<Vec<Step>
         };
         let field = field_type(args.get(at + 1))?;
         let offset = bit_offset(cx, args.get(at + 2), Some(field.bits))?;
-        if (offset + field.bits - 1) / 8 >= cx.core.settings.proto_max_bulk_len.0 as u64 {
+        if (offset + field.bits - 1) / 8 >= cx.server.settings().proto_max_bulk_len.0 as u64 {
             return Err(fail("ERR bit offset is not an integer or out of range"));
         }
         let operation = if operands == 2 {
@@ -169,7 +169,7 @@ fn parse(cx: &Context<'_>, args: &Args<'_>, read_only: bool) -> Result<Vec<Step>
 fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
     let steps = parse(cx, args, read_only)?;
     let key = cx.key(args, 1);
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let highest = steps
         .iter()
         .filter(|step| !matches!(step.operation, Operation::Get))
@@ -182,36 +182,37 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
                 cx.out.integer(step.field.number(read_bits(stored, step.offset, step.field.bits)));
             }
         };
-        match cx.core.data.read(db, key) {
+        match cx.server.data_mut().read(db, key) {
             Some(entry) => entry.value().with_bytes(answer),
             None => answer(&[]),
         }
         return Ok(());
     };
-    let stored_len = cx.core.data.peek_to_write(db, key).map_or(0, |entry| entry.value().len());
+    let stored_len = cx.server.data_mut().peek_to_write(db, key).map_or(0, |entry| entry.value().len());
     let grown = stored_len < highest;
-    let (answers, changed) = cx.core.data.write_string_if(cx.session.db, key, stored_len.max(highest), |bytes| {
-        let mut changed = false;
-        let answers = steps
-            .iter()
-            .map(|step| {
-                let before = step.field.number(read_bits(bytes, step.offset, step.field.bits));
-                let (value, answer_after) = match step.operation {
-                    Operation::Get => return Some(before),
-                    Operation::Set(value) => {
-                        let value = if step.field.signed { i128::from(value) } else { i128::from(value as u64) };
-                        (value, false)
-                    }
-                    Operation::Increment(increment) => (i128::from(before) + i128::from(increment), true),
-                };
-                let after = step.field.fit(value, step.overflow)?;
-                changed |= grown || before != after;
-                write_bits(bytes, step.offset, step.field.bits, after as u64);
-                Some(if answer_after { after } else { before })
-            })
-            .collect::<Vec<Option<i64>>>();
-        ((answers, changed), changed)
-    });
+    let (answers, changed) =
+        cx.server.data_mut().write_string_if(cx.caller.db, key, stored_len.max(highest), |bytes| {
+            let mut changed = false;
+            let answers = steps
+                .iter()
+                .map(|step| {
+                    let before = step.field.number(read_bits(bytes, step.offset, step.field.bits));
+                    let (value, answer_after) = match step.operation {
+                        Operation::Get => return Some(before),
+                        Operation::Set(value) => {
+                            let value = if step.field.signed { i128::from(value) } else { i128::from(value as u64) };
+                            (value, false)
+                        }
+                        Operation::Increment(increment) => (i128::from(before) + i128::from(increment), true),
+                    };
+                    let after = step.field.fit(value, step.overflow)?;
+                    changed |= grown || before != after;
+                    write_bits(bytes, step.offset, step.field.bits, after as u64);
+                    Some(if answer_after { after } else { before })
+                })
+                .collect::<Vec<Option<i64>>>();
+            ((answers, changed), changed)
+        });
     for answer in answers {
         match answer {
             Some(number) => cx.out.integer(number),
@@ -219,7 +220,7 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
         }
     }
     if changed {
-        cx.core.data.notify(class::STRING, "setbit", db, key.bytes);
+        cx.server.data_mut().notify(class::STRING, "setbit", db, key.bytes);
     }
     Ok(())
 }

@@ -55,11 +55,11 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         _ => return Err(fail("ERR bit is not an integer or out of range")),
     };
     let key = cx.key(args, 1);
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let byte = (offset / 8) as usize;
-    let stored_len = cx.core.data.peek_to_write(db, key).map_or(0, |entry| entry.value().len());
+    let stored_len = cx.server.data_mut().peek_to_write(db, key).map_or(0, |entry| entry.value().len());
     let mask = 1u8 << (7 - offset % 8);
-    let same = cx.core.data.peek(db, key).is_some_and(|entry| {
+    let same = cx.server.data().peek(db, key).is_some_and(|entry| {
         entry.value().with_bytes(|bytes| bytes.get(byte).is_some_and(|stored| (stored & mask != 0) == on))
     });
     if same {
@@ -67,7 +67,7 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         cx.out.flag(on);
         return Ok(());
     }
-    let before = cx.core.data.write_string(cx.session.db, key, stored_len.max(byte + 1), |bytes| {
+    let before = cx.server.data_mut().write_string(cx.caller.db, key, stored_len.max(byte + 1), |bytes| {
         let before = bytes[byte] & mask != 0;
         if on {
             bytes[byte] |= mask;
@@ -76,7 +76,7 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         before
     });
-    cx.core.data.notify(class::STRING, "setbit", db, key.bytes);
+    cx.server.data_mut().notify(class::STRING, "setbit", db, key.bytes);
     cx.out.flag(before);
     Ok(())
 }
@@ -84,7 +84,7 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn getbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let offset = bit_offset(cx, args.get(2), None)?;
     let key = cx.key(args, 1);
-    let bit = cx.core.data.read(cx.session.db, key).is_some_and(|entry| {
+    let bit = cx.server.data_mut().read(cx.caller.db, key).is_some_and(|entry| {
         entry.value().with_bytes(|bytes| {
             bytes.get((offset / 8) as usize).is_some_and(|byte| byte & (1 << (7 - offset % 8)) != 0)
         })
@@ -159,7 +159,7 @@ fn count_ones(bytes: &[u8]) -> u64 {
 fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let range = bit_range(args, 2)?;
     let key = cx.key(args, 1);
-    let count = cx.core.data.read(cx.session.db, key).map_or(0, |entry| {
+    let count = cx.server.data_mut().read(cx.caller.db, key).map_or(0, |entry| {
         entry.value().with_bytes(|bytes| match &range {
             None => count_ones(bytes),
             Some(range) if range.is_reversed() => 0,
@@ -210,7 +210,7 @@ fn bitpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let whole = BitRange { start: 0, end: None, in_bits: false };
     let range = range.unwrap_or(whole);
-    let position = match cx.core.data.read(cx.session.db, key) {
+    let position = match cx.server.data_mut().read(cx.caller.db, key) {
         // A missing key is an endless row of zeros.
         None => {
             if wanted {
@@ -246,10 +246,10 @@ fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if negate && args.len() != 4 {
         return Err(fail("ERR BITOP NOT must be called with a single source key."));
     }
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let mut result: Vec<u8> = Vec::new();
     for index in 3..args.len() {
-        let key = cx.core.data.key(args.get(index));
+        let key = cx.server.data().key(args.get(index));
         let mut take = |source: &[u8]| {
             if index == 3 {
                 result.extend_from_slice(source);
@@ -266,21 +266,21 @@ fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
                 beyond.fill(0);
             }
         };
-        match cx.core.data.read(db, key) {
+        match cx.server.data_mut().read(db, key) {
             Some(entry) => entry.value().with_bytes(take),
             None => take(&[]),
         }
     }
     let len_max = result.len();
-    let target = cx.core.data.key(args.get(2));
-    cx.core.data.expire_if_due(db, target);
+    let target = cx.server.data().key(args.get(2));
+    cx.server.data_mut().expire_if_due(db, target);
     if len_max == 0 {
-        cx.core.data.delete(db, target);
+        cx.server.data_mut().delete(db, target);
     } else {
         let value =
             if len_max > BLOB_LEN_MIN { NewValue::Blob(Blob::from_vec(result)) } else { NewValue::Raw(&result) };
-        cx.core.data.store(db, target, value, Expire::Clear);
-        cx.core.data.notify(class::STRING, "set", db, target.bytes);
+        cx.server.data_mut().store(db, target, value, Expire::Clear);
+        cx.server.data_mut().notify(class::STRING, "set", db, target.bytes);
     }
     cx.out.count(len_max);
     Ok(())

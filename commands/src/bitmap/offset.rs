@@ -14,7 +14,7 @@ pub(super) fn bit_offset(cx: &Context<'_>, text: &[u8], width: Option<u64>) -> R
     };
     let offset = integer(digits).map_err(|_| BAD_OFFSET)?.checked_mul(factor).ok_or(BAD_OFFSET)?;
     let last_byte = offset >> 3;
-    if offset < 0 || last_byte >= cx.core.settings.proto_max_bulk_len.0 {
+    if offset < 0 || last_byte >= cx.server.settings().proto_max_bulk_len.0 {
         return Err(BAD_OFFSET);
     }
     Ok(offset as u64)

@@ -1,25 +1,24 @@
 //! CLIENT: looking at connections and steering them.
 
 use super::client_filter::Filter;
+use super::describe::{Shown, describe, for_each};
 use crate::arguments::names::{checked_name, is_plain};
-use tercel_core::clients::client::{Closing, ReplyMode, Session};
+use tercel_core::clients::{Closing, Pause, ReplyMode, Session};
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
 use tercel_core::command::parse::{integer, lossy};
-use tercel_core::command::reply::Reply;
 use tercel_core::command::spec::flags::*;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::dispatch::Context;
 use tercel_core::dispatch::container;
-use tercel_core::dispatch::{Command, cmd};
-use tercel_core::server::{Core, Pause};
+use tercel_core::dispatch::{Command, client_cmd, cmd};
 
 static CLIENT_SUBCOMMANDS: &[Command] = &[
-    cmd("client|capa", Group::Connection, "8.0.0", -3, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE, client_capa)
+    client_cmd("client|capa", Group::Connection, "8.0.0", -3, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE, client_capa)
         .about("Announces what the client can do.", "O(1)")
         .args("capability:string...")
         .acl(acl::CONNECTION),
-    cmd("client|getname", Group::Connection, "2.6.9", 2, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE | SENTINEL, client_getname)
+    client_cmd("client|getname", Group::Connection, "2.6.9", 2, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE | SENTINEL, client_getname)
         .about("Returns the connection's name.", "O(1)")
         .acl(acl::CONNECTION),
     cmd("client|getredir", Group::Connection, "6.0.0", 2, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE | SENTINEL, client_getredir)
@@ -28,27 +27,27 @@ static CLIENT_SUBCOMMANDS: &[Command] = &[
     cmd("client|help", Group::Connection, "5.0.0", 2, PASSES_PAUSE | LOADING | STALE | SENTINEL, client_help)
         .about("Lists the subcommands.", "O(1)")
         .acl(acl::CONNECTION),
-    cmd("client|id", Group::Connection, "5.0.0", 2, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE | SENTINEL, client_id)
+    client_cmd("client|id", Group::Connection, "5.0.0", 2, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE | SENTINEL, client_id)
         .about("Returns the connection's number.", "O(1)")
         .acl(acl::CONNECTION),
-    cmd("client|import-source", Group::Connection, "8.1.0", 3, PASSES_PAUSE | NOSCRIPT | LOADING | STALE, client_import_source)
+    client_cmd("client|import-source", Group::Connection, "8.1.0", 3, PASSES_PAUSE | NOSCRIPT | LOADING | STALE, client_import_source)
         .about("Marks the connection as the source of an import.", "O(1)")
         .args("enabled(ON|OFF)")
         .acl(acl::CONNECTION),
-    cmd("client|info", Group::Connection, "6.2.0", 2, PASSES_PAUSE | SHOWS_CLIENTS | NOSCRIPT | LOADING | STALE | SENTINEL, client_info)
+    client_cmd("client|info", Group::Connection, "6.2.0", 2, PASSES_PAUSE | SHOWS_CLIENTS | NOSCRIPT | LOADING | STALE | SENTINEL, client_info)
         .about("Describes the connection.", "O(1)")
         .acl(acl::CONNECTION)
         .tips(&["nondeterministic_output"]),
-    cmd("client|kill", Group::Connection, "2.4.0", -3, PASSES_PAUSE | ADMIN | NOSCRIPT | LOADING | STALE | SENTINEL, client_kill)
+    client_cmd("client|kill", Group::Connection, "2.4.0", -3, PASSES_PAUSE | ADMIN | NOSCRIPT | LOADING | STALE | SENTINEL, client_kill)
         .about("Closes the connections that fit.", "O(N)")
         .args("filter(old-format:string|new-format([ID client-id:integer...]|[TYPE client-type(normal|master|primary|slave|replica|pubsub)]|[USER username:string]|[ADDR addr:string]|[LADDR laddr:string]|[SKIPME skipme(YES|NO)]|[MAXAGE maxage:integer]|[NAME name:string]|[IDLE idle:integer]|[FLAGS flags:string]|[LIB-NAME lib-name:string]|[LIB-VER lib-ver:string]|[DB db:integer]|[CAPA capa:string]|[IP ip:string]|[NOT-TYPE not-client-type(normal|master|primary|slave|replica|pubsub)]|[NOT-ID not-client-id:integer...]|[NOT-USER not-username:string]|[NOT-ADDR not-addr:string]|[NOT-LADDR not-laddr:string]|[NOT-NAME not-name:string]|[NOT-FLAGS not-flags:string]|[NOT-LIB-NAME not-lib-name:string]|[NOT-LIB-VER not-lib-ver:string]|[NOT-DB not-db:integer]|[NOT-CAPA not-capa:string]|[NOT-IP not-ip:string])...)")
         .acl(acl::CONNECTION),
-    cmd("client|list", Group::Connection, "2.4.0", -2, PASSES_PAUSE | SHOWS_CLIENTS | ADMIN | NOSCRIPT | LOADING | STALE | SENTINEL, client_list)
+    client_cmd("client|list", Group::Connection, "2.4.0", -2, PASSES_PAUSE | SHOWS_CLIENTS | ADMIN | NOSCRIPT | LOADING | STALE | SENTINEL, client_list)
         .about("Describes the connections that fit.", "O(N)")
         .args("[TYPE client-type(normal|master|replica|pubsub)] [ID client-id:integer...] [USER username:string] [ADDR addr:string] [LADDR laddr:string] [SKIPME skipme(YES|NO)] [MAXAGE maxage:integer] [NAME name:string] [IDLE idle:integer] [FLAGS flags:string] [LIB-NAME lib-name:string] [LIB-VER lib-ver:string] [DB db:integer] [CAPA capa:string] [IP ip:string] [NOT-TYPE not-client-type(normal|master|replica|pubsub)] [NOT-ID not-client-id:integer...] [NOT-USER not-username:string] [NOT-ADDR not-addr:string] [NOT-LADDR not-laddr:string] [NOT-NAME not-name:string] [NOT-FLAGS not-flags:string] [NOT-LIB-NAME not-lib-name:string] [NOT-LIB-VER not-lib-ver:string] [NOT-DB not-db:integer] [NOT-CAPA not-capa:string] [NOT-IP not-ip:string]")
         .acl(acl::CONNECTION)
         .tips(&["nondeterministic_output"]),
-    cmd("client|no-evict", Group::Connection, "7.0.0", 3, PASSES_PAUSE | ALLOW_BUSY | ADMIN | NOSCRIPT | LOADING | STALE | SENTINEL, client_no_evict)
+    client_cmd("client|no-evict", Group::Connection, "7.0.0", 3, PASSES_PAUSE | ALLOW_BUSY | ADMIN | NOSCRIPT | LOADING | STALE | SENTINEL, client_no_evict)
         .about("Keeps the connection out of client eviction.", "O(1)")
         .args("enabled(ON|OFF)")
         .acl(acl::CONNECTION),
@@ -60,16 +59,16 @@ static CLIENT_SUBCOMMANDS: &[Command] = &[
         .about("Holds back commands for a time.", "O(1)")
         .args("timeout:integer [mode(WRITE|ALL)]")
         .acl(acl::CONNECTION),
-    cmd("client|reply", Group::Connection, "3.2.0", 3, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | NO_MULTI | LOADING | STALE | SENTINEL, client_reply)
+    client_cmd("client|reply", Group::Connection, "3.2.0", 3, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | NO_MULTI | LOADING | STALE | SENTINEL, client_reply)
         .about("Switches replies on, off, or off for one command.", "O(1)")
         .args("action(ON|OFF|SKIP)")
         .acl(acl::CONNECTION),
-    cmd("client|setinfo", Group::Connection, "7.2.0", 4, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE | SENTINEL, client_setinfo)
+    client_cmd("client|setinfo", Group::Connection, "7.2.0", 4, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE | SENTINEL, client_setinfo)
         .about("Sets the name and version of the client's library.", "O(1)")
         .args("attr(lib-name libname:string|lib-ver libver:string)")
         .acl(acl::CONNECTION)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
-    cmd("client|setname", Group::Connection, "2.6.9", 3, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE | SENTINEL, client_setname)
+    client_cmd("client|setname", Group::Connection, "2.6.9", 3, PASSES_PAUSE | ALLOW_BUSY | NOSCRIPT | LOADING | STALE | SENTINEL, client_setname)
         .about("Names the connection.", "O(1)")
         .args("connection-name:string")
         .acl(acl::CONNECTION)
@@ -91,102 +90,23 @@ pub(crate) static COMMANDS: &[Command] =
         .about("Looks at and steers client connections.", "O(1)")
         .sub(CLIENT_SUBCOMMANDS)];
 
-/// The letters of CLIENT LIST's `flags`.
-pub(super) fn flag_letters(session: &Session) -> String {
-    let letters = [
-        (session.monitor, 'O'),
-        (session.is_subscriber(), 'P'),
-        (session.transaction.is_some(), 'x'),
-        (session.watch_broken, 'd'),
-        (session.closing == Some(Closing::AfterReply), 'c'),
-        (session.closing == Some(Closing::Now), 'A'),
-        (matches!(session.peer, tercel_transport::Peer::Unix { .. }), 'U'),
-        (session.no_evict, 'e'),
-        (session.no_touch, 'T'),
-        (session.import_source, 'I'),
-    ];
-    let text: String = letters.iter().filter(|(on, _)| *on).map(|(_, letter)| letter).collect();
-    if text.is_empty() { "N".to_owned() } else { text }
-}
-
-/// One line of CLIENT LIST.
-pub(super) fn describe(core: &Core, session: &Session, out: &Reply) -> String {
-    let seconds = |since_ns: u64| core.now.mono_ns.saturating_sub(since_ns) / 1_000_000_000;
-    let unsent = session.net.unsent_len;
-    let own = session.own_memory();
-    format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={} psub={} ssub={} multi={} watch={} \
-         qbuf={} qbuf-free=0 argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} user=default \
-         redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={} transport={}",
-        session.id,
-        session.address(),
-        session.local_address(),
-        session.net.fd,
-        session.name,
-        seconds(session.created_ns),
-        seconds(session.active_ns),
-        flag_letters(session),
-        if session.capa_redirect { "r" } else { "" },
-        session.db,
-        session.subscriptions.channels.len(),
-        session.subscriptions.patterns.len(),
-        session.subscriptions.shard_channels.len(),
-        // What will not run anyway counts as dropped.
-        session.transaction.as_ref().map_or(-1, |transaction| if session.watch_broken {
-            0
-        } else {
-            transaction.commands.len() as i64
-        }),
-        if session.watch_broken { 0 } else { session.watched.len() },
-        session.net.received_len,
-        session.assembly.as_ref().map_or(0, |assembly| assembly.memory()),
-        session.transaction.as_ref().map_or(0, |transaction| transaction.memory),
-        out.capacity(),
-        out.len(),
-        out.len(),
-        usize::from(unsent > 0),
-        session.net.unsent_memory,
-        own + session.net.memory + out.memory(),
-        if unsent > 0 { "rw" } else { "r" },
-        session.last_command.map_or("NULL", |id| core.table.spec(id).name),
-        if out.is_resp3() { 3 } else { 2 },
-        session.lib_name,
-        session.lib_ver,
-        session.received_total,
-        session.replied_total,
-        session.commands_total,
-        session.transport(),
-    )
-}
-
-/// Calls `visit` for each client in order of number, the one whose command runs included.
-fn for_each(cx: &Context<'_>, mut visit: impl FnMut(&Session, &Reply)) {
-    for key in cx.core.clients.keys() {
-        if key == cx.session.key {
-            visit(cx.session, cx.out);
-        } else if let Some(connection) = cx.core.clients.get(key) {
-            visit(&connection.session, &connection.out);
-        }
-    }
-}
-
-fn client_id(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.out.integer(cx.session.id as i64);
+fn client_id(cx: &mut Context<'_>, client: &mut Session, _: &Args<'_>) -> Outcome {
+    cx.out.integer(client.id() as i64);
     Ok(())
 }
 
-fn client_info(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let line = describe(cx.core, cx.session, cx.out);
+fn client_info(cx: &mut Context<'_>, client: &mut Session, _: &Args<'_>) -> Outcome {
+    let line = describe(cx.server, Shown { caller: cx.caller, session: client, out: cx.out });
     cx.out.verbatim(&(line + "\n"));
     Ok(())
 }
 
-fn client_list(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+fn client_list(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
     let filter = Filter::parse(cx, args, 2, false)?;
     let mut text = String::new();
-    for_each(cx, |session, out| {
-        if filter.fits(cx.core, cx.session.id, session) {
-            text.push_str(&describe(cx.core, session, out));
+    for_each(cx, client, |shown| {
+        if filter.fits(cx.server, client.id(), shown) {
+            text.push_str(&describe(cx.server, shown));
             text.push('\n');
         }
     });
@@ -194,20 +114,20 @@ fn client_list(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn client_kill(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+fn client_kill(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
     let old_form = args.len() == 3;
     let filter = if old_form { Filter::address(args.get(2)) } else { Filter::parse(cx, args, 2, true)? };
     let mut chosen = Vec::new();
-    for_each(cx, |session, _| {
-        if filter.fits(cx.core, cx.session.id, session) {
-            chosen.push(session.key);
+    for_each(cx, client, |shown| {
+        if filter.fits(cx.server, client.id(), shown) {
+            chosen.push(shown.session.key());
         }
     });
     for &key in &chosen {
-        if key == cx.session.key {
-            cx.session.closing = Some(Closing::AfterReply);
+        if key == client.key() {
+            client.output.close(Closing::AfterReply);
         } else {
-            cx.core.close_client(key, Closing::Now);
+            cx.server.clients_mut().close(key, Closing::Now);
         }
     }
     match (old_form, chosen.len()) {
@@ -218,22 +138,22 @@ fn client_kill(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn client_getname(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    if cx.session.name.is_empty() {
+fn client_getname(cx: &mut Context<'_>, client: &mut Session, _: &Args<'_>) -> Outcome {
+    if client.names.name.is_empty() {
         cx.out.null();
     } else {
-        cx.out.bulk(&cx.session.name);
+        cx.out.bulk(&client.names.name);
     }
     Ok(())
 }
 
-fn client_setname(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    cx.session.name = checked_name(args.get(2))?;
+fn client_setname(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
+    client.names.name = checked_name(args.get(2))?;
     cx.out.ok();
     Ok(())
 }
 
-fn client_setinfo(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+fn client_setinfo(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
     let attribute = lossy(args.get(2));
     let value = lossy(args.get(3));
     let lib_name = args.is(2, "lib-name");
@@ -245,7 +165,7 @@ fn client_setinfo(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             "ERR {attribute} cannot contain spaces, newlines or special characters."
         )));
     }
-    *(if lib_name { &mut cx.session.lib_name } else { &mut cx.session.lib_ver }) = value;
+    *(if lib_name { &mut client.names.lib_name } else { &mut client.names.lib_ver }) = value;
     cx.out.ok();
     Ok(())
 }
@@ -267,9 +187,9 @@ fn client_trackinginfo(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     Ok(())
 }
 
-fn client_capa(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+fn client_capa(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
     // A capability that is not known is left alone, so that newer clients work.
-    cx.session.capa_redirect |= (2..args.len()).any(|index| args.is(index, "redirect"));
+    client.modes.capa_redirect |= (2..args.len()).any(|index| args.is(index, "redirect"));
     cx.out.ok();
     Ok(())
 }
@@ -282,38 +202,38 @@ fn on_off(args: &Args<'_>) -> Result<bool, CommandError> {
     }
 }
 
-fn client_no_evict(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    cx.session.no_evict = on_off(args)?;
+fn client_no_evict(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
+    client.modes.no_evict = on_off(args)?;
     cx.out.ok();
     Ok(())
 }
 
 fn client_no_touch(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    cx.session.no_touch = on_off(args)?;
+    cx.caller.no_touch = on_off(args)?;
     cx.out.ok();
     Ok(())
 }
 
-fn client_import_source(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+fn client_import_source(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
     // There is no import mode.
     if !args.is(2, "off") {
         return Err(fail("ERR Server is not in import mode"));
     }
-    cx.session.import_source = false;
+    client.modes.import_source = false;
     cx.out.ok();
     Ok(())
 }
 
-fn client_reply(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+fn client_reply(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
     match () {
         () if args.is(2, "on") => {
-            cx.session.reply_mode = ReplyMode::On;
+            client.output.reply_mode = ReplyMode::On;
             cx.out.ok();
         }
-        () if args.is(2, "off") => cx.session.reply_mode = ReplyMode::Off,
+        () if args.is(2, "off") => client.output.reply_mode = ReplyMode::Off,
         () if args.is(2, "skip") => {
-            if cx.session.reply_mode != ReplyMode::Off {
-                cx.session.reply_mode = ReplyMode::SkipNext;
+            if client.output.reply_mode != ReplyMode::Off {
+                client.output.reply_mode = ReplyMode::SkipNext;
             }
         }
         () => return Err(SYNTAX),
@@ -333,19 +253,19 @@ fn client_pause(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if timeout_ms < 0 {
         return Err(fail("ERR timeout is negative"));
     }
-    let until_ms = cx.core.now.unix_ms.checked_add(timeout_ms).ok_or(fail("ERR timeout is out of range"))?;
+    let until_ms = cx.server.now().unix_ms.checked_add(timeout_ms).ok_or(fail("ERR timeout is out of range"))?;
     // A pause is never shortened or loosened by a second one.
-    let pause = match cx.core.pause.filter(|pause| pause.until_ms > cx.core.now.unix_ms) {
+    let pause = match cx.server.pause() {
         Some(old) => Pause { until_ms: old.until_ms.max(until_ms), writes_only: old.writes_only && writes_only },
         None => Pause { until_ms, writes_only },
     };
-    cx.core.set_pause(Some(pause));
+    cx.server.set_pause(Some(pause));
     cx.out.ok();
     Ok(())
 }
 
 fn client_unpause(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.core.set_pause(None);
+    cx.server.set_pause(None);
     cx.out.ok();
     Ok(())
 }

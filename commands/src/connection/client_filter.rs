@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::client::flag_letters;
-use tercel_core::clients::client::{ClientClass, Session};
+use super::describe::{Shown, flag_letters};
+use tercel_core::clients::ClientClass;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, NOT_AN_INTEGER, SYNTAX, fail};
 use tercel_core::command::parse::{integer, lossy};
 use tercel_core::dispatch::Context;
-use tercel_core::server::Core;
+use tercel_core::server::Server;
 
 /// Letters CLIENT LIST may show.
 const FLAG_LETTERS: &str = "OSMPxbtRBdcuAUreTIiEN";
@@ -114,7 +114,7 @@ impl Filter {
                     Test::Capa(text)
                 }
                 "db" => {
-                    let databases = cx.core.data.databases();
+                    let databases = cx.server.data().databases();
                     let name = if wanted { "DB" } else { "NOT-DB" };
                     let db = integer(value)
                         .and_then(|db| i32::try_from(db).map_err(|_| NOT_AN_INTEGER))
@@ -141,31 +141,33 @@ impl Filter {
     }
 
     /// Whether a client fits all conditions.
-    pub(super) fn fits(&self, core: &Core, own_id: u64, session: &Session) -> bool {
-        if self.skip_me && session.id == own_id {
+    pub(super) fn fits(&self, server: &Server, own_id: u64, client: Shown<'_>) -> bool {
+        let Shown { caller, session, .. } = client;
+        if self.skip_me && session.id() == own_id {
             return false;
         }
-        let seconds = |since_ns: u64| core.now.mono_ns.saturating_sub(since_ns) / 1_000_000_000;
+        let names = &session.names;
+        let seconds = |since_ns: u64| server.now().mono_ns.saturating_sub(since_ns) / 1_000_000_000;
         self.tests.iter().all(|(wanted, test)| {
             *wanted
                 == match test {
-                    Test::Id(ids) => ids.contains(&(session.id as i64)),
+                    Test::Id(ids) => ids.contains(&(session.id() as i64)),
                     Test::Type(class) => *class == Some(session.class()),
                     Test::User(user) => user == "default",
                     Test::Addr(addr) => *addr == session.address(),
                     Test::LocalAddr(addr) => *addr == session.local_address(),
                     // A client without a name has none that could match.
-                    Test::Name(name) => !session.name.is_empty() && *name == session.name,
-                    Test::Idle(idle) => seconds(session.active_ns) >= *idle,
-                    Test::MaxAge(age) => seconds(session.created_ns) >= *age,
+                    Test::Name(name) => !names.name.is_empty() && *name == names.name,
+                    Test::Idle(idle) => seconds(session.input.active_ns()) >= *idle,
+                    Test::MaxAge(age) => seconds(session.created_ns()) >= *age,
                     Test::Flags(letters) => {
-                        let shown = flag_letters(session);
+                        let shown = flag_letters(client);
                         letters.chars().all(|letter| shown.contains(letter))
                     }
-                    Test::LibName(name) => !session.lib_name.is_empty() && *name == session.lib_name,
-                    Test::LibVer(version) => !session.lib_ver.is_empty() && *version == session.lib_ver,
-                    Test::Db(db) => *db == session.db,
-                    Test::Capa(letters) => letters.is_empty() || session.capa_redirect,
+                    Test::LibName(name) => !names.lib_name.is_empty() && *name == names.lib_name,
+                    Test::LibVer(version) => !names.lib_ver.is_empty() && *version == names.lib_ver,
+                    Test::Db(db) => *db == caller.db,
+                    Test::Capa(letters) => letters.is_empty() || session.modes.capa_redirect,
                     Test::Ip(ip) => *ip == session.ip(),
                 }
         })

@@ -2,17 +2,18 @@
 
 pub(super) mod client;
 mod client_filter;
+mod describe;
 
 use crate::arguments::names::checked_name;
 use tercel_core::base::version::VALKEY_VERSION;
-use tercel_core::clients::client::{Closing, ReplyMode};
+use tercel_core::clients::{Closing, Session};
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail, wrong_arity};
 use tercel_core::command::parse::{integer, lossy};
 use tercel_core::command::spec::flags::*;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::dispatch::Context;
-use tercel_core::dispatch::{Command, cmd};
+use tercel_core::dispatch::{Command, client_cmd, cmd};
 use tercel_resp::Version;
 
 pub(crate) static COMMANDS: &[Command] = &[
@@ -25,7 +26,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         .about("Returns its argument.", "O(1)")
         .args("message:string")
         .acl(acl::CONNECTION),
-    cmd(
+    client_cmd(
         "hello",
         Group::Connection,
         "6.0.0",
@@ -37,7 +38,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .args("[arguments{protover:integer [AUTH auth{username:string password:string}] [SETNAME clientname:string]}]")
     .secret(|args, index| (index >= 2 && args.is(index - 1, "auth")) || (index >= 3 && args.is(index - 2, "auth")))
     .acl(acl::CONNECTION),
-    cmd(
+    client_cmd(
         "auth",
         Group::Connection,
         "1.0.0",
@@ -53,7 +54,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         .about("Changes the database of the connection.", "O(1)")
         .args("index:integer")
         .acl(acl::CONNECTION),
-    cmd(
+    client_cmd(
         "quit",
         Group::Connection,
         "1.0.0",
@@ -63,7 +64,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .about("Closes the connection.", "O(1)")
     .acl(acl::CONNECTION),
-    cmd(
+    client_cmd(
         "reset",
         Group::Connection,
         "6.2.0",
@@ -79,7 +80,8 @@ fn ping(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if args.len() > 2 {
         return Err(wrong_arity("ping"));
     }
-    if cx.session.is_subscriber() && !cx.out.is_resp3() {
+    let is_subscriber = cx.client.as_ref().is_some_and(|client| client.is_subscriber());
+    if is_subscriber && !cx.out.is_resp3() {
         cx.out.array(2);
         cx.out.bulk("pong");
         cx.out.bulk(args.get(1));
@@ -106,35 +108,34 @@ fn same_secret(given: &[u8], expected: &[u8]) -> bool {
     difference == 0
 }
 
-fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Result<(), CommandError> {
-    let required = cx.core.settings.requirepass.as_bytes();
+fn authenticate(cx: &mut Context<'_>, client: &mut Session, user: &[u8], password: &[u8]) -> Result<(), CommandError> {
+    let required = cx.server.settings().requirepass.as_bytes();
     if user == b"default" && (required.is_empty() || same_secret(password, required)) {
-        cx.session.authenticated = true;
-        cx.session.is_known = true;
+        client.authenticate();
         return Ok(());
     }
-    cx.core.stats.auth_denied += 1;
+    cx.server.clients_mut().count_denied();
     Err(fail("WRONGPASS invalid username-password pair or user is disabled."))
 }
 
-fn auth(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+fn auth(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
     match args.len() {
         2 => {
-            if cx.core.settings.requirepass.is_empty() {
+            if cx.server.settings().requirepass.is_empty() {
                 return Err(fail(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
                 ));
             }
-            authenticate(cx, b"default", args.get(1))?;
+            authenticate(cx, client, b"default", args.get(1))?;
         }
-        3 => authenticate(cx, args.get(1), args.get(2))?,
+        3 => authenticate(cx, client, args.get(1), args.get(2))?,
         _ => return Err(SYNTAX),
     }
     cx.out.ok();
     Ok(())
 }
 
-fn hello(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+fn hello(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
     let mut version = None;
     if args.len() > 1 {
         version = Some(match integer(args.get(1)) {
@@ -160,23 +161,23 @@ fn hello(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     }
     if let Some((user, password)) = credentials {
-        authenticate(cx, user, password)?;
+        authenticate(cx, client, user, password)?;
     }
-    if !cx.session.authenticated {
+    if !client.is_authenticated() {
         return Err(fail(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
         ));
     }
     if let Some(name) = name {
-        cx.session.name = name;
+        client.names.name = name;
     }
     if let Some(version) = version {
         cx.out.version = version;
-        if let Some(current) = cx.core.current.as_mut() {
-            current.pushes.version = version;
+        if let Some(messages) = cx.server.clients_mut().own_messages() {
+            messages.version = version;
         }
     }
-    let zone = cx.core.settings.availability_zone.clone();
+    let zone = cx.server.settings().availability_zone.clone();
     cx.out.map(7 + usize::from(!zone.is_empty()));
     cx.out.bulk("server");
     cx.out.bulk("tercel");
@@ -185,7 +186,7 @@ fn hello(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     cx.out.bulk("proto");
     cx.out.integer(if cx.out.is_resp3() { 3 } else { 2 });
     cx.out.bulk("id");
-    cx.out.integer(cx.session.id as i64);
+    cx.out.integer(client.id() as i64);
     cx.out.bulk("mode");
     cx.out.bulk("standalone");
     cx.out.bulk("role");
@@ -200,32 +201,21 @@ fn hello(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn select(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    cx.session.db = cx.db_index(args.get(1))?;
+    cx.caller.db = cx.db_index(args.get(1))?;
     cx.out.ok();
     Ok(())
 }
 
-fn quit(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
+fn quit(cx: &mut Context<'_>, client: &mut Session, _: &Args<'_>) -> Outcome {
     cx.out.ok();
-    cx.session.closing = Some(Closing::AfterReply);
+    client.output.close(Closing::AfterReply);
     Ok(())
 }
 
-fn reset(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.core.end_transaction(cx.session);
-    cx.core.pubsub.unsubscribe_all(cx.session);
-    let key = cx.session.key;
-    if std::mem::take(&mut cx.session.monitor) {
-        cx.core.clients.monitors.swap_remove(&key);
-    }
-    cx.session.db = 0;
-    cx.session.name.clear();
-    cx.session.reply_mode = ReplyMode::On;
-    cx.session.no_touch = false;
-    cx.session.no_evict = false;
-    cx.session.import_source = false;
-    cx.session.capa_redirect = false;
-    cx.session.authenticated = cx.core.settings.requirepass.is_empty();
+fn reset(cx: &mut Context<'_>, client: &mut Session, _: &Args<'_>) -> Outcome {
+    cx.server.reset_session(client);
+    cx.caller.db = 0;
+    cx.caller.no_touch = false;
     cx.out.version = Version::Resp2;
     cx.out.simple("RESET");
     Ok(())

@@ -30,8 +30,8 @@ pub(crate) static COMMANDS: &[Command] = &[
 
 fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let compress = cx.core.settings.rdbcompression;
-    let Some(entry) = cx.core.data.read(cx.session.db, key) else {
+    let compress = cx.server.settings().rdbcompression;
+    let Some(entry) = cx.server.data_mut().read(cx.caller.db, key) else {
         cx.out.null();
         return Ok(());
     };
@@ -79,9 +79,9 @@ fn options(args: &Args<'_>) -> Result<Options, CommandError> {
 
 fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let options = options(args)?;
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let key = cx.key(args, 1);
-    if cx.core.data.peek_to_write(db, key).is_some() && !options.replace {
+    if cx.server.data_mut().peek_to_write(db, key).is_some() && !options.replace {
         return Err(fail("BUSYKEY Target key name already exists."));
     }
     let ttl = integer(args.get(2))?;
@@ -89,7 +89,7 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         return Err(fail("ERR Invalid TTL value, must be >= 0"));
     }
     let value =
-        tercel_rdb::restore_string(args.get(3), persistence::read_options(&cx.core.settings)).map_err(|error| {
+        tercel_rdb::restore_string(args.get(3), persistence::read_options(&cx.server.settings())).map_err(|error| {
             match error {
                 RdbError::Checksum { .. } => fail("ERR DUMP payload version or checksum are wrong"),
                 // A type that is not there yet, for instance: then it helps to know which.
@@ -99,7 +99,7 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
                 _ => fail("ERR Bad data format"),
             }
         })?;
-    let now_ms = cx.core.now.unix_ms;
+    let now_ms = cx.server.now().unix_ms;
     let deadline_ms = match ttl {
         0 => None,
         _ if options.absolute => Some(ttl),
@@ -107,17 +107,17 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     };
     if deadline_ms.is_some_and(|at_ms| at_ms <= now_ms) {
         // What was to be replaced is gone, and what was to replace it is past its time.
-        cx.core.data.delete(db, key);
+        cx.server.data_mut().delete(db, key);
         cx.out.ok();
         return Ok(());
     }
     let expire = deadline_ms.map_or(Expire::Clear, Expire::At);
-    if persistence::with_new_value(value, |value| cx.core.data.store(db, key, value, expire)) {
+    if persistence::with_new_value(value, |value| cx.server.data_mut().store(db, key, value, expire)) {
         // What it replaced is another key by the same name.
-        cx.core.data.notify(class::NEW, "new", db, key.bytes);
+        cx.server.data_mut().notify(class::NEW, "new", db, key.bytes);
     }
-    cx.core.data.set_accesses(db, key, options.idle_s, options.freq);
-    cx.core.data.notify(class::GENERIC, "restore", db, key.bytes);
+    cx.server.data_mut().set_accesses(db, key, options.idle_s, options.freq);
+    cx.server.data_mut().notify(class::GENERIC, "restore", db, key.bytes);
     cx.out.ok();
     Ok(())
 }

@@ -93,8 +93,8 @@ fn set_expiry(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcom
     let conditions = conditions(args)?;
     let at_ms = absolute_ms(cx, args.get(2), unit)?;
     let key = cx.key(args, 1);
-    let db = cx.session.db;
-    let Some(stored) = cx.core.data.peek_to_write(db, key).map(|entry| entry.expire_at()) else {
+    let db = cx.caller.db;
+    let Some(stored) = cx.server.data_mut().peek_to_write(db, key).map(|entry| entry.expire_at()) else {
         cx.out.integer(0);
         return Ok(());
     };
@@ -108,11 +108,11 @@ fn set_expiry(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcom
         cx.out.integer(0);
         return Ok(());
     }
-    if at_ms <= cx.core.now.unix_ms {
-        cx.core.data.delete_as_expired(db, key);
+    if at_ms <= cx.server.now().unix_ms {
+        cx.server.data_mut().delete_as_expired(db, key);
     } else {
-        cx.core.data.set_expire(db, key, Some(at_ms));
-        cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
+        cx.server.data_mut().set_expire(db, key, Some(at_ms));
+        cx.server.data_mut().notify(class::GENERIC, "expire", db, key.bytes);
     }
     cx.out.integer(1);
     Ok(())
@@ -137,13 +137,13 @@ fn pexpireat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 /// Answers -2 for a missing key, -1 for one without expiry, else what `show` makes of the expiry.
 fn ask(cx: &mut Context<'_>, args: &Args<'_>, show: impl FnOnce(i64, i64) -> i64) -> Outcome {
     let key = cx.key(args, 1);
-    let now_ms = cx.core.now.unix_ms;
-    let answer = match cx.core.data.peek(cx.session.db, key) {
+    let now_ms = cx.server.now().unix_ms;
+    let answer = match cx.server.data().peek(cx.caller.db, key) {
         None => -2,
         Some(entry) => entry.expire_at().map_or(-1, |at_ms| show(at_ms, now_ms)),
     };
     if answer == -2 {
-        cx.core.data.expire_if_due(cx.session.db, key);
+        cx.server.data_mut().expire_if_due(cx.caller.db, key);
     }
     cx.out.integer(answer);
     Ok(())
@@ -167,11 +167,11 @@ fn pexpiretime(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn persist(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let db = cx.session.db;
-    let had_expiry = cx.core.data.peek_to_write(db, key).is_some_and(|entry| entry.expire_at().is_some());
+    let db = cx.caller.db;
+    let had_expiry = cx.server.data_mut().peek_to_write(db, key).is_some_and(|entry| entry.expire_at().is_some());
     if had_expiry {
-        cx.core.data.set_expire(db, key, None);
-        cx.core.data.notify(class::GENERIC, "persist", db, key.bytes);
+        cx.server.data_mut().set_expire(db, key, None);
+        cx.server.data_mut().notify(class::GENERIC, "persist", db, key.bytes);
     }
     cx.out.flag(had_expiry);
     Ok(())

@@ -122,7 +122,7 @@ fn del(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let mut deleted = 0;
     for index in 1..args.len() {
         let key = cx.key(args, index);
-        deleted += usize::from(cx.core.data.delete(cx.session.db, key));
+        deleted += usize::from(cx.server.data_mut().delete(cx.caller.db, key));
     }
     cx.out.count(deleted);
     Ok(())
@@ -136,14 +136,14 @@ fn count_found(cx: &mut Context<'_>, args: &Args<'_>) {
     let mut found = 0;
     for index in 1..args.len() {
         let key = cx.key(args, index);
-        found += usize::from(cx.core.data.read(cx.session.db, key).is_some());
+        found += usize::from(cx.server.data_mut().read(cx.caller.db, key).is_some());
     }
     cx.out.count(found);
 }
 
 fn exists(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     // Asking whether a key is there is no use of it.
-    cx.core.data.set_no_touch(true);
+    cx.server.data_mut().set_no_touch(true);
     count_found(cx, args);
     Ok(())
 }
@@ -155,7 +155,7 @@ fn touch(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn type_of(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let name = cx.core.data.peek(cx.session.db, key).map_or("none", |entry| kind_name(entry.kind()));
+    let name = cx.server.data().peek(cx.caller.db, key).map_or("none", |entry| kind_name(entry.kind()));
     cx.out.simple(name);
     Ok(())
 }
@@ -167,9 +167,9 @@ fn kind_name(kind: tercel_engine::Kind) -> &'static str {
 }
 
 fn rename_key(cx: &mut Context<'_>, args: &Args<'_>, only_if_free: bool) -> Outcome {
-    let (from, to) = (cx.key(args, 1), cx.core.data.key(args.get(2)));
-    let db = cx.session.db;
-    if cx.core.data.peek_to_write(db, from).is_none() {
+    let (from, to) = (cx.key(args, 1), cx.server.data().key(args.get(2)));
+    let db = cx.caller.db;
+    if cx.server.data_mut().peek_to_write(db, from).is_none() {
         return Err(NO_SUCH_KEY);
     }
     if from.bytes == to.bytes {
@@ -180,14 +180,14 @@ fn rename_key(cx: &mut Context<'_>, args: &Args<'_>, only_if_free: bool) -> Outc
         }
         return Ok(());
     }
-    let taken = cx.core.data.peek_to_write(db, to).is_some();
+    let taken = cx.server.data_mut().peek_to_write(db, to).is_some();
     if taken && only_if_free {
         cx.out.integer(0);
         return Ok(());
     }
-    cx.core.data.rename(db, from, to);
-    cx.core.data.notify(class::GENERIC, "rename_from", db, from.bytes);
-    cx.core.data.notify(class::GENERIC, "rename_to", db, to.bytes);
+    cx.server.data_mut().rename(db, from, to);
+    cx.server.data_mut().notify(class::GENERIC, "rename_from", db, from.bytes);
+    cx.server.data_mut().notify(class::GENERIC, "rename_to", db, to.bytes);
     if only_if_free {
         cx.out.integer(1);
     } else {
@@ -205,7 +205,7 @@ fn renamenx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn copy(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let (mut target_db, mut replace) = (cx.session.db, false);
+    let (mut target_db, mut replace) = (cx.caller.db, false);
     let mut at = 3;
     while at < args.len() {
         if args.is(at, "replace") {
@@ -218,43 +218,43 @@ fn copy(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         at += 1;
     }
-    let db = cx.session.db;
-    let (from, to) = (cx.key(args, 1), cx.core.data.key(args.get(2)));
+    let db = cx.caller.db;
+    let (from, to) = (cx.key(args, 1), cx.server.data().key(args.get(2)));
     if db == target_db && from.bytes == to.bytes {
         return Err(SAME_OBJECTS);
     }
-    let source_is_there = cx.core.data.read(db, from).is_some();
-    if !source_is_there || (cx.core.data.peek_to_write(target_db, to).is_some() && !replace) {
+    let source_is_there = cx.server.data_mut().read(db, from).is_some();
+    if !source_is_there || (cx.server.data_mut().peek_to_write(target_db, to).is_some() && !replace) {
         cx.out.integer(0);
         return Ok(());
     }
-    cx.core.data.copy(db, from, target_db, to);
-    cx.core.data.notify(class::GENERIC, "copy_to", target_db, to.bytes);
+    cx.server.data_mut().copy(db, from, target_db, to);
+    cx.server.data_mut().notify(class::GENERIC, "copy_to", target_db, to.bytes);
     cx.out.integer(1);
     Ok(())
 }
 
 fn move_key(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let target_db = cx.db_index(args.get(2))?;
     if db == target_db {
         return Err(SAME_OBJECTS);
     }
     let key = cx.key(args, 1);
-    let moved = cx.core.data.move_to(db, key, target_db);
+    let moved = cx.server.data_mut().move_to(db, key, target_db);
     if moved {
-        cx.core.data.notify(class::GENERIC, "move_from", db, key.bytes);
-        cx.core.data.notify(class::GENERIC, "move_to", target_db, key.bytes);
+        cx.server.data_mut().notify(class::GENERIC, "move_from", db, key.bytes);
+        cx.server.data_mut().notify(class::GENERIC, "move_to", target_db, key.bytes);
     }
     cx.out.flag(moved);
     Ok(())
 }
 
 fn randomkey(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let db = cx.session.db;
+    let db = cx.caller.db;
     // Keys past their time are drawn again, a bounded number of times.
     for _ in 0..100 {
-        match cx.core.data.random_key(db) {
+        match cx.server.data_mut().random_key(db) {
             Ok(key) => {
                 cx.out.bulk(key);
                 return Ok(());
@@ -274,9 +274,9 @@ fn pattern_of(text: &[u8]) -> Option<Glob> {
 
 fn keys(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let pattern = pattern_of(args.get(1));
-    let expired = cx.core.data.expired();
+    let expired = cx.server.data().expired();
     let mut found: Vec<Vec<u8>> = Vec::new();
-    cx.core.data.db(cx.session.db).for_each(&mut |entry| {
+    cx.server.data().db(cx.caller.db).for_each(&mut |entry| {
         if !expired.is(entry) && pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.key())) {
             found.push(entry.key().to_vec());
         }
@@ -314,15 +314,15 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         at += 2;
     }
-    let past = cx.core.data.expired();
-    let db = cx.session.db;
+    let past = cx.server.data().expired();
+    let db = cx.caller.db;
     let mut found: Vec<Vec<u8>> = Vec::new();
     let mut expired: Vec<Box<[u8]>> = Vec::new();
     let mut seen = 0i64;
     // An empty stretch of the table costs steps too: the walk is bounded by those as well.
     let mut steps = count.saturating_mul(10);
     loop {
-        cursor = cx.core.data.scan(db, cursor, &mut |entry| {
+        cursor = cx.server.data().scan(db, cursor, &mut |entry| {
             seen += 1;
             if pattern.as_ref().is_some_and(|pattern| !pattern.matches(entry.key()))
                 || kind.is_some_and(|kind| kind != kind_name(entry.kind()))
@@ -341,8 +341,8 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     }
     for bytes in expired {
-        let key = cx.core.data.key(&bytes);
-        cx.core.data.expire_if_due(db, key);
+        let key = cx.server.data().key(&bytes);
+        cx.server.data_mut().expire_if_due(db, key);
     }
     cx.out.array(2);
     cx.out.bulk(cursor.to_string());
@@ -351,12 +351,12 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn uses_lfu(cx: &Context<'_>) -> bool {
-    cx.core.data.access().lfu
+    cx.server.data().access().lfu
 }
 
 fn object_encoding(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.data.key(args.get(2));
-    match cx.core.data.peek(cx.session.db, key) {
+    let key = cx.server.data().key(args.get(2));
+    match cx.server.data().peek(cx.caller.db, key) {
         None => cx.out.null(),
         Some(entry) => cx.out.bulk(match entry.encoding() {
             tercel_engine::Encoding::Int => "int",
@@ -368,8 +368,8 @@ fn object_encoding(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn object_refcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.data.key(args.get(2));
-    match cx.core.data.peek(cx.session.db, key) {
+    let key = cx.server.data().key(args.get(2));
+    match cx.server.data().peek(cx.caller.db, key) {
         None => cx.out.null(),
         Some(_) => cx.out.integer(1),
     }
@@ -377,10 +377,10 @@ fn object_refcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn object_idletime(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.data.key(args.get(2));
-    let now_ms = cx.core.now.unix_ms;
+    let key = cx.server.data().key(args.get(2));
+    let now_ms = cx.server.now().unix_ms;
     let lfu = uses_lfu(cx);
-    match cx.core.data.peek(cx.session.db, key) {
+    match cx.server.data().peek(cx.caller.db, key) {
         None => cx.out.null(),
         Some(_) if lfu => {
             return Err(fail(
@@ -393,9 +393,9 @@ fn object_idletime(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn object_freq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.data.key(args.get(2));
-    let access = cx.core.data.access();
-    match cx.core.data.peek(cx.session.db, key) {
+    let key = cx.server.data().key(args.get(2));
+    let access = cx.server.data().access();
+    match cx.server.data().peek(cx.caller.db, key) {
         None => cx.out.null(),
         Some(_) if !access.lfu => {
             return Err(fail(

@@ -1,8 +1,8 @@
 //! Publish and subscribe: channels, patterns and shard channels.
 
 use tercel_core::base::glob::Glob;
-use tercel_core::clients::client::ReplyMode;
-use tercel_core::clients::subscriptions::{Kind, Listeners};
+use tercel_core::clients::subscriptions::Kind;
+use tercel_core::clients::{ReplyMode, Session};
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{Outcome, fail, subcommand_syntax};
 use tercel_core::command::key_positions::keys_at;
@@ -10,7 +10,7 @@ use tercel_core::command::spec::Group;
 use tercel_core::command::spec::{flags::*, key::*};
 use tercel_core::dispatch::Context;
 use tercel_core::dispatch::container;
-use tercel_core::dispatch::{Command, cmd};
+use tercel_core::dispatch::{Command, client_cmd, cmd};
 
 static PUBSUB_SUBCOMMANDS: &[Command] = &[
     cmd("pubsub|channels", Group::Pubsub, "2.8.0", -2, PUBSUB | LOADING | STALE, pubsub_channels)
@@ -31,7 +31,7 @@ static PUBSUB_SUBCOMMANDS: &[Command] = &[
 ];
 
 pub(crate) static COMMANDS: &[Command] = &[
-    cmd(
+    client_cmd(
         "subscribe",
         Group::Pubsub,
         "2.0.0",
@@ -41,7 +41,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .about("Subscribes to channels.", "O(N)")
     .args("channel:string..."),
-    cmd(
+    client_cmd(
         "unsubscribe",
         Group::Pubsub,
         "2.0.0",
@@ -51,7 +51,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .about("Unsubscribes from channels, or from all of them.", "O(N)")
     .args("[channel:string...]"),
-    cmd(
+    client_cmd(
         "psubscribe",
         Group::Pubsub,
         "2.0.0",
@@ -61,7 +61,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .about("Subscribes to the channels that match patterns.", "O(N)")
     .args("pattern:pattern..."),
-    cmd(
+    client_cmd(
         "punsubscribe",
         Group::Pubsub,
         "2.0.0",
@@ -71,11 +71,18 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .about("Unsubscribes from patterns, or from all of them.", "O(N)")
     .args("[pattern:pattern...]"),
-    cmd("ssubscribe", Group::Pubsub, "7.0.0", -2, WHILE_SUBSCRIBED | PUBSUB | NOSCRIPT | LOADING | STALE, ssubscribe)
-        .about("Subscribes to shard channels.", "O(N)")
-        .keys(&[keys_at(NOT_KEY, 1, -1, 1)])
-        .args("shardchannel:string..."),
-    cmd(
+    client_cmd(
+        "ssubscribe",
+        Group::Pubsub,
+        "7.0.0",
+        -2,
+        WHILE_SUBSCRIBED | PUBSUB | NOSCRIPT | LOADING | STALE,
+        ssubscribe,
+    )
+    .about("Subscribes to shard channels.", "O(N)")
+    .keys(&[keys_at(NOT_KEY, 1, -1, 1)])
+    .args("shardchannel:string..."),
+    client_cmd(
         "sunsubscribe",
         Group::Pubsub,
         "7.0.0",
@@ -109,11 +116,10 @@ fn words(kind: Kind) -> (&'static str, &'static str) {
 
 /// Tells of a subscription that began or ended. It is a message rather than a reply, so it gets through to a
 /// client that wants no replies.
-fn confirm(cx: &mut Context<'_>, word: &str, name: Option<&[u8]>, count: usize) {
-    let out = match &mut cx.core.current {
-        Some(current) if cx.session.reply_mode != ReplyMode::On => &mut current.pushes,
-        _ => &mut *cx.out,
-    };
+fn confirm(cx: &mut Context<'_>, client: &Session, word: &str, name: Option<&[u8]>, count: usize) {
+    let apart = client.output.reply_mode != ReplyMode::On;
+    let messages = if apart { cx.server.clients_mut().own_messages() } else { None };
+    let out = messages.unwrap_or(cx.out);
     out.push(3);
     out.bulk(word);
     match name {
@@ -123,114 +129,106 @@ fn confirm(cx: &mut Context<'_>, word: &str, name: Option<&[u8]>, count: usize) 
     out.count(count);
 }
 
-fn subscribe_to(cx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> Outcome {
+fn subscribe_to(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>, kind: Kind) -> Outcome {
     for name in args.rest(1) {
-        cx.core.pubsub.subscribe(cx.session, kind, name);
-        let count = kind.count(cx.session);
-        confirm(cx, words(kind).0, Some(name), count);
+        let count = cx.server.clients_mut().subscribe(client, kind, name);
+        confirm(cx, client, words(kind).0, Some(name), count);
     }
     Ok(())
 }
 
-fn unsubscribe_from(cx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> Outcome {
+fn unsubscribe_from(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>, kind: Kind) -> Outcome {
     let listed: Vec<Box<[u8]>> =
-        if args.len() > 1 { args.rest(1).map(Into::into).collect() } else { kind.names(cx.session) };
+        if args.len() > 1 { args.rest(1).map(Into::into).collect() } else { client.subscriptions().names(kind) };
     if listed.is_empty() {
-        let count = kind.count(cx.session);
-        confirm(cx, words(kind).1, None, count);
+        confirm(cx, client, words(kind).1, None, client.subscriptions().counted(kind));
     }
     for name in listed {
-        cx.core.pubsub.unsubscribe(cx.session, kind, &name);
-        let count = kind.count(cx.session);
-        confirm(cx, words(kind).1, Some(&name), count);
+        let count = cx.server.clients_mut().unsubscribe(client, kind, &name);
+        confirm(cx, client, words(kind).1, Some(&name), count);
     }
     Ok(())
 }
 
-fn subscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    subscribe_to(cx, args, Kind::Channel)
+fn subscribe(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
+    subscribe_to(cx, client, args, Kind::Channel)
 }
 
-fn unsubscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    unsubscribe_from(cx, args, Kind::Channel)
+fn unsubscribe(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
+    unsubscribe_from(cx, client, args, Kind::Channel)
 }
 
-fn psubscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    subscribe_to(cx, args, Kind::Pattern)
+fn psubscribe(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
+    subscribe_to(cx, client, args, Kind::Pattern)
 }
 
-fn punsubscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    unsubscribe_from(cx, args, Kind::Pattern)
+fn punsubscribe(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
+    unsubscribe_from(cx, client, args, Kind::Pattern)
 }
 
-fn ssubscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    if cx.session.in_exec {
+fn ssubscribe(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
+    if cx.caller.in_transaction {
         return Err(fail("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
     }
-    subscribe_to(cx, args, Kind::Shard)
+    subscribe_to(cx, client, args, Kind::Shard)
 }
 
-fn sunsubscribe(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    unsubscribe_from(cx, args, Kind::Shard)
+fn sunsubscribe(cx: &mut Context<'_>, client: &mut Session, args: &Args<'_>) -> Outcome {
+    unsubscribe_from(cx, client, args, Kind::Shard)
 }
 
 fn publish(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let receivers = cx.core.publish(args.get(1), args.get(2));
+    let receivers = cx.server.clients_mut().publish(args.get(1), args.get(2));
     cx.out.count(receivers);
     Ok(())
 }
 
 fn spublish(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let receivers = cx.core.publish_sharded(args.get(1), args.get(2));
+    let receivers = cx.server.clients_mut().publish_sharded(args.get(1), args.get(2));
     cx.out.count(receivers);
     Ok(())
 }
 
-fn list_channels(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) -> Outcome {
+fn list_channels(cx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> Outcome {
     if args.len() > 3 {
         return Err(subcommand_syntax("pubsub", args.get(1)));
     }
-    let table = if sharded { &cx.core.pubsub.shard_channels } else { &cx.core.pubsub.channels };
     let pattern = (args.len() > 2).then(|| Glob::new(args.get(2), false));
-    let mut found: Vec<&[u8]> = table
-        .keys()
-        .map(|name| &**name)
-        .filter(|name| pattern.as_ref().is_none_or(|pattern| pattern.matches(name)))
-        .collect();
+    let channels = cx.server.clients().channels(kind);
+    let mut found: Vec<&[u8]> =
+        channels.filter(|name| pattern.as_ref().is_none_or(|pattern| pattern.matches(name))).collect();
     found.sort_unstable();
     cx.out.bulks(&found);
     Ok(())
 }
 
-fn count_subscribers(cx: &mut Context<'_>, args: &Args<'_>, sharded: bool) {
-    let table = if sharded { &cx.core.pubsub.shard_channels } else { &cx.core.pubsub.channels };
+fn count_subscribers(cx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> Outcome {
     cx.out.array((args.len() - 2) * 2);
     for name in args.rest(2) {
         cx.out.bulk(name);
-        cx.out.count(table.get(name).map_or(0, Listeners::len));
+        cx.out.count(cx.server.clients().subscribers_len(kind, name));
     }
+    Ok(())
 }
 
 fn pubsub_channels(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    list_channels(cx, args, false)
+    list_channels(cx, args, Kind::Channel)
 }
 
 fn pubsub_shardchannels(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    list_channels(cx, args, true)
+    list_channels(cx, args, Kind::Shard)
 }
 
 fn pubsub_numsub(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    count_subscribers(cx, args, false);
-    Ok(())
+    count_subscribers(cx, args, Kind::Channel)
 }
 
 fn pubsub_shardnumsub(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    count_subscribers(cx, args, true);
-    Ok(())
+    count_subscribers(cx, args, Kind::Shard)
 }
 
 fn pubsub_numpat(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.out.count(cx.core.pubsub.patterns.len());
+    cx.out.count(cx.server.clients().channels_len(Kind::Pattern));
     Ok(())
 }
 

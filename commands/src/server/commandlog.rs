@@ -69,7 +69,7 @@ fn count(text: &[u8]) -> Result<i64, CommandError> {
 }
 
 fn write_entries(cx: &mut Context<'_>, kind: Kind, count: i64) -> Outcome {
-    let log = cx.core.stats.logs.log(kind);
+    let log = cx.server.stats_mut().logs_mut().log_mut(kind);
     let count = if count == -1 { log.len() } else { log.len().min(count as usize) };
     cx.out.array(count);
     for entry in log.iter().take(count) {
@@ -94,13 +94,13 @@ fn slowlog_get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn slowlog_len(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let len = cx.core.stats.logs.log(Kind::Slow).len();
+    let len = cx.server.stats_mut().logs_mut().log_mut(Kind::Slow).len();
     cx.out.count(len);
     Ok(())
 }
 
 fn slowlog_reset(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.core.stats.logs.log(Kind::Slow).clear();
+    cx.server.stats_mut().logs_mut().log_mut(Kind::Slow).clear();
     cx.out.ok();
     Ok(())
 }
@@ -117,13 +117,13 @@ fn commandlog_get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn commandlog_len(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let len = cx.core.stats.logs.log(kind(args, 2)?).len();
+    let len = cx.server.stats_mut().logs_mut().log_mut(kind(args, 2)?).len();
     cx.out.count(len);
     Ok(())
 }
 
 fn commandlog_reset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    cx.core.stats.logs.log(kind(args, 2)?).clear();
+    cx.server.stats_mut().logs_mut().log_mut(kind(args, 2)?).clear();
     cx.out.ok();
     Ok(())
 }

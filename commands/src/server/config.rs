@@ -11,7 +11,6 @@ use tercel_core::dispatch::Context;
 use tercel_core::dispatch::container;
 use tercel_core::dispatch::{Command, cmd};
 use tercel_core::host::Refused;
-use tercel_core::server::Action;
 use tercel_core::settings::{self, Setting};
 
 static CONFIG_SUBCOMMANDS: &[Command] = &[
@@ -41,7 +40,7 @@ pub(crate) static COMMANDS: &[Command] = &[cmd("config", Group::Server, "2.0.0",
 
 fn config_get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let patterns: Vec<&[u8]> = args.rest(2).collect();
-    let found = cx.core.settings.matching(&patterns);
+    let found = cx.server.settings().matching(&patterns);
     cx.out.map(found.len());
     for (name, value) in found {
         cx.out.bulk(name);
@@ -67,42 +66,29 @@ fn config_set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         words.push(word);
     }
     let changes: Vec<(&str, &str)> = words.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
-    let new = cx.core.settings.with_changes(&changes).map_err(|error| CommandError::new(format!("ERR {error}")))?;
-    let refused = |name: &str, reason: &str| {
-        CommandError::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"))
-    };
-    cx.core
-        .host
-        .check_settings(&cx.core.settings, &new)
-        .map_err(|Refused { setting, reason }| refused(setting, &reason))?;
-    if new.dir != cx.core.settings.dir {
-        let disk = cx.core.host.disk();
-        cx.core.dir =
-            disk.directory(&cx.core.dir, Path::new(&new.dir)).map_err(|error| refused("dir", &error.to_string()))?;
-    }
-    let old = std::mem::replace(&mut cx.core.settings, new);
-    cx.core.settings_changed(&old);
-    cx.core.actions.push(Action::ApplySettings(Box::new(old)));
+    let new = cx.server.settings().with_changes(&changes).map_err(|error| CommandError::new(format!("ERR {error}")))?;
+    cx.server.change_settings(new).map_err(|Refused { setting, reason }| {
+        CommandError::new(format!("ERR CONFIG SET failed (possibly related to argument '{setting}') - {reason}"))
+    })?;
     cx.out.ok();
     Ok(())
 }
 
 fn config_rewrite(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let path = &cx.core.host.process().config_file;
+    let path = &cx.server.host().process().config_file;
     if path.is_empty() {
         return Err(fail("ERR The server is running without a config file"));
     }
-    cx.core
-        .settings
-        .rewrite(&*cx.core.host.disk(), Path::new(path))
+    cx.server
+        .settings()
+        .rewrite(&*cx.server.host().disk(), Path::new(path))
         .map_err(|error| CommandError::new(format!("ERR Rewriting config file: {error}")))?;
     cx.out.ok();
     Ok(())
 }
 
 fn config_resetstat(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.core.stats.reset();
-    cx.core.data.reset_counters();
+    cx.server.reset_counters();
     cx.out.ok();
     Ok(())
 }

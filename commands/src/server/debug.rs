@@ -9,7 +9,7 @@ use tercel_core::command::error::{CommandError, NO_SUCH_KEY, Outcome, fail};
 use tercel_core::command::parse::shown;
 use tercel_core::command::parse::{float, integer, lossy};
 use tercel_core::dispatch::Context;
-use tercel_core::server::Action;
+use tercel_core::server::Request;
 
 const HELP: &[&str] = &[
     "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -54,7 +54,7 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         ("set-active-expire", 3) => {
             let on = integer(args.get(2))? != 0;
-            cx.core.data.set_active_expire(on);
+            cx.server.data_mut().set_active_expire(on);
             cx.out.ok();
         }
         ("populate", 3..=5) => {
@@ -69,18 +69,18 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         ("digest-value", 3..) => {
             cx.out.array(args.len() - 2);
             for bytes in args.rest(2) {
-                let key = cx.core.data.key(bytes);
+                let key = cx.server.data().key(bytes);
                 let digest = cx
-                    .core
-                    .data
-                    .peek(cx.session.db, key)
+                    .server
+                    .data()
+                    .peek(cx.caller.db, key)
                     .map_or_else(|| "0".repeat(40), |entry| entry.value().with_bytes(|value| hex(&sha1(&[value]))));
                 cx.out.simple(&digest);
             }
         }
         ("htstats", 3 | 4) => {
             let db = cx.db_index(args.get(2))?;
-            let stats = cx.core.data.db(db).table_stats();
+            let stats = cx.server.data().db(db).table_stats();
             cx.out.verbatim(&format!("[Dictionary HT]\n{stats:#?}\n"));
         }
         ("log", 3) => {
@@ -99,7 +99,7 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             reload(cx, args)?;
             cx.out.ok();
         }
-        ("exit", 2) => cx.core.actions.push(Action::Exit(0)),
+        ("exit", 2) => cx.server.request(Request::Exit(0)),
         ("loadaof" | "restart" | "crash-and-recover" | "panic" | "segfault", _) => {
             return Err(CommandError::new(format!(
                 "ERR DEBUG {} is not supported by this version",
@@ -119,12 +119,12 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 /// Stops the whole executor: that is what the command is for.
 fn sleep(cx: &Context<'_>, seconds: f64) {
     if seconds.is_finite() && seconds > 0.0 {
-        cx.core.host.sleep(std::time::Duration::from_secs_f64(seconds.min(3600.0)));
+        cx.server.host().sleep(std::time::Duration::from_secs_f64(seconds.min(3600.0)));
     }
 }
 
 fn reload(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    if cx.core.persistence.loading.is_some() {
+    if cx.server.persistence().is_loading() {
         // What is loaded so far would be saved in place of the whole.
         return Err(tercel_core::dispatch::LOADING);
     }
@@ -138,14 +138,14 @@ fn reload(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     }
     if save {
-        cx.core.save_now().map_err(|_| super::persistence::FAILED)?;
+        cx.server.persistence_mut().save_now().map_err(|_| super::persistence::FAILED)?;
     }
     if flush {
-        for db in 0..cx.core.data.databases() {
-            cx.core.data.flush(db);
+        for db in 0..cx.server.data().databases() {
+            cx.server.data_mut().flush(db);
         }
     }
-    cx.core.load_now(merge).map_err(|error| {
+    cx.server.persistence_mut().load_now(merge).map_err(|error| {
         tracing::warn!("{error}");
         fail("ERR Error trying to load the RDB dump, check server logs.")
     })
@@ -156,29 +156,29 @@ fn populate(cx: &mut Context<'_>, args: &Args<'_>) -> Result<(), CommandError> {
     let count = integer(args.get(2))?;
     let prefix = if args.len() > 3 { lossy(args.get(3)) } else { "key".to_owned() };
     let size = if args.len() > 4 { Some(integer(args.get(4))?) } else { None };
-    if count < 0 || size.is_some_and(|size| size < 0 || size > cx.core.settings.proto_max_bulk_len.0) {
+    if count < 0 || size.is_some_and(|size| size < 0 || size > cx.server.settings().proto_max_bulk_len.0) {
         return Err(fail("ERR value is out of range, must be positive"));
     }
-    let db = cx.session.db;
+    let db = cx.caller.db;
     for number in 0..count {
         let name = format!("{prefix}:{number}");
-        let key = cx.core.data.key(name.as_bytes());
-        if cx.core.data.peek(db, key).is_some() {
+        let key = cx.server.data().key(name.as_bytes());
+        if cx.server.data().peek(db, key).is_some() {
             continue;
         }
         let mut value = format!("value:{number}").into_bytes();
         if let Some(size) = size.filter(|&size| size > 0) {
             value.resize(size as usize, 0);
         }
-        cx.core.data.store(db, key, NewValue::Bytes(&value), Expire::Clear);
+        cx.server.data_mut().store(db, key, NewValue::Bytes(&value), Expire::Clear);
     }
     Ok(())
 }
 
 fn object(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.core.data.key(args.get(2));
-    let now_ms = cx.core.now.unix_ms;
-    let Some(entry) = cx.core.data.peek(cx.session.db, key) else { return Err(NO_SUCH_KEY) };
+    let key = cx.server.data().key(args.get(2));
+    let now_ms = cx.server.now().unix_ms;
+    let Some(entry) = cx.server.data().peek(cx.caller.db, key) else { return Err(NO_SUCH_KEY) };
     let encoding = match entry.encoding() {
         tercel_engine::Encoding::Int => "int",
         tercel_engine::Encoding::EmbStr => "embstr",
@@ -211,9 +211,9 @@ fn hex(bytes: &[u8]) -> String {
 /// A digest of all live data that does not depend on order.
 fn digest(cx: &Context<'_>) -> String {
     let mut all = [0u8; 20];
-    let expired = cx.core.data.expired();
-    for db in 0..cx.core.data.databases() {
-        cx.core.data.db(db).for_each(&mut |entry| {
+    let expired = cx.server.data().expired();
+    for db in 0..cx.server.data().databases() {
+        cx.server.data().db(db).for_each(&mut |entry| {
             if expired.is(entry) {
                 return;
             }

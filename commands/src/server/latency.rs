@@ -93,13 +93,13 @@ fn latency_histogram(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     };
     let mut found: Vec<Distribution> = Vec::new();
     for id in chosen {
-        let stats = &cx.core.stats.commands[id.index()];
+        let stats = &cx.server.stats().command(id);
         if let Some(histogram) = stats.histogram.as_ref().filter(|histogram| !histogram.is_empty()) {
             found.push((table.spec(id).name.to_owned(), stats.calls, buckets(histogram)));
         }
     }
     // The phases of a command's life are asked for by name: `phase-arrive` and so on.
-    for (phase, histogram) in PHASES.iter().flat_map(|(phase, _)| cx.core.stats.phase_histograms(*phase)) {
+    for (phase, histogram) in PHASES.iter().flat_map(|(phase, _)| cx.server.stats().phase_histograms(*phase)) {
         let name = format!("phase-{phase}");
         if args.rest(2).any(|wanted| wanted.eq_ignore_ascii_case(name.as_bytes())) {
             found.push((name, histogram.len(), buckets(&histogram)));
@@ -113,7 +113,7 @@ fn latency_histogram(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn latency_latest(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let latency = &cx.core.stats.latency;
+    let latency = cx.server.stats().latency();
     cx.out.array(latency.len());
     for (name, event) in latency.iter() {
         let last = event.samples.last().copied();
@@ -129,7 +129,8 @@ fn latency_latest(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 }
 
 fn latency_history(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let samples = cx.core.stats.latency.get(&lossy(args.get(2))).map(|event| event.samples.clone()).unwrap_or_default();
+    let samples =
+        cx.server.stats().latency().get(&lossy(args.get(2))).map(|event| event.samples.clone()).unwrap_or_default();
     cx.out.array(samples.len());
     for sample in samples {
         cx.out.array(2);
@@ -141,7 +142,7 @@ fn latency_history(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn latency_graph(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let name = lossy(args.get(2));
-    let Some(event) = cx.core.stats.latency.get(&name).filter(|event| !event.samples.is_empty()) else {
+    let Some(event) = cx.server.stats().latency().get(&name).filter(|event| !event.samples.is_empty()) else {
         return Err(CommandError::new(format!("ERR No samples available for event '{name}'")));
     };
     const ROWS: u64 = 4;
@@ -167,17 +168,17 @@ fn latency_graph(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn latency_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let threshold = cx.core.settings.latency_monitor_threshold;
+    let threshold = cx.server.settings().latency_monitor_threshold;
     let mut text = String::new();
     if threshold == 0 {
         text.push_str(
             "Latency monitoring is disabled in this server. You may use \"CONFIG SET latency-monitor-threshold <milliseconds>.\" in order to enable it.\n",
         );
-    } else if cx.core.stats.latency.is_empty() {
+    } else if cx.server.stats().latency().is_empty() {
         let _ = writeln!(text, "No spike of {threshold} ms or more was seen.");
     } else {
         let _ = writeln!(text, "Spikes of {threshold} ms or more:");
-        for (name, event) in cx.core.stats.latency.iter() {
+        for (name, event) in cx.server.stats().latency().iter() {
             let mean = event.latency_ms_sum / event.count.max(1);
             let _ = writeln!(
                 text,
@@ -192,7 +193,7 @@ fn latency_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 }
 
 fn latency_reset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let latency = &mut cx.core.stats.latency;
+    let latency = cx.server.stats_mut().latency_mut();
     let count = if args.len() == 2 {
         latency.clear()
     } else {

@@ -1,5 +1,6 @@
 //! MEMORY: where it goes.
 
+use tercel_core::clients::Client;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{Outcome, SYNTAX};
 use tercel_core::command::key_positions::keys_at;
@@ -47,8 +48,8 @@ fn memory_usage(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         at += 2;
     }
-    let key = cx.core.data.key(args.get(2));
-    match cx.core.data.peek(cx.session.db, key) {
+    let key = cx.server.data().key(args.get(2));
+    match cx.server.data().peek(cx.caller.db, key) {
         None => cx.out.null(),
         // The slot in the table is part of what the key costs.
         Some(entry) => cx.out.count(entry.memory_bytes() + 8),
@@ -57,7 +58,7 @@ fn memory_usage(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn memory_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let stats = cx.core.host.allocator();
+    let stats = cx.server.host().allocator();
     let mut lines = Vec::new();
     if stats.allocated < 5 << 20 {
         lines.push("Little memory is in use: there is nothing to advise on yet.".to_owned());
@@ -65,10 +66,10 @@ fn memory_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
         if stats.active as f64 / stats.allocated.max(1) as f64 > 1.4 {
             lines.push("Live blocks are scattered over many pages; MEMORY PURGE gives empty ones back.".to_owned());
         }
-        if cx.core.data.counters().memory_peak > cx.core.data.memory_used() * 3 / 2 {
+        if cx.server.data().counters().memory_peak > cx.server.data().memory_used() * 3 / 2 {
             lines.push("The peak was half again as high as what is used now; the allocator gives pages back over some seconds.".to_owned());
         }
-        if cx.core.data.can_reclaim() {
+        if cx.server.data().can_reclaim() {
             lines.push("Flushed keys are still being freed in slices.".to_owned());
         }
         if lines.is_empty() {
@@ -80,36 +81,31 @@ fn memory_doctor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
 }
 
 fn memory_malloc_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.out.verbatim(&cx.core.host.allocator_text());
+    cx.out.verbatim(&cx.server.host().allocator_text());
     Ok(())
 }
 
 fn memory_purge(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.core.host.purge();
+    cx.server.host().purge();
     cx.out.ok();
     Ok(())
 }
 
 fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let allocator = cx.core.host.allocator();
-    let used = cx.core.data.memory_used();
-    let overhead = cx.core.data.keyspace().overhead_bytes();
-    let clients: usize = cx
-        .core
-        .clients
-        .keys()
-        .into_iter()
-        .filter_map(|key| cx.core.clients.get(key))
-        .map(tercel_core::clients::client::Connection::memory)
-        .sum();
-    let startup = cx.core.data.memory_startup();
-    let keys: usize = (0..cx.core.data.databases()).map(|db| cx.core.data.db(db).len()).sum();
+    let allocator = cx.server.host().allocator();
+    let used = cx.server.data().memory_used();
+    let overhead = cx.server.data().keyspace().overhead_bytes();
+    let all = cx.server.clients();
+    let clients: usize = all.keys().into_iter().filter_map(|key| all.get(key)).map(Client::memory).sum();
+    let startup = cx.server.data().memory_startup();
+    let keys: usize = (0..cx.server.data().databases()).map(|db| cx.server.data().db(db).len()).sum();
     let dataset = used.saturating_sub(startup + overhead + clients);
-    let databases: Vec<usize> = (0..cx.core.data.databases()).filter(|db| !cx.core.data.db(*db).is_empty()).collect();
-    let rss = cx.core.host.resources().resident_bytes;
+    let databases: Vec<usize> =
+        (0..cx.server.data().databases()).filter(|db| !cx.server.data().db(*db).is_empty()).collect();
+    let rss = cx.server.host().resources().resident_bytes;
     let difference = |a: usize, b: usize| a as i64 - b as i64;
     let counts = [
-        ("peak.allocated", cx.core.data.counters().memory_peak.max(used) as i64),
+        ("peak.allocated", cx.server.data().counters().memory_peak.max(used) as i64),
         ("total.allocated", used as i64),
         ("startup.allocated", startup as i64),
         ("clients.normal", clients as i64),
@@ -138,7 +134,7 @@ fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
     ];
     let ratios = [
         ("dataset.percentage", dataset as f64 * 100.0 / used.saturating_sub(startup).max(1) as f64),
-        ("peak.percentage", used as f64 * 100.0 / cx.core.data.counters().memory_peak.max(used).max(1) as f64),
+        ("peak.percentage", used as f64 * 100.0 / cx.server.data().counters().memory_peak.max(used).max(1) as f64),
         ("allocator-fragmentation.ratio", allocator.active as f64 / allocator.allocated.max(1) as f64),
         ("allocator-rss.ratio", allocator.resident as f64 / allocator.active.max(1) as f64),
         ("rss-overhead.ratio", rss as f64 / allocator.resident.max(1) as f64),
@@ -153,9 +149,9 @@ fn memory_stats(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
         cx.out.bulk(format!("db.{db}"));
         cx.out.map(2);
         cx.out.bulk("overhead.hashtable.main");
-        cx.out.count(cx.core.data.db(db).table_stats().buckets * 64);
+        cx.out.count(cx.server.data().db(db).table_stats().buckets * 64);
         cx.out.bulk("overhead.hashtable.expires");
-        cx.out.count(cx.core.data.db(db).expires_len() * 24);
+        cx.out.count(cx.server.data().db(db).expires_len() * 24);
     }
     for (name, value) in ratios {
         cx.out.bulk(name);

@@ -11,14 +11,15 @@ pub(super) mod persistence;
 
 use debug::debug;
 use info::info;
+use tercel_core::clients::{Session, Wait};
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
 use tercel_core::command::parse::integer;
 use tercel_core::command::spec::flags::*;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::dispatch::Context;
-use tercel_core::dispatch::{Command, cmd};
-use tercel_core::server::Action;
+use tercel_core::dispatch::{Command, client_cmd, cmd};
+use tercel_core::server::Request;
 
 pub(crate) static COMMANDS: &[Command] = &[
     cmd("info", Group::Server, "1.0.0", -1, SHOWS_CLIENTS | LOADING | STALE | SENTINEL, info)
@@ -47,7 +48,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     cmd("time", Group::Server, "2.6.0", 1, LOADING | STALE | FAST, time)
         .about("Returns the server's time.", "O(1)")
         .tips(&["nondeterministic_output"]),
-    cmd("monitor", Group::Server, "1.0.0", 1, ADMIN | NOSCRIPT | LOADING | STALE, monitor)
+    client_cmd("monitor", Group::Server, "1.0.0", 1, ADMIN | NOSCRIPT | LOADING | STALE, monitor)
         .about("Streams every command the server runs.", "O(1)"),
     cmd("lolwut", Group::Server, "5.0.0", -1, READONLY | FAST, lolwut)
         .about("Shows some art and the version.", "O(1)")
@@ -67,7 +68,7 @@ pub(crate) static COMMANDS: &[Command] = &[
 ];
 
 fn dbsize(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let len = cx.core.data.db(cx.session.db).len();
+    let len = cx.server.data().db(cx.caller.db).len();
     cx.out.count(len);
     Ok(())
 }
@@ -81,27 +82,24 @@ fn check_flush_options(args: &Args<'_>) -> Result<(), CommandError> {
     }
 }
 
-pub(super) fn flush_db(cx: &mut Context<'_>, db: usize) {
-    cx.core.touch_watched_db(db, None);
-    cx.core.data.flush(db);
-}
-
 fn flushdb(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     check_flush_options(args)?;
-    flush_db(cx, cx.session.db);
+    cx.server.flush_db(cx.caller.db);
     cx.out.ok();
     Ok(())
 }
 
 fn flushall(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     check_flush_options(args)?;
-    for db in 0..cx.core.data.databases() {
-        if !cx.core.data.db(db).is_empty() {
-            flush_db(cx, db);
+    for db in 0..cx.server.data().databases() {
+        if !cx.server.data().db(db).is_empty() {
+            cx.server.flush_db(db);
         }
     }
     // Nobody is told that the data is gone while a crash could bring it back.
-    cx.session.waits_for_save |= cx.core.save_after_flush();
+    if cx.server.persistence_mut().after_flush() {
+        cx.caller.wait = Some(Wait::Saved);
+    }
     cx.out.ok();
     Ok(())
 }
@@ -110,36 +108,31 @@ fn swapdb(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let index = |at: usize| integer(args.get(at)).ok().filter(|index| i32::try_from(*index).is_ok());
     let first = index(1).ok_or(fail("ERR invalid first DB index"))?;
     let second = index(2).ok_or(fail("ERR invalid second DB index"))?;
-    let databases = cx.core.data.databases() as i64;
+    let databases = cx.server.data().databases() as i64;
     if !(0..databases).contains(&first) || !(0..databases).contains(&second) {
         return Err(tercel_core::command::error::DB_OUT_OF_RANGE);
     }
     let (first, second) = (first as usize, second as usize);
     if first != second {
-        cx.core.touch_watched_db(first, Some(second));
-        cx.core.touch_watched_db(second, Some(first));
-        cx.core.data.swap(first, second);
+        cx.server.swap_dbs(first, second);
     }
     cx.out.ok();
     Ok(())
 }
 
 fn time(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    let now = cx.core.clock.now();
+    let now = cx.server.read_clock();
     cx.out.array(2);
     cx.out.bulk((now.unix_us / 1_000_000).to_string());
     cx.out.bulk((now.unix_us % 1_000_000).to_string());
     Ok(())
 }
 
-fn monitor(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    if cx.session.in_exec {
+fn monitor(cx: &mut Context<'_>, client: &mut Session, _: &Args<'_>) -> Outcome {
+    if cx.caller.in_transaction {
         return Err(fail("ERR MONITOR isn't allowed for DENY BLOCKING client"));
     }
-    if !cx.session.monitor {
-        cx.session.monitor = true;
-        cx.core.clients.monitors.insert(cx.session.key);
-    }
+    cx.server.clients_mut().add_monitor(client);
     cx.out.ok();
     Ok(())
 }
@@ -199,13 +192,13 @@ fn shutdown(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     }
     tracing::info!("User requested shutdown...");
     let asked = if save { Some(true) } else { nosave.then_some(false) };
-    if cx.core.save_before_shutdown(asked).is_err() {
+    if cx.server.persistence_mut().before_shutdown(asked).is_err() {
         if !force {
             tracing::warn!("Error trying to save the DB, can't exit.");
             return Err(fail("ERR Errors trying to SHUTDOWN. Check logs."));
         }
         tracing::warn!("Error trying to save the DB. Exit anyway.");
     }
-    cx.core.actions.push(Action::Shutdown);
+    cx.server.request(Request::Shutdown);
     Ok(())
 }

@@ -23,10 +23,10 @@ pub(crate) static COMMANDS: &[Command] = &[
 pub(super) const FAILED: CommandError = fail("ERR");
 
 fn save(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    if cx.core.persistence.is_saving() {
+    if cx.server.persistence().is_saving() {
         return Err(fail("ERR Background save already in progress"));
     }
-    cx.core.save_now().map_err(|_| FAILED)?;
+    cx.server.persistence_mut().save_now().map_err(|_| FAILED)?;
     cx.out.ok();
     Ok(())
 }
@@ -38,19 +38,19 @@ fn bgsave(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         2 if args.is(1, "cancel") => return cancel(cx),
         _ => return Err(SYNTAX),
     };
-    if cx.core.persistence.is_saving() {
+    if cx.server.persistence().is_saving() {
         return Err(fail("ERR Background save already in progress"));
     }
-    if cx.session.in_exec {
+    if cx.caller.in_transaction {
         // What is saved is whole transactions.
-        cx.core.persistence.scheduled = true;
+        cx.server.persistence_mut().state.schedule();
         cx.out.simple("Background saving scheduled");
         return Ok(());
     }
     if schedule {
         tracing::info!("Background saving scheduled due to user request");
     }
-    if !cx.core.save_in_background() {
+    if !cx.server.persistence_mut().begin_in_background() {
         return Err(FAILED);
     }
     cx.out.simple("Background saving started");
@@ -58,10 +58,10 @@ fn bgsave(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn cancel(cx: &mut Context<'_>) -> Outcome {
-    if cx.core.save_cancel() {
+    if cx.server.persistence_mut().cancel() {
         tracing::info!("Background saving aborted due to user request");
         cx.out.simple("Background saving cancelled");
-    } else if std::mem::take(&mut cx.core.persistence.scheduled) {
+    } else if cx.server.persistence_mut().state.unschedule() {
         cx.out.simple("Scheduled background saving cancelled");
     } else {
         return Err(fail("ERR Background saving is currently not in progress or scheduled"));
@@ -70,6 +70,6 @@ fn cancel(cx: &mut Context<'_>) -> Outcome {
 }
 
 fn lastsave(cx: &mut Context<'_>, _: &Args<'_>) -> Outcome {
-    cx.out.integer(cx.core.persistence.last_save_s);
+    cx.out.integer(cx.server.persistence().status().last_save_s);
     Ok(())
 }

@@ -145,7 +145,7 @@ pub(crate) static COMMANDS: &[Command] = &[
 
 fn get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    match cx.core.data.read(cx.session.db, key) {
+    match cx.server.data_mut().read(cx.caller.db, key) {
         Some(entry) => cx.out.value(entry.value()),
         None => cx.out.null(),
     }
@@ -234,10 +234,10 @@ fn set_options(args: &Args<'_>, from: usize, takes: Takes) -> Result<SetOptions,
 fn set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     if args.len() == 3 {
-        let db = cx.session.db;
-        cx.core.data.expire_if_due(db, key);
-        cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
-        cx.core.data.notify(class::STRING, "set", db, key.bytes);
+        let db = cx.caller.db;
+        cx.server.data_mut().expire_if_due(db, key);
+        cx.server.data_mut().store(db, key, new_value(args, 2), Expire::Clear);
+        cx.server.data_mut().notify(class::STRING, "set", db, key.bytes);
         cx.out.ok();
         return Ok(());
     }
@@ -246,16 +246,16 @@ fn set(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outcome {
     let options = set_options(args, 3, Takes::Set)?;
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let at_ms = options.expiry.map(|(index, unit)| expiry_time(cx, args.get(index), unit)).transpose()?;
-    cx.core.data.expire_if_due(db, key);
+    cx.server.data_mut().expire_if_due(db, key);
     if options.get {
-        match cx.core.data.read(db, key) {
+        match cx.server.data_mut().read(db, key) {
             Some(entry) => cx.out.value(entry.value()),
             None => cx.out.null(),
         }
     }
-    let stored = cx.core.data.peek(db, key);
+    let stored = cx.server.data().peek(db, key);
     let goes_on = match (&stored, options.if_equal) {
         (Some(entry), Some(index)) => entry.value().with_bytes(|bytes| bytes == args.get(index)),
         (None, Some(_)) => false,
@@ -269,9 +269,9 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
         return Ok(());
     }
     let expire = match at_ms {
-        Some(at_ms) if at_ms <= cx.core.now.unix_ms => {
+        Some(at_ms) if at_ms <= cx.server.now().unix_ms => {
             // A time in the past: the key is gone at once.
-            cx.core.data.delete_as_expired(db, key);
+            cx.server.data_mut().delete_as_expired(db, key);
             if !options.get {
                 cx.out.ok();
             }
@@ -281,10 +281,10 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
         None if options.keep_ttl => Expire::Keep,
         None => Expire::Clear,
     };
-    cx.core.data.store(db, key, new_value(args, 2), expire);
-    cx.core.data.notify(class::STRING, "set", db, key.bytes);
+    cx.server.data_mut().store(db, key, new_value(args, 2), expire);
+    cx.server.data_mut().notify(class::STRING, "set", db, key.bytes);
     if at_ms.is_some() {
-        cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
+        cx.server.data_mut().notify(class::GENERIC, "expire", db, key.bytes);
     }
     if !options.get {
         cx.out.ok();
@@ -294,11 +294,11 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
 
 fn setnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let db = cx.session.db;
-    let free = cx.core.data.peek_to_write(db, key).is_none();
+    let db = cx.caller.db;
+    let free = cx.server.data_mut().peek_to_write(db, key).is_none();
     if free {
-        cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
-        cx.core.data.notify(class::STRING, "set", db, key.bytes);
+        cx.server.data_mut().store(db, key, new_value(args, 2), Expire::Clear);
+        cx.server.data_mut().notify(class::STRING, "set", db, key.bytes);
     }
     cx.out.flag(free);
     Ok(())
@@ -306,12 +306,12 @@ fn setnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn set_with_ttl(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcome {
     let key = cx.key(args, 1);
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let at_ms = expiry_time(cx, args.get(2), unit)?;
-    cx.core.data.expire_if_due(db, key);
-    cx.core.data.store(db, key, new_value(args, 3), Expire::At(at_ms));
-    cx.core.data.notify(class::STRING, "set", db, key.bytes);
-    cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
+    cx.server.data_mut().expire_if_due(db, key);
+    cx.server.data_mut().store(db, key, new_value(args, 3), Expire::At(at_ms));
+    cx.server.data_mut().notify(class::STRING, "set", db, key.bytes);
+    cx.server.data_mut().notify(class::GENERIC, "expire", db, key.bytes);
     cx.out.ok();
     Ok(())
 }
@@ -327,26 +327,26 @@ fn psetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn getset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     get(cx, args)?;
-    let db = cx.session.db;
-    cx.core.data.expire_if_due(db, key);
-    cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
-    cx.core.data.notify(class::STRING, "set", db, key.bytes);
+    let db = cx.caller.db;
+    cx.server.data_mut().expire_if_due(db, key);
+    cx.server.data_mut().store(db, key, new_value(args, 2), Expire::Clear);
+    cx.server.data_mut().notify(class::STRING, "set", db, key.bytes);
     Ok(())
 }
 
 fn getdel(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     get(cx, args)?;
-    cx.core.data.delete(cx.session.db, key);
+    cx.server.data_mut().delete(cx.caller.db, key);
     Ok(())
 }
 
 fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let options = set_options(args, 2, Takes::GetEx)?;
     let key = cx.key(args, 1);
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let at_ms = options.expiry.map(|(index, unit)| expiry_time(cx, args.get(index), unit)).transpose()?;
-    let had_expiry = match cx.core.data.read(db, key) {
+    let had_expiry = match cx.server.data_mut().read(db, key) {
         None => {
             cx.out.null();
             return Ok(());
@@ -357,14 +357,14 @@ fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     };
     match at_ms {
-        Some(at_ms) if at_ms <= cx.core.now.unix_ms => cx.core.data.delete_as_expired(db, key),
+        Some(at_ms) if at_ms <= cx.server.now().unix_ms => cx.server.data_mut().delete_as_expired(db, key),
         Some(at_ms) => {
-            cx.core.data.set_expire(db, key, Some(at_ms));
-            cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
+            cx.server.data_mut().set_expire(db, key, Some(at_ms));
+            cx.server.data_mut().notify(class::GENERIC, "expire", db, key.bytes);
         }
         None if options.persist && had_expiry => {
-            cx.core.data.set_expire(db, key, None);
-            cx.core.data.notify(class::GENERIC, "persist", db, key.bytes);
+            cx.server.data_mut().set_expire(db, key, None);
+            cx.server.data_mut().notify(class::GENERIC, "persist", db, key.bytes);
         }
         None => {}
     }
@@ -375,7 +375,7 @@ fn mget(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     cx.out.array(args.len() - 1);
     for index in 1..args.len() {
         let key = cx.key(args, index);
-        match cx.core.data.read(cx.session.db, key) {
+        match cx.server.data_mut().read(cx.caller.db, key) {
             Some(entry) => cx.out.value(entry.value()),
             None => cx.out.null(),
         }
@@ -384,14 +384,14 @@ fn mget(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn set_many(cx: &mut Context<'_>, args: &Args<'_>, indexes: impl Iterator<Item = usize>, expire: Expire) {
-    let db = cx.session.db;
+    let db = cx.caller.db;
     for index in indexes {
         let key = cx.key(args, index);
-        cx.core.data.expire_if_due(db, key);
-        cx.core.data.store(db, key, new_value(args, index + 1), expire);
-        cx.core.data.notify(class::STRING, "set", db, key.bytes);
+        cx.server.data_mut().expire_if_due(db, key);
+        cx.server.data_mut().store(db, key, new_value(args, index + 1), expire);
+        cx.server.data_mut().notify(class::STRING, "set", db, key.bytes);
         if matches!(expire, Expire::At(_)) {
-            cx.core.data.notify(class::GENERIC, "expire", db, key.bytes);
+            cx.server.data_mut().notify(class::GENERIC, "expire", db, key.bytes);
         }
     }
 }
@@ -411,7 +411,7 @@ fn msetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     }
     let any = (1..args.len()).step_by(2).any(|index| {
         let key = cx.key(args, index);
-        cx.core.data.exists(cx.session.db, key)
+        cx.server.data().exists(cx.caller.db, key)
     });
     if !any {
         set_many(cx, args, (1..args.len()).step_by(2), Expire::Clear);
@@ -433,7 +433,7 @@ fn msetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let mut indexes = (2..options_at).step_by(2);
     let fits = indexes.all(|index| {
         let key = cx.key(args, index);
-        let exists = cx.core.data.exists(cx.session.db, key);
+        let exists = cx.server.data().exists(cx.caller.db, key);
         !(options.if_missing && exists || options.if_present && !exists)
     });
     if fits {
@@ -450,33 +450,33 @@ fn msetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 /// Refuses a string longer than `proto-max-bulk-len`.
 pub(super) fn check_length(cx: &Context<'_>, len: u64) -> Result<(), CommandError> {
-    if len > cx.core.settings.proto_max_bulk_len.0 as u64 { Err(TOO_LONG) } else { Ok(()) }
+    if len > cx.server.settings().proto_max_bulk_len.0 as u64 { Err(TOO_LONG) } else { Ok(()) }
 }
 
 fn append(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let tail = args.get(2);
-    let stored_len = cx.core.data.peek_to_write(db, key).map(|entry| entry.value().len());
+    let stored_len = cx.server.data_mut().peek_to_write(db, key).map(|entry| entry.value().len());
     let new_len = match stored_len {
         None => {
-            cx.core.data.store(db, key, new_value(args, 2), Expire::Clear);
+            cx.server.data_mut().store(db, key, new_value(args, 2), Expire::Clear);
             tail.len()
         }
         Some(len) => {
             check_length(cx, len as u64 + tail.len() as u64)?;
-            cx.core.data.write_string(db, key, len + tail.len(), |bytes| bytes[len..].copy_from_slice(tail));
+            cx.server.data_mut().write_string(db, key, len + tail.len(), |bytes| bytes[len..].copy_from_slice(tail));
             len + tail.len()
         }
     };
-    cx.core.data.notify(class::STRING, "append", db, key.bytes);
+    cx.server.data_mut().notify(class::STRING, "append", db, key.bytes);
     cx.out.count(new_len);
     Ok(())
 }
 
 fn strlen(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let len = cx.core.data.read(cx.session.db, key).map_or(0, |entry| entry.value().len());
+    let len = cx.server.data_mut().read(cx.caller.db, key).map_or(0, |entry| entry.value().len());
     cx.out.count(len);
     Ok(())
 }
@@ -495,7 +495,7 @@ pub(super) fn clamp_range(start: i64, end: i64, len: usize) -> Option<(usize, us
 fn getrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let (start, end) = (integer(args.get(2))?, integer(args.get(3))?);
     let key = cx.key(args, 1);
-    match cx.core.data.read(cx.session.db, key) {
+    match cx.server.data_mut().read(cx.caller.db, key) {
         None => cx.out.bulk(""),
         Some(entry) => entry.value().with_bytes(|bytes| match clamp_range(start, end, bytes.len()) {
             Some((start, end)) => cx.out.bulk(&bytes[start..=end]),
@@ -516,8 +516,8 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     };
     let piece = args.get(3);
     let key = cx.key(args, 1);
-    let db = cx.session.db;
-    let stored_len = cx.core.data.peek_to_write(db, key).map(|entry| entry.value().len());
+    let db = cx.caller.db;
+    let stored_len = cx.server.data_mut().peek_to_write(db, key).map(|entry| entry.value().len());
     if piece.is_empty() {
         cx.out.count(stored_len.unwrap_or(0));
         return Ok(());
@@ -525,24 +525,24 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     check_length(cx, offset.saturating_add(piece.len() as u64))?;
     let offset = offset as usize;
     let len = stored_len.unwrap_or(0).max(offset + piece.len());
-    cx.core
-        .data
-        .write_string(cx.session.db, key, len, |bytes| bytes[offset..offset + piece.len()].copy_from_slice(piece));
-    cx.core.data.notify(class::STRING, "setrange", db, key.bytes);
+    cx.server
+        .data_mut()
+        .write_string(cx.caller.db, key, len, |bytes| bytes[offset..offset + piece.len()].copy_from_slice(piece));
+    cx.server.data_mut().notify(class::STRING, "setrange", db, key.bytes);
     cx.out.count(len);
     Ok(())
 }
 
 fn add(cx: &mut Context<'_>, args: &Args<'_>, increment: i64) -> Outcome {
     let key = cx.key(args, 1);
-    let db = cx.session.db;
-    let stored = match cx.core.data.peek_to_write(db, key) {
+    let db = cx.caller.db;
+    let stored = match cx.server.data_mut().peek_to_write(db, key) {
         None => 0,
         Some(entry) => entry.value().as_int().ok_or(NOT_AN_INTEGER)?,
     };
     let sum = stored.checked_add(increment).ok_or(OVERFLOW)?;
-    cx.core.data.store(db, key, NewValue::Int(sum), Expire::Keep);
-    cx.core.data.notify(class::STRING, "incrby", db, key.bytes);
+    cx.server.data_mut().store(db, key, NewValue::Int(sum), Expire::Keep);
+    cx.server.data_mut().notify(class::STRING, "incrby", db, key.bytes);
     cx.out.integer(sum);
     Ok(())
 }
@@ -568,26 +568,29 @@ fn decrby(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let db = cx.session.db;
-    let stored = match cx.core.data.peek_to_write(db, key) {
+    let db = cx.caller.db;
+    let stored = match cx.server.data_mut().peek_to_write(db, key) {
         None => LongDouble::ZERO,
         Some(entry) => entry.value().with_bytes(LongDouble::parse).ok_or(NOT_A_FLOAT)?,
     };
     let increment = LongDouble::parse(args.get(2)).ok_or(NOT_A_FLOAT)?;
     let sum = stored.checked_add(increment).ok_or(fail::fail("ERR increment would produce NaN or Infinity"))?;
     let text = sum.show();
-    cx.core.data.store(db, key, NewValue::Bytes(&text), Expire::Keep);
-    cx.core.data.notify(class::STRING, "incrbyfloat", db, key.bytes);
+    cx.server.data_mut().store(db, key, NewValue::Bytes(&text), Expire::Keep);
+    cx.server.data_mut().notify(class::STRING, "incrbyfloat", db, key.bytes);
     cx.out.bulk(&text);
     Ok(())
 }
 
 fn delifeq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let db = cx.session.db;
-    let equal =
-        cx.core.data.peek_to_write(db, key).is_some_and(|entry| entry.value().with_bytes(|bytes| bytes == args.get(2)));
-    let deleted = equal && cx.core.data.delete(db, key);
+    let db = cx.caller.db;
+    let equal = cx
+        .server
+        .data_mut()
+        .peek_to_write(db, key)
+        .is_some_and(|entry| entry.value().with_bytes(|bytes| bytes == args.get(2)));
+    let deleted = equal && cx.server.data_mut().delete(db, key);
     cx.out.flag(deleted);
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! What clients may hold of the server's memory: how much one may be owed, how much a stranger may send,
 //! and the account of all clients together that `maxmemory-clients` bounds. Counts bytes held where they are
-//! more than bytes long. Knows no transport: what that holds for a client it is told in [`crate::clients::client::NetInfo`].
+//! more than bytes long. Knows no transport: what that holds for a client it is told in [`Held`](super::output::Held).
 
 use std::collections::BTreeSet;
 
-use crate::clients::client::{ClientKey, Closing, Session};
-use crate::server::Core;
-use crate::settings::{MemoryOrPercent, Settings};
+use super::client::{ClientClass, ClientKey, Session};
+use super::output::Closing;
+use super::table::Clients;
+use crate::settings::{MemoryOrPercent, OutputLimit, Settings};
 
 /// Replies that a client without a password may be owed, in bytes. Valkey's own bound is the reply buffer of
 /// a client and a kibibyte.
@@ -23,14 +24,48 @@ const CLIENTS_BYTES_MIN: usize = 128 * 1024;
 /// Clients are told apart by size in steps of this many bytes.
 const SIZE_STEP_BITS: u32 = 14;
 
-/// Memory of all clients together that is allowed, in bytes; 0 for any.
-#[must_use]
-pub fn clients_memory_max(settings: &Settings) -> usize {
-    let max = match settings.maxmemory_clients {
-        MemoryOrPercent::Bytes(bytes) => bytes as usize,
-        MemoryOrPercent::Percent(percent) => (settings.maxmemory.0 / 100 * percent) as usize,
-    };
-    if max == 0 { 0 } else { max.max(CLIENTS_BYTES_MIN) }
+/// What of the settings the clients' limits go by.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    /// By class of client.
+    output: [OutputLimit; 3],
+    /// Memory of all clients together that is allowed, in bytes; 0 for any.
+    all_max: usize,
+}
+
+impl Rules {
+    pub(super) fn of(settings: &Settings) -> Self {
+        let max = match settings.maxmemory_clients {
+            MemoryOrPercent::Bytes(bytes) => bytes as usize,
+            MemoryOrPercent::Percent(percent) => (settings.maxmemory.0 / 100 * percent) as usize,
+        };
+        Rules {
+            output: settings.client_output_buffer_limit.0,
+            all_max: if max == 0 { 0 } else { max.max(CLIENTS_BYTES_MIN) },
+        }
+    }
+
+    /// What everything a client is owed may count for, in bytes, and whether the bound is that of all clients.
+    #[inline]
+    fn bound(&self, session: &Session) -> (usize, bool) {
+        let hard = self.output[session.class() as usize].hard as usize;
+        let mut bound = if hard == 0 { usize::MAX } else { hard };
+        if session.is_stranger() {
+            bound = bound.min(UNAUTHENTICATED_OUTPUT_BYTES_MAX);
+        }
+        // One that takes more than all clients may is the one that will be evicted.
+        if self.all_max > 0 && !session.modes.no_evict && self.all_max < bound {
+            (self.all_max, true)
+        } else {
+            (bound, false)
+        }
+    }
+
+    /// What further replies to a client may count for, when those that wait count for `counted` bytes.
+    #[inline]
+    pub(super) fn room(&self, session: &Session, counted: usize) -> usize {
+        self.bound(session).0.saturating_sub(counted)
+    }
 }
 
 /// What replies that wait count for against limits, in bytes: their length, or half of what they hold, if that
@@ -39,27 +74,6 @@ pub fn clients_memory_max(settings: &Settings) -> usize {
 #[inline]
 pub fn counted(len: usize, memory: usize) -> usize {
     len.max(memory.saturating_sub(LENT_BYTES) / 2)
-}
-
-/// What further replies to a client may count for, when those that wait count for `counted` bytes.
-#[must_use]
-#[inline]
-pub fn room(session: &Session, settings: &Settings, counted: usize) -> usize {
-    let (bound, _) = bound(session, settings);
-    bound.saturating_sub(counted)
-}
-
-/// What everything a client is owed may count for, in bytes, and whether the bound is that of all clients.
-#[inline]
-fn bound(session: &Session, settings: &Settings) -> (usize, bool) {
-    let hard = settings.client_output_buffer_limit.0[session.class() as usize].hard as usize;
-    let mut bound = if hard == 0 { usize::MAX } else { hard };
-    if session.is_stranger() {
-        bound = bound.min(UNAUTHENTICATED_OUTPUT_BYTES_MAX);
-    }
-    let all = clients_memory_max(settings);
-    // One that takes more than all clients may is the one that will be evicted.
-    if all > 0 && !session.no_evict && all < bound { (all, true) } else { (bound, false) }
 }
 
 /// What one client takes, as the account has it.
@@ -71,7 +85,7 @@ pub struct Accounted {
 
 /// The account of all clients. Kept only while there is a limit.
 #[derive(Default)]
-pub struct ClientMemory {
+pub(super) struct ClientMemory {
     total: usize,
     /// Clients that may be evicted, by size.
     by_size: BTreeSet<(usize, ClientKey)>,
@@ -79,14 +93,13 @@ pub struct ClientMemory {
 
 impl ClientMemory {
     /// Memory of all clients in bytes.
-    #[must_use]
-    pub fn total(&self) -> usize {
+    pub(super) fn total(&self) -> usize {
         self.total
     }
 
     /// Puts down what a client takes now.
-    pub fn set(&mut self, session: &mut Session, bytes: usize) {
-        let size = (!session.no_evict).then_some(bytes >> SIZE_STEP_BITS);
+    pub(super) fn set(&mut self, session: &mut Session, bytes: usize) {
+        let size = (!session.modes.no_evict).then_some(bytes >> SIZE_STEP_BITS);
         self.total = self.total - session.accounted.bytes + bytes;
         session.accounted.bytes = bytes;
         if size != session.accounted.size {
@@ -101,7 +114,7 @@ impl ClientMemory {
     }
 
     /// Takes a client off.
-    pub fn forget(&mut self, session: &mut Session) {
+    pub(super) fn forget(&mut self, session: &mut Session) {
         let accounted = std::mem::take(&mut session.accounted);
         self.total -= accounted.bytes;
         if let Some(size) = accounted.size {
@@ -110,21 +123,78 @@ impl ClientMemory {
     }
 
     /// The largest client that may be evicted.
-    #[must_use]
-    pub fn largest(&self) -> Option<ClientKey> {
+    pub(super) fn largest(&self) -> Option<ClientKey> {
         self.by_size.last().map(|(_, key)| *key)
     }
 }
 
-impl Core {
+impl Clients {
+    /// What further replies to a client may count for, when those that wait count for `counted` bytes.
+    #[must_use]
+    #[inline]
+    pub fn room(&self, session: &Session, counted: usize) -> usize {
+        self.rules.room(session, counted)
+    }
+
+    /// The soft limit of a class of clients: bytes, 0 for none, and seconds.
+    #[must_use]
+    pub fn soft_limit(&self, class: ClientClass) -> (usize, u64) {
+        let limit = self.rules.output[class as usize];
+        (limit.soft as usize, limit.soft_seconds)
+    }
+
+    /// Memory of all clients together that is allowed, in bytes; 0 for any.
+    #[must_use]
+    #[inline]
+    pub fn memory_max(&self) -> usize {
+        self.rules.all_max
+    }
+
+    /// Memory of all clients together, in bytes. Kept only while there is a limit.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory.total()
+    }
+
+    /// Puts down what a client takes now, while there is a limit for all together. `held_memory` is what the
+    /// transport holds for it, in bytes.
+    pub fn account(&mut self, key: ClientKey, held_memory: usize) {
+        let Some(client) = self.table.get_mut(key).and_then(Option::as_deref_mut) else { return };
+        client.session.output.held.memory = held_memory;
+        if self.rules.all_max > 0 {
+            let bytes = client.memory();
+            self.memory.set(&mut client.session, bytes);
+        } else {
+            self.memory.forget(&mut client.session);
+        }
+    }
+
+    /// The client to go when all together take too much.
+    #[must_use]
+    pub fn largest(&self) -> Option<ClientKey> {
+        self.memory.largest()
+    }
+
+    /// Closes a client because all together take too much; false if it is not there.
+    pub fn evict(&mut self, key: ClientKey) -> bool {
+        let Some(client) = self.table.get_mut(key).and_then(Option::as_deref_mut) else { return false };
+        self.memory.forget(&mut client.session);
+        if !client.session.output.closes_now() {
+            self.counters.evicted += 1;
+            tracing::info!("Evicting client: {}", client.session.address());
+        }
+        self.close(key, Closing::Now);
+        true
+    }
+
     /// Counts and tells that a client was owed more than it may be. The caller closes it.
     pub fn count_output_over(&mut self, session: &Session) {
-        let (_, of_all) = bound(session, &self.settings);
+        let (_, of_all) = self.rules.bound(session);
         if of_all {
-            self.stats.evicted_clients += 1;
+            self.counters.evicted += 1;
             tracing::info!("Evicting client: {}", session.address());
         } else {
-            self.stats.output_buffer_disconnects += 1;
+            self.counters.output_over += 1;
             tracing::warn!(
                 "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
                 session.address()
@@ -134,12 +204,12 @@ impl Core {
 
     /// Closes a client that is owed more than it may be.
     pub fn output_over(&mut self, key: ClientKey) {
-        let Some(connection) = self.clients.take(key) else { return };
-        if connection.session.closing != Some(Closing::Now) {
-            self.count_output_over(&connection.session);
+        let Some(client) = self.take(key) else { return };
+        if !client.session.output.closes_now() {
+            self.count_output_over(&client.session);
         }
-        self.clients.put(key, connection);
-        self.close_client(key, Closing::Now);
+        self.put(key, client);
+        self.close(key, Closing::Now);
     }
 }
 
@@ -160,7 +230,7 @@ mod tests {
         let mut clients: Vec<Session> = (0..20).map(session).collect();
         for round in 0..2000usize {
             let at = round * 7 % clients.len();
-            clients[at].no_evict = round % 11 == 3;
+            clients[at].modes.no_evict = round % 11 == 3;
             let bytes = round * 7919 % 5_000_000;
             memory.set(&mut clients[at], bytes);
             assert_eq!(memory.total(), clients.iter().map(|client| client.accounted.bytes).sum::<usize>());

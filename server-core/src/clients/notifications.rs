@@ -1,12 +1,12 @@
 //! Keyspace notifications: publishing events.
 
+use super::table::Clients;
 use crate::command::event_class as class;
-use crate::server::Core;
 
-impl Core {
-    /// Publishes an event about a key.
-    pub fn publish_event(&mut self, event: &str, db: usize, key: &[u8]) {
-        let on = self.settings.notify_keyspace_events.0;
+impl Clients {
+    /// Publishes an event about a key on the channels that are on, [`class::KEYSPACE`] and
+    /// [`class::KEYEVENT`].
+    pub fn publish_event(&mut self, on: u32, event: &str, db: usize, key: &[u8]) {
         if on & class::KEYSPACE != 0 {
             let channel = [format!("__keyspace@{db}__:").as_bytes(), key].concat();
             self.publish(&channel, event.as_bytes());

@@ -1,44 +1,43 @@
 //! Who is subscribed to what, and sending messages to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use indexmap::IndexSet;
 
+use super::client::{ClientKey, Session};
+use super::table::Clients;
 use crate::base::glob::Glob;
-use crate::clients::client::{ClientKey, Session};
-use crate::server::Core;
+
+/// What a subscription takes beside its name, in bytes.
+const SUBSCRIPTION_BYTES: usize = 64;
 
 /// Clients in no order that anybody relies on; one is found and removed at once, however many there are.
 pub type Listeners = IndexSet<ClientKey>;
 
 /// Subscribers by name.
-pub type Subscribers = HashMap<Box<[u8]>, Listeners>;
+type Subscribers = HashMap<Box<[u8]>, Listeners>;
 
 /// A pattern somebody is subscribed to.
-pub struct Pattern {
+struct Pattern {
     /// Compiled once, matched with every message.
-    pub glob: Glob,
-    /// Its subscribers.
-    pub clients: Listeners,
+    glob: Glob,
+    clients: Listeners,
 }
 
 impl Pattern {
     /// Without subscribers.
-    #[must_use]
-    pub fn new(pattern: &[u8]) -> Self {
+    fn new(pattern: &[u8]) -> Self {
         Pattern { glob: Glob::new(pattern, false), clients: Listeners::new() }
     }
 }
 
 /// Subscriptions of all clients.
 #[derive(Default)]
-pub struct PubSub {
-    /// Channels.
-    pub channels: Subscribers,
-    /// Patterns, in order.
-    pub patterns: BTreeMap<Box<[u8]>, Pattern>,
-    /// Shard channels.
-    pub shard_channels: Subscribers,
+pub(super) struct PubSub {
+    channels: Subscribers,
+    /// In order.
+    patterns: BTreeMap<Box<[u8]>, Pattern>,
+    shard_channels: Subscribers,
 }
 
 /// Kinds of subscription.
@@ -52,34 +51,70 @@ pub enum Kind {
     Shard,
 }
 
-impl Kind {
-    /// How many subscriptions a client has, as replies about this kind count them.
+/// The subscriptions of a client.
+#[derive(Default)]
+pub struct Subscriptions {
+    channels: BTreeSet<Box<[u8]>>,
+    patterns: BTreeSet<Box<[u8]>>,
+    /// What the patterns take compiled, in bytes. Who shares one with others is charged for all of it: he may
+    /// be the last who keeps it.
+    patterns_memory: usize,
+    shard_channels: BTreeSet<Box<[u8]>>,
+    /// Bytes of all their names.
+    names_len: usize,
+}
+
+impl Subscriptions {
+    /// Memory in bytes.
     #[must_use]
-    pub fn count(self, session: &Session) -> usize {
-        match self {
-            Kind::Shard => session.subscriptions.shard_channels.len(),
-            _ => session.subscriptions.count(),
+    pub fn memory(&self) -> usize {
+        self.names_len + self.patterns_memory + (self.count() + self.shard_channels.len()) * SUBSCRIPTION_BYTES
+    }
+
+    /// How many there are of one kind.
+    #[must_use]
+    pub fn len(&self, kind: Kind) -> usize {
+        self.of(kind).len()
+    }
+
+    /// The names of one kind.
+    #[must_use]
+    pub fn names(&self, kind: Kind) -> Vec<Box<[u8]>> {
+        self.of(kind).iter().cloned().collect()
+    }
+
+    /// How many there are, as replies about this kind count them.
+    #[must_use]
+    pub fn counted(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Shard => self.shard_channels.len(),
+            _ => self.count(),
         }
     }
 
-    /// What of this kind a client is subscribed to.
-    #[must_use]
-    pub fn names(self, session: &Session) -> Vec<Box<[u8]>> {
-        let sets = &session.subscriptions;
-        match self {
-            Kind::Channel => &sets.channels,
-            Kind::Pattern => &sets.patterns,
-            Kind::Shard => &sets.shard_channels,
+    fn of(&self, kind: Kind) -> &BTreeSet<Box<[u8]>> {
+        match kind {
+            Kind::Channel => &self.channels,
+            Kind::Pattern => &self.patterns,
+            Kind::Shard => &self.shard_channels,
         }
-        .iter()
-        .cloned()
-        .collect()
+    }
+
+    /// Channels and patterns together.
+    fn count(&self) -> usize {
+        self.channels.len() + self.patterns.len()
+    }
+
+    /// Whether there is none of any kind.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0 && self.shard_channels.is_empty()
     }
 }
 
 impl PubSub {
     /// Subscribes a client, if it is not subscribed already.
-    pub fn subscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) {
+    fn subscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) {
         let sets = &mut session.subscriptions;
         let is_new = match kind {
             Kind::Channel => sets.channels.insert(name.into()),
@@ -99,12 +134,12 @@ impl PubSub {
             }
             Kind::Shard => self.shard_channels.entry(name.into()).or_default(),
         };
-        listeners.insert(session.key);
+        listeners.insert(session.key());
     }
 
     /// Ends one subscription of a client, if it has it.
-    pub fn unsubscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) {
-        let key = session.key;
+    fn unsubscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) {
+        let key = session.key();
         let sets = &mut session.subscriptions;
         let was_there = match kind {
             Kind::Channel => sets.channels.remove(name),
@@ -131,23 +166,60 @@ impl PubSub {
         }
     }
 
-    /// Ends all subscriptions of a client.
-    pub fn unsubscribe_all(&mut self, session: &mut Session) {
-        for kind in [Kind::Channel, Kind::Pattern, Kind::Shard] {
-            for name in kind.names(session) {
-                self.unsubscribe(session, kind, &name);
-            }
+    fn of(&self, kind: Kind) -> Option<&Subscribers> {
+        match kind {
+            Kind::Channel => Some(&self.channels),
+            Kind::Shard => Some(&self.shard_channels),
+            Kind::Pattern => None,
         }
     }
 }
 
 /// Removes one client from those who listen; true if nobody is left.
-pub fn forget(list: &mut Listeners, key: ClientKey) -> bool {
+pub(super) fn forget(list: &mut Listeners, key: ClientKey) -> bool {
     list.swap_remove(&key);
     list.is_empty()
 }
 
-impl Core {
+impl Clients {
+    /// Subscribes a client, if it is not subscribed already. Returns what the confirmation counts.
+    pub fn subscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) -> usize {
+        self.pubsub.subscribe(session, kind, name);
+        session.subscriptions.counted(kind)
+    }
+
+    /// Ends one subscription of a client, if it has it. Returns what the confirmation counts.
+    pub fn unsubscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) -> usize {
+        self.pubsub.unsubscribe(session, kind, name);
+        session.subscriptions.counted(kind)
+    }
+
+    /// Ends all subscriptions of a client.
+    pub fn unsubscribe_all(&mut self, session: &mut Session) {
+        for kind in [Kind::Channel, Kind::Pattern, Kind::Shard] {
+            for name in session.subscriptions.names(kind) {
+                self.pubsub.unsubscribe(session, kind, &name);
+            }
+        }
+    }
+
+    /// Channels, or shard channels, that have subscribers, in no order; of patterns there are no channels.
+    pub fn channels(&self, kind: Kind) -> impl Iterator<Item = &[u8]> {
+        self.pubsub.of(kind).into_iter().flat_map(|channels| channels.keys().map(|name| &**name))
+    }
+
+    /// How many channels, patterns or shard channels have subscribers.
+    #[must_use]
+    pub fn channels_len(&self, kind: Kind) -> usize {
+        self.pubsub.of(kind).map_or(self.pubsub.patterns.len(), HashMap::len)
+    }
+
+    /// How many are subscribed to a channel or shard channel.
+    #[must_use]
+    pub fn subscribers_len(&self, kind: Kind, name: &[u8]) -> usize {
+        self.pubsub.of(kind).and_then(|channels| channels.get(name)).map_or(0, Listeners::len)
+    }
+
     /// Sends a message to a channel's subscribers and to the patterns that match it. Returns how
     /// many clients got it.
     pub fn publish(&mut self, channel: &[u8], message: &[u8]) -> usize {

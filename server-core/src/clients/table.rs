@@ -1,47 +1,104 @@
-//! The client table. While a client's command runs its [`Connection`] is taken out of the table,
-//! so that a handler can hold it beside everything else; messages to it wait in [`Current`].
+//! The client table. While a client's command runs its [`Client`] is taken out of the table, so that a
+//! handler can hold it beside everything else.
 
 use std::collections::BTreeMap;
 
 use slab::Slab;
-use tercel_resp::Version;
 
-use super::limits;
-use super::limits::ClientMemory;
-use super::subscriptions::Listeners;
-use crate::clients::client::{ClientKey, Closing, Connection, Session};
-use crate::command::reply::Reply;
-use crate::server::Core;
+use super::client::{Client, ClientKey, Session};
+use super::limits::{ClientMemory, Rules};
+use super::messages::Current;
+use super::output::Closing;
+use super::subscriptions::{Listeners, PubSub};
+use super::watch::Watches;
+use crate::settings::Settings;
 
-/// All clients of an executor.
-#[derive(Default)]
-pub struct Clients {
-    table: Slab<Option<Box<Connection>>>,
-    by_id: BTreeMap<u64, ClientKey>,
-    next_id: u64,
-    /// Clients with something written since the last flush.
-    pub to_flush: Vec<ClientKey>,
-    /// Clients to close, with how.
-    pub to_close: Vec<(ClientKey, Closing)>,
-    /// What all of them take.
-    pub memory: ClientMemory,
-    /// Clients running MONITOR.
-    pub monitors: Listeners,
+/// Between two warnings of HTTP requests.
+const HTTP_WARN_EVERY_NS: u64 = 60_000_000_000;
+
+/// A pause set by CLIENT PAUSE.
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    /// End in Unix milliseconds.
+    pub until_ms: i64,
+    /// Whether only commands that may write are held back.
+    pub writes_only: bool,
 }
 
-/// The client whose command is running.
-pub struct Current {
-    /// Its slot.
-    pub key: ClientKey,
-    /// Messages to itself that its own command caused: they follow the command's reply.
-    pub pushes: Reply,
-    /// Watched keys that changed: database, key, and whether it is missing now.
-    pub touched: Vec<(usize, Box<[u8]>, crate::clients::watch::Change)>,
-    /// Somebody (itself included) wants it closed.
-    pub closing: Option<Closing>,
+/// What this room counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub received: u64,
+    /// Connections refused.
+    pub rejected: u64,
+    /// Clients closed for the memory of all.
+    pub evicted: u64,
+    /// Clients closed for what they sent.
+    pub query_over: u64,
+    /// Clients closed for what they did not read.
+    pub output_over: u64,
+    /// Largest input a client had waiting lately, in bytes.
+    pub recent_input_max: usize,
+    /// Largest output a client had waiting lately, in bytes.
+    pub recent_output_max: usize,
+    /// Passwords that were wrong.
+    pub auth_denied: u64,
+}
+
+/// All clients of a server.
+pub struct Clients {
+    pub(super) table: Slab<Option<Box<Client>>>,
+    by_id: BTreeMap<u64, ClientKey>,
+    next_id: u64,
+    to_flush: Vec<ClientKey>,
+    to_close: Vec<(ClientKey, Closing)>,
+    pub(super) rules: Rules,
+    pub(super) memory: ClientMemory,
+    pub(super) monitors: Listeners,
+    pub(super) pubsub: PubSub,
+    pub(super) watches: Watches,
+    pub(super) current: Option<Current>,
+    pause: Option<Pause>,
+    pub(super) counters: Counters,
+    http_warned_ns: Option<u64>,
 }
 
 impl Clients {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        Clients {
+            table: Slab::new(),
+            by_id: BTreeMap::new(),
+            next_id: 0,
+            to_flush: Vec::new(),
+            to_close: Vec::new(),
+            rules: Rules::of(settings),
+            memory: ClientMemory::default(),
+            monitors: Listeners::new(),
+            pubsub: PubSub::default(),
+            watches: Watches::default(),
+            current: None,
+            pause: None,
+            counters: Counters::default(),
+            http_warned_ns: None,
+        }
+    }
+
+    /// Follows settings that changed.
+    pub fn follow(&mut self, old: &Settings, new: &Settings) {
+        self.rules = Rules::of(new);
+        if new.requirepass.is_empty() && !old.requirepass.is_empty() {
+            // Nobody is asked for a password any more, those neither who are here already.
+            for (_, client) in &mut self.table {
+                if let Some(client) = client {
+                    client.session.authenticate();
+                }
+            }
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -71,42 +128,47 @@ impl Clients {
         let entry = self.table.vacant_entry();
         let key = entry.key();
         session.key = key;
-        self.by_id.insert(session.id, key);
-        entry.insert(Some(Box::new(Connection { session, out: Reply::default() })));
+        self.by_id.insert(session.id(), key);
+        entry.insert(Some(Box::new(Client::new(session))));
         key
     }
 
-    /// Removes a client.
-    pub fn remove(&mut self, key: ClientKey) -> Option<Box<Connection>> {
-        let connection = self.table.try_remove(key).flatten()?;
-        self.by_id.remove(&connection.session.id);
-        Some(connection)
+    /// Removes a client with its subscriptions and watched keys.
+    pub fn remove(&mut self, key: ClientKey) -> Option<Box<Client>> {
+        let mut client = self.table.try_remove(key).flatten()?;
+        let session = &mut client.session;
+        self.by_id.remove(&session.id());
+        self.unwatch_all(session);
+        self.unsubscribe_all(session);
+        self.remove_monitor(session);
+        self.memory.forget(session);
+        Some(client)
     }
 
     /// A client that is in the table (not the one whose command runs).
     #[must_use]
     #[inline]
-    pub fn get(&self, key: ClientKey) -> Option<&Connection> {
+    pub fn get(&self, key: ClientKey) -> Option<&Client> {
         self.table.get(key)?.as_deref()
     }
 
     /// A client that is in the table, to change it.
     #[inline]
-    pub fn get_mut(&mut self, key: ClientKey) -> Option<&mut Connection> {
+    pub fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
         self.table.get_mut(key)?.as_deref_mut()
     }
 
     /// Takes a client out for its turn.
     #[inline]
-    pub fn take(&mut self, key: ClientKey) -> Option<Box<Connection>> {
+    pub fn take(&mut self, key: ClientKey) -> Option<Box<Client>> {
         self.table.get_mut(key)?.take()
     }
 
     /// Puts it back.
     #[inline]
-    pub fn put(&mut self, key: ClientKey, connection: Box<Connection>) {
+    pub fn put(&mut self, key: ClientKey, client: Box<Client>) {
         if let Some(slot) = self.table.get_mut(key) {
-            *slot = Some(connection);
+            *slot = Some(client);
         }
     }
 
@@ -125,69 +187,96 @@ impl Clients {
     /// Lists a client for flushing.
     #[inline]
     pub fn queue_flush(&mut self, key: ClientKey) {
-        if let Some(connection) = self.table.get_mut(key).and_then(Option::as_deref_mut)
-            && !connection.session.flush_queued
+        if let Some(client) = self.table.get_mut(key).and_then(Option::as_deref_mut)
+            && !client.session.output.is_flush_queued
         {
-            connection.session.flush_queued = true;
+            client.session.output.is_flush_queued = true;
             self.to_flush.push(key);
         }
     }
-}
 
-impl Core {
-    /// Writes to a client from outside its own command: a message, a monitor line. `write` gets
-    /// the client's reply side, or, for the client whose command is running, a side that follows
-    /// its reply.
-    pub fn write_to(&mut self, key: ClientKey, write: impl FnOnce(&mut Reply)) {
-        if let Some(current) = self.current.as_mut().filter(|current| current.key == key) {
-            write(&mut current.pushes);
-            return;
-        }
-        let Some(connection) = self.clients.get_mut(key) else { return };
-        if connection.out.is_over() {
-            return;
-        }
-        if !connection.session.flush_queued {
-            // What waits from before is not known here; it is counted when this turn's part has been handed
-            // over.
-            let room = limits::room(&connection.session, &self.settings, 0);
-            connection.out.set_room(room);
-        }
-        write(&mut connection.out);
-        let over = connection.out.is_over();
-        self.clients.queue_flush(key);
-        if over {
-            self.output_over(key);
+    /// Takes the list of clients with something written since the last flush.
+    #[inline]
+    pub fn take_flushes(&mut self) -> Vec<ClientKey> {
+        std::mem::take(&mut self.to_flush)
+    }
+
+    /// Gives the list's storage back.
+    #[inline]
+    pub fn reuse_flushes(&mut self, mut list: Vec<ClientKey>) {
+        list.clear();
+        if self.to_flush.is_empty() {
+            self.to_flush = list;
         }
     }
 
-    /// Ends a client's connection.
-    pub fn close_client(&mut self, key: ClientKey, how: Closing) {
-        if let Some(current) = self.current.as_mut().filter(|current| current.key == key) {
-            current.closing = Some(how);
-            return;
-        }
-        if let Some(connection) = self.clients.get_mut(key)
-            && connection.session.closing != Some(Closing::Now)
-        {
-            connection.session.closing = Some(how);
-            self.clients.to_close.push((key, how));
-        }
+    /// Lists a client to be closed.
+    pub fn queue_close(&mut self, key: ClientKey, how: Closing) {
+        self.to_close.push((key, how));
     }
 
-    /// No client's command runs any more; the buffer for messages to it is kept.
-    pub fn leave(&mut self) {
-        if let Some(current) = self.current.as_mut() {
-            current.key = ClientKey::MAX;
-        }
+    /// The next client to close, and how.
+    #[inline]
+    pub fn next_close(&mut self) -> Option<(ClientKey, Closing)> {
+        self.to_close.pop()
     }
 
-    /// Makes a client the one whose command runs. `room` is the memory in bytes that replies to it may hold.
-    pub fn enter(&mut self, key: ClientKey, version: Version, room: usize) {
-        let mut pushes = self.current.take().map(|current| current.pushes).unwrap_or_default();
-        pushes.version = version;
-        pushes.clear();
-        pushes.set_room(room);
-        self.current = Some(Current { key, pushes, touched: Vec::new(), closing: None });
+    /// Whether there is somebody to flush or to close.
+    #[must_use]
+    #[inline]
+    pub fn any_to_serve(&self) -> bool {
+        !self.to_flush.is_empty() || !self.to_close.is_empty()
+    }
+
+    /// The pause in force, or one that is over and was not taken away.
+    #[must_use]
+    #[inline]
+    pub fn pause(&self) -> Option<Pause> {
+        self.pause
+    }
+
+    pub(crate) fn set_pause(&mut self, pause: Option<Pause>) {
+        self.pause = pause;
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Counts from nothing again.
+    pub fn reset_counters(&mut self) {
+        self.counters = Counters::default();
+    }
+
+    /// A connection came; it was refused or not.
+    pub fn count_connection(&mut self, refused: bool) {
+        self.counters.received += 1;
+        self.counters.rejected += u64::from(refused);
+    }
+
+    /// A password was wrong.
+    pub fn count_denied(&mut self) {
+        self.counters.auth_denied += 1;
+    }
+
+    /// A client sent more of one command than it may; the caller closes it.
+    pub fn count_query_over(&mut self) {
+        self.counters.query_over += 1;
+    }
+
+    /// A client has so much output waiting, in bytes.
+    pub fn note_output(&mut self, held: usize) {
+        self.counters.recent_output_max = self.counters.recent_output_max.max(held);
+    }
+
+    /// Whether the log is to warn of an HTTP request; it does so once in a while.
+    pub fn warns_of_http(&mut self, now_ns: u64) -> bool {
+        let warns = self.http_warned_ns.is_none_or(|at_ns| now_ns - at_ns >= HTTP_WARN_EVERY_NS);
+        if warns {
+            self.http_warned_ns = Some(now_ns);
+        }
+        warns
     }
 }

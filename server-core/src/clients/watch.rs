@@ -2,29 +2,69 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::client::Session;
 use super::subscriptions::{Listeners, forget};
-use crate::clients::client::Session;
-use crate::server::Core;
+use super::table::Clients;
+use crate::data::Dataset;
+
+/// What a watched key takes beside its bytes, here and where watchers are found by key.
+const WATCHED_KEY_BYTES: usize = 64;
+
+/// The keys a client watches: by database and key, whether the key was already expired when WATCH saw it,
+/// so that its removal is no change.
+#[derive(Default)]
+pub struct Watched {
+    by_db: BTreeMap<usize, HashMap<Box<[u8]>, bool>>,
+    len: usize,
+    memory: usize,
+}
+
+impl Watched {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Memory in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Adds a key; false if it was watched already.
+    pub fn insert(&mut self, db: usize, key: &[u8], expired: bool) -> bool {
+        let keys = self.by_db.entry(db).or_default();
+        let is_new = !keys.contains_key(key);
+        if is_new {
+            keys.insert(key.into(), expired);
+            self.len += 1;
+            self.memory += key.len() + WATCHED_KEY_BYTES;
+        }
+        is_new
+    }
+
+    /// Whether a key watched was expired when WATCH saw it; `None` if it is not watched.
+    pub fn expired_mut(&mut self, db: usize, key: &[u8]) -> Option<&mut bool> {
+        self.by_db.get_mut(&db)?.get_mut(key)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[u8], bool)> {
+        self.by_db.iter().flat_map(|(db, keys)| keys.iter().map(|(key, expired)| (*db, &**key, *expired)))
+    }
+}
 
 /// Watched keys by database.
 #[derive(Default)]
-pub struct Watches {
+pub(super) struct Watches {
     by_db: BTreeMap<usize, HashMap<Box<[u8]>, Listeners>>,
-}
-
-impl Watches {
-    /// Number of keys watched.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.by_db.values().map(HashMap::len).sum()
-    }
-
-    /// Whether nothing is watched.
-    #[must_use]
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.by_db.is_empty()
-    }
 }
 
 /// What became of a watched key.
@@ -48,84 +88,76 @@ impl From<bool> for Change {
     }
 }
 
-impl Core {
-    /// Begins to watch a key for a client.
-    pub fn watch(&mut self, session: &mut Session, key: &[u8], expired: bool) {
-        let db = session.db;
-        if session.watched.insert(db, key, expired) {
-            self.watches.by_db.entry(db).or_default().entry(key.into()).or_default().insert(session.key);
-            self.update_interest();
-        }
+impl Clients {
+    /// Number of keys watched.
+    #[must_use]
+    pub fn watched_keys(&self) -> usize {
+        self.watches.by_db.values().map(HashMap::len).sum()
     }
 
-    /// Forgets all keys a client watches.
-    pub fn unwatch_all(&mut self, session: &mut Session) {
-        if session.watched.is_empty() {
-            return;
+    /// Whether any key is watched.
+    #[must_use]
+    #[inline]
+    pub fn any_watched(&self) -> bool {
+        !self.watches.by_db.is_empty()
+    }
+
+    /// Begins to watch a key for a client; false if it is watched already.
+    pub fn watch(&mut self, session: &mut Session, db: usize, key: &[u8], expired: bool) -> bool {
+        let is_new = session.transaction.watched_mut().insert(db, key, expired);
+        if is_new {
+            self.watches.by_db.entry(db).or_default().entry(key.into()).or_default().insert(session.key());
         }
-        let watched = std::mem::take(&mut session.watched);
+        is_new
+    }
+
+    /// Forgets all keys a client watches, and that one changed. False if there was none.
+    pub fn unwatch_all(&mut self, session: &mut Session) -> bool {
+        session.transaction.mend();
+        if session.transaction.watched().is_empty() {
+            return false;
+        }
+        let watched = std::mem::take(session.transaction.watched_mut());
         for (db, key, _) in watched.iter() {
             let Some(keys) = self.watches.by_db.get_mut(&db) else { continue };
-            if keys.get_mut(key).is_some_and(|listeners| forget(listeners, session.key)) {
+            if keys.get_mut(key).is_some_and(|listeners| forget(listeners, session.key())) {
                 keys.remove(key);
                 if keys.is_empty() {
                     self.watches.by_db.remove(&db);
                 }
             }
         }
-        self.update_interest();
-    }
-
-    /// Ends a client's transaction without running it.
-    pub fn end_transaction(&mut self, session: &mut Session) {
-        session.transaction = None;
-        session.watch_broken = false;
-        self.unwatch_all(session);
+        true
     }
 
     /// A key changed: the transactions that watch it will not run.
     pub fn tell_watchers(&mut self, db: usize, key: &[u8], change: Change) {
         let Some(listeners) = self.watches.by_db.get(&db).and_then(|keys| keys.get(key)) else { return };
         for client in listeners.clone() {
-            if let Some(current) = self.current.as_mut().filter(|current| current.key == client) {
+            if let Some(current) = self.current_if(client) {
                 current.touched.push((db, key.into(), change));
-                continue;
+            } else if let Some(client) = self.get_mut(client) {
+                client.session.transaction.touch_watched(db, key, change);
             }
-            let Some(connection) = self.clients.get_mut(client) else { continue };
-            connection.session.touch_watched(db, key, change);
         }
     }
 
-    /// A whole database was emptied, or exchanged for another (`other`): every watched key of it
-    /// that exists on either side has changed.
-    pub fn touch_watched_db(&mut self, db: usize, other: Option<usize>) {
+    /// A whole database is about to be emptied, or exchanged for another (`other`): every watched key of it
+    /// that exists on either side changes.
+    pub fn touch_watched_db(&mut self, data: &Dataset, db: usize, other: Option<usize>) {
         let Some(keys) = self.watches.by_db.get(&db) else { return };
         let names: Vec<Box<[u8]>> = keys.keys().cloned().collect();
-        let expired = self.data.expired();
+        let expired = data.expired();
         for key in names {
-            let hash = self.data.hash(&key);
+            let hash = data.hash(&key);
             // There and in time, there and past its time, or not there.
-            let state = |db: usize| self.data.db(db).find(&key, hash).map(|entry| expired.is(entry));
+            let state = |db: usize| data.db(db).find(&key, hash).map(|entry| expired.is(entry));
             match (state(db), other.and_then(state)) {
                 (None, None) => {}
                 (Some(_), None) => self.tell_watchers(db, &key, Change::Gone),
                 (before, Some(true)) => self.tell_watchers(db, &key, Change::Stale { from_missing: before.is_none() }),
                 (_, Some(false)) => self.tell_watchers(db, &key, Change::Changed),
             }
-        }
-    }
-}
-
-impl Session {
-    /// A watched key changed. A key past its time is as good as none: going from one to the other
-    /// breaks no watch.
-    pub fn touch_watched(&mut self, db: usize, key: &[u8], change: Change) {
-        let Some(expired) = self.watched.expired_mut(db, key) else { return };
-        match (*expired, change) {
-            (true, Change::Gone) => *expired = false,
-            (true, Change::Stale { .. }) => {}
-            (false, Change::Stale { from_missing: true }) => *expired = true,
-            _ => self.watch_broken = true,
         }
     }
 }

@@ -67,7 +67,7 @@ impl Dataset {
     /// Whether there is anything to drain.
     #[must_use]
     #[inline]
-    pub fn has_news(&self) -> bool {
+    pub fn has_events(&self) -> bool {
         !self.events.is_empty() || !self.found_expired.is_empty()
     }
 

@@ -3,28 +3,24 @@
 
 use tercel_engine::Policy;
 
-use crate::clients::client::Connection;
+use crate::clients::Session;
 use crate::command::error::{CommandError, fail, unknown_subcommand, wrong_arity};
 use crate::command::parse::lossy;
 use crate::command::spec::flags;
-use crate::command::{Args, CommandId, Spec};
+use crate::command::{Args, CommandId, Reply, Spec};
 use crate::data::Room;
-use crate::server::Core;
+use crate::server::Server;
 
 /// Names listed in the error for an unknown command are cut to this length.
 const SHOWN_NAME_LEN_MAX: usize = 128;
 
 pub(super) enum Admitted {
-    Run(CommandId),
-    Queue(CommandId),
+    Run(CommandId, &'static Spec),
+    Queue(CommandId, &'static Spec),
 }
 
-pub(super) fn held_by_pause(core: &mut Core, connection: &Connection, spec: Option<&Spec>, args: &Args<'_>) -> bool {
-    let Some(pause) = core.pause else { return false };
-    if pause.until_ms <= core.now.unix_ms {
-        core.set_pause(None);
-        return false;
-    }
+pub(super) fn held_by_pause(server: &mut Server, session: &Session, spec: Option<&Spec>, args: &Args<'_>) -> bool {
+    let Some(pause) = server.pause() else { return false };
     // What is refused for its form is refused at once.
     let Some(spec) = spec.filter(|spec| spec.arity_fits(args.len())) else { return false };
     if !pause.writes_only {
@@ -33,8 +29,7 @@ pub(super) fn held_by_pause(core: &mut Core, connection: &Connection, spec: Opti
     }
     // A write waits already where it is to be queued.
     let writes = |set: u32| set & (flags::WRITE | flags::MAY_REPLICATE) != 0;
-    let queue = connection.session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union);
-    writes(spec.flags) || (spec.is(flags::RUNS_QUEUE) && writes(queue))
+    writes(spec.flags) || (spec.is(flags::RUNS_QUEUE) && writes(session.transaction.flags()))
 }
 
 /// The answer to what has to wait until the snapshot is loaded.
@@ -43,17 +38,17 @@ pub const LOADING: CommandError = fail("LOADING Valkey is loading the dataset in
 /// Decides whether a command may run now.
 #[inline]
 pub(super) fn admit(
-    core: &mut Core,
-    connection: &mut Connection,
-    command: Option<(CommandId, &Spec)>,
+    server: &mut Server,
+    session: &Session,
+    out: &Reply,
+    command: Option<(CommandId, &'static Spec)>,
     args: &Args<'_>,
 ) -> Result<Admitted, CommandError> {
-    let session = &mut connection.session;
     let Some((id, spec)) = command else {
-        return Err(if session.authenticated { unknown_command(args) } else { unauthenticated() });
+        return Err(if session.is_authenticated() { unknown_command(args) } else { unauthenticated() });
     };
     // A stranger is told nothing else, not even how a command is written.
-    if !session.authenticated && !spec.is(flags::NO_AUTH) {
+    if !session.is_authenticated() && !spec.is(flags::NO_AUTH) {
         return Err(unauthenticated());
     }
     if spec.is_container && args.len() >= 2 {
@@ -62,37 +57,35 @@ pub(super) fn admit(
     if !spec.arity_fits(args.len()) {
         return Err(wrong_arity(spec.name));
     }
-    if spec.is(flags::PROTECTED) && !debug_allowed(core, connection) {
+    if spec.is(flags::PROTECTED) && !debug_allowed(server, session) {
         return Err(fail(
             "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
         ));
     }
-    let session = &mut connection.session;
-    if session.is_subscriber() && !connection.out.is_resp3() && !spec.is(flags::WHILE_SUBSCRIBED) {
+    if session.is_subscriber() && !out.is_resp3() && !spec.is(flags::WHILE_SUBSCRIBED) {
         return Err(CommandError::new(format!(
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
             spec.name
         )));
     }
-    if core.persistence.loading.is_some() && !spec.is(flags::LOADING) {
+    if server.persistence().is_loading() && !spec.is(flags::LOADING) {
         return Err(LOADING);
     }
-    if core.save_failing() {
-        let queued = session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union);
-        refuse_unsaved(spec, queued)?;
+    if server.persistence().is_failing(server.settings()) {
+        refuse_unsaved(spec, session.transaction.flags())?;
     }
-    if core.settings.maxmemory.0 > 0 {
-        room_for(core, session.transaction.as_ref().map_or(0, |transaction| transaction.flags_union), spec)?;
+    if server.settings().maxmemory.0 > 0 {
+        room_for(server, session.transaction.flags(), spec)?;
     }
-    if session.transaction.is_some() {
+    if session.transaction.is_open() {
         if spec.is(flags::NO_MULTI) {
             return Err(CommandError::new(format!("ERR Command '{}' not allowed inside a transaction", spec.name)));
         }
         if !spec.is(flags::NOT_QUEUED) {
-            return Ok(Admitted::Queue(id));
+            return Ok(Admitted::Queue(id, spec));
         }
     }
-    Ok(Admitted::Run(id))
+    Ok(Admitted::Run(id, spec))
 }
 
 /// Refuses what would change data while nothing can be saved.
@@ -108,11 +101,11 @@ fn refuse_unsaved(spec: &Spec, queued_flags: u32) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn debug_allowed(core: &Core, connection: &Connection) -> bool {
+fn debug_allowed(server: &Server, session: &Session) -> bool {
     use crate::settings::LocalAccess;
-    match core.settings.enable_debug_command.0 {
+    match server.settings().enable_debug_command.0 {
         LocalAccess::Yes => true,
-        LocalAccess::Local => connection.session.peer.is_local(),
+        LocalAccess::Local => session.peer().is_local(),
         LocalAccess::No => false,
     }
 }
@@ -139,13 +132,14 @@ fn unknown_command(args: &Args<'_>) -> CommandError {
 
 /// Evicts before a command that may need memory, and refuses it where there is none. Other commands
 /// do not wait for that: housekeeping evicts after them.
-fn room_for(core: &mut Core, queued_flags: u32, spec: &Spec) -> Result<(), CommandError> {
+fn room_for(server: &mut Server, queued_flags: u32, spec: &Spec) -> Result<(), CommandError> {
     let queue_may_need_memory = spec.is(flags::RUNS_QUEUE) && queued_flags & flags::DENYOOM != 0;
     if !spec.is(flags::DENYOOM) && !queue_may_need_memory {
         return Ok(());
     }
-    let room = core.make_room(eviction_slice_ns(core.settings.maxmemory_eviction_tenacity));
-    if room == Room::None || (room == Room::Evicting && core.settings.maxmemory_policy.0 == Policy::NoEviction) {
+    let slice_ns = eviction_slice_ns(server.settings().maxmemory_eviction_tenacity);
+    let room = server.make_room(slice_ns);
+    if room == Room::None || (room == Room::Evicting && server.settings().maxmemory_policy.0 == Policy::NoEviction) {
         return Err(fail("OOM command not allowed when used memory > 'maxmemory'."));
     }
     Ok(())

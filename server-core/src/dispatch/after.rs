@@ -1,21 +1,14 @@
 //! What follows a command that ran: the logs of slow and large ones, and monitors.
 
-use crate::clients::client::{Connection, ReplyMode};
+use super::context::Context;
+use crate::command::Args;
 use crate::command::parse::quote_into;
-use crate::command::{Args, Spec};
-use crate::server::Core;
 use crate::stats::commandlog::{self, Kind};
 
-pub(super) fn log_command(
-    core: &mut Core,
-    connection: &Connection,
-    spec: &Spec,
-    args: &Args<'_>,
-    took_ns: u64,
-    request_len: usize,
-    reply_len: usize,
-) {
-    let settings = &core.settings;
+pub(super) fn log_command(cx: &mut Context<'_>, args: &Args<'_>, took_ns: u64, request_len: usize, reply_len: usize) {
+    let spec = cx.spec;
+    let parts = cx.server.parts();
+    let settings = parts.settings;
     let candidates = [
         (
             Kind::Slow,
@@ -40,45 +33,32 @@ pub(super) fn log_command(
         if limit < 0 || value < limit {
             continue;
         }
+        let client = cx.client.as_deref();
         let entry = commandlog::Entry {
             id: 0,
-            unix_seconds: core.now.unix_ms / 1000,
+            unix_seconds: parts.now.unix_ms / 1000,
             value,
             args: commandlog::shorten((0..args.len()).map(|index| spec.shown(args, index))),
-            address: connection.session.address(),
-            name: connection.session.name.clone(),
+            address: client.map_or_else(String::new, |session| session.address()),
+            name: client.map_or_else(String::new, |session| session.names.name.clone()),
         };
-        core.stats.logs.log(kind).push(entry, len_max as usize);
+        parts.stats.logs_mut().log_mut(kind).push(entry, len_max as usize);
     }
 }
 
-pub(super) fn feed_monitors(core: &mut Core, connection: &Connection, spec: &Spec, args: &Args<'_>) {
-    let now = core.now;
-    let mut line = format!(
-        "{}.{:06} [{} {}]",
-        now.unix_us / 1_000_000,
-        now.unix_us % 1_000_000,
-        connection.session.db,
-        match &connection.session.peer {
-            tercel_transport::Peer::Unix { path } => format!("unix:{path}"),
-            _ => connection.session.address(),
-        }
-    )
-    .into_bytes();
+pub(super) fn feed_monitors(cx: &mut Context<'_>, args: &Args<'_>) {
+    let now = cx.server.now();
+    let client = cx.client.as_deref();
+    let address = client.map_or_else(String::new, |session| match session.peer() {
+        tercel_transport::Peer::Unix { path } => format!("unix:{path}"),
+        _ => session.address(),
+    });
+    let mut line =
+        format!("{}.{:06} [{} {address}]", now.unix_us / 1_000_000, now.unix_us % 1_000_000, cx.caller.db).into_bytes();
     for index in 0..args.len() {
         line.push(b' ');
-        quote_into(&mut line, spec.shown(args, index));
+        quote_into(&mut line, cx.spec.shown(args, index));
     }
-    for &key in &core.clients.monitors.clone() {
-        // Lines are replies, to one that wants none as well.
-        let mode = if key == connection.session.key {
-            Some(connection.session.reply_mode)
-        } else {
-            core.clients.get(key).map(|connection| connection.session.reply_mode)
-        };
-        if mode == Some(ReplyMode::Off) {
-            continue;
-        }
-        core.write_to(key, |out| out.encode(|into, _| tercel_resp::encode::simple(into, &line)));
-    }
+    let current = client.map(|session| (session.key(), session.output.reply_mode));
+    cx.server.clients_mut().tell_monitors(&line, current);
 }

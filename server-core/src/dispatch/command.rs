@@ -1,9 +1,10 @@
 //! A command: its declaration and its handler, as a family writes them down, and all of them together.
 
-use super::context::Handler;
+use super::context::{Context, Handler};
+use crate::clients::Session;
 use crate::command::key_positions::KeySpec;
 use crate::command::spec::Group;
-use crate::command::{Args, CommandId, CommandTable, Spec};
+use crate::command::{Args, CommandId, CommandTable, Outcome, Spec};
 
 /// One command with its handler.
 pub struct Command {
@@ -15,7 +16,7 @@ pub struct Command {
     pub subcommands: &'static [Command],
 }
 
-/// Begins a declaration.
+/// Begins the declaration of a command that works for any caller.
 #[must_use]
 pub const fn cmd(
     name: &'static str,
@@ -23,9 +24,22 @@ pub const fn cmd(
     since: &'static str,
     arity: i32,
     flags: u32,
-    handler: Handler,
+    handler: fn(&mut Context<'_>, &Args<'_>) -> Outcome,
 ) -> Command {
-    Command { spec: Spec::new(name, group, since, arity, flags), handler, subcommands: &[] }
+    Command { spec: Spec::new(name, group, since, arity, flags), handler: Handler::Any(handler), subcommands: &[] }
+}
+
+/// Begins the declaration of a command that is about the client that sends it.
+#[must_use]
+pub const fn client_cmd(
+    name: &'static str,
+    group: Group,
+    since: &'static str,
+    arity: i32,
+    flags: u32,
+    handler: fn(&mut Context<'_>, &mut Session, &Args<'_>) -> Outcome,
+) -> Command {
+    Command { spec: Spec::new(name, group, since, arity, flags), handler: Handler::OfClient(handler), subcommands: &[] }
 }
 
 impl Command {

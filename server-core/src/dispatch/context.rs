@@ -1,24 +1,32 @@
-//! What a handler works with: the server, the client, the reply, and helpers to read arguments.
+//! What a handler works with: the server, the caller, the reply, and helpers to read arguments.
 
 use super::command::Commands;
-use crate::clients::client::Session;
+use crate::clients::{Caller, Session};
 use crate::command::error::{CommandError, DB_OUT_OF_RANGE, fail};
 use crate::command::parse::integer;
-use crate::command::{Args, Outcome, Reply, Spec};
+use crate::command::{Args, CommandId, Outcome, Reply, Spec};
 use crate::data::Key;
-use crate::server::Core;
+use crate::server::Server;
 
-/// A command's handler.
-pub type Handler = fn(&mut Context<'_>, &Args<'_>) -> Outcome;
+/// What runs a command.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Works for any caller.
+    Any(fn(&mut Context<'_>, &Args<'_>) -> Outcome),
+    /// Is about the client that sent it, and cannot run without one.
+    OfClient(fn(&mut Context<'_>, &mut Session, &Args<'_>) -> Outcome),
+}
 
 /// A handler's surroundings.
 pub struct Context<'a> {
-    /// The executor's state.
-    pub core: &'a mut Core,
-    /// The client.
-    pub session: &'a mut Session,
-    /// Its reply.
+    /// The server.
+    pub server: &'a mut Server,
+    /// For whom it runs.
+    pub caller: &'a mut Caller,
+    /// The reply.
     pub out: &'a mut Reply,
+    /// The client that sent it, if one did. A handler that is about a client is handed it apart.
+    pub client: Option<&'a mut Session>,
     /// The command that runs.
     pub spec: &'static Spec,
     /// All commands.
@@ -31,7 +39,7 @@ impl Context<'_> {
     #[must_use]
     pub fn key<'k>(&self, args: &Args<'k>, index: usize) -> Key<'k> {
         let bytes = args.get(index);
-        let hash = args.hash(index).unwrap_or_else(|| self.core.data.hash(bytes));
+        let hash = args.hash(index).unwrap_or_else(|| self.server.data().hash(bytes));
         Key { bytes, hash }
     }
 
@@ -44,12 +52,25 @@ impl Context<'_> {
         if i32::try_from(index).is_err() {
             return Err(fail("ERR value is out of range, value must between -2147483648 and 2147483647"));
         }
-        usize::try_from(index).ok().filter(|index| *index < self.core.data.databases()).ok_or(DB_OUT_OF_RANGE)
+        usize::try_from(index).ok().filter(|index| *index < self.server.data().databases()).ok_or(DB_OUT_OF_RANGE)
     }
 
     /// The name errors use: the command's own.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.spec.name
+    }
+
+    /// Runs another command for the same caller, in the same way as a client's own: EXEC runs its queue so.
+    pub fn call(&mut self, client: &mut Session, id: CommandId, args: &Args<'_>) {
+        let mut inner = Context {
+            server: &mut *self.server,
+            caller: &mut *self.caller,
+            out: &mut *self.out,
+            client: Some(client),
+            spec: self.commands.table.spec(id),
+            commands: self.commands,
+        };
+        super::call::call(&mut inner, id, args, args.bytes_len());
     }
 }

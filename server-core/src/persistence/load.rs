@@ -6,8 +6,9 @@ use std::path::Path;
 use tercel_engine::{Blob, Expire, NewValue};
 use tercel_rdb::{Decoder, Item, LoadedString, RdbError, ReadOptions};
 
+use super::writer::remove_leftovers;
+use super::{LoadProgress, Work};
 use crate::base::disk::File;
-use crate::server::Core;
 use crate::settings::{RdbVersionCheck, Settings};
 
 /// Bytes read from the file at once.
@@ -54,38 +55,24 @@ pub enum LoadError {
 }
 
 /// A snapshot that is being loaded.
-pub struct Loader {
+pub(super) struct Loader {
     decoder: Decoder<BufReader<Box<dyn File>>>,
     path: String,
     db: usize,
     /// Keys may be there already, and are replaced.
     merge: bool,
-    /// Bytes of the file.
-    pub bytes_total: u64,
+    bytes_total: u64,
     /// When loading began, in Unix seconds.
-    pub began_s: i64,
+    began_s: i64,
     began_ns: u64,
     keys: u64,
     expired: u64,
 }
 
 impl Loader {
-    /// Opens the snapshot the settings name; `None` if there is none.
-    ///
-    /// # Errors
-    /// It is there and cannot be read, or is no snapshot.
-    pub fn open(core: &Core) -> Result<Option<Box<Loader>>, LoadError> {
-        let path = core.path(&core.settings.dbfilename);
+    fn open(path: &Path, work: &Work<'_>) -> Result<Loader, LoadError> {
         let shown = path.display().to_string();
-        match Self::open_file(&path, &shown, core) {
-            Ok(loader) => Ok(Some(Box::new(loader))),
-            Err(LoadError::Open { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn open_file(path: &Path, shown: &str, core: &Core) -> Result<Loader, LoadError> {
-        let disk = core.host.disk();
+        let disk = work.host.disk();
         let open = || {
             let file = disk.open(path)?;
             if !file.is_regular()? {
@@ -93,28 +80,26 @@ impl Loader {
             }
             Ok((file.byte_len()?, file))
         };
-        let (bytes_total, file) = open().map_err(|error| LoadError::Open { path: shown.to_owned(), error })?;
+        let (bytes_total, file) = open().map_err(|error| LoadError::Open { path: shown.clone(), error })?;
         // Strings that were accepted once are loaded whatever the longest is now.
-        let options = ReadOptions { string_len_max: LONGEST_BYTES, ..read_options(&core.settings) };
+        let options = ReadOptions { string_len_max: LONGEST_BYTES, ..read_options(work.settings) };
         let decoder = Decoder::new(BufReader::with_capacity(READ_BYTES, file), options)
-            .map_err(|error| LoadError::Content { path: shown.to_owned(), error })?;
+            .map_err(|error| LoadError::Content { path: shown.clone(), error })?;
         Ok(Loader {
             decoder,
-            path: shown.to_owned(),
+            path: shown,
             db: 0,
             merge: false,
             bytes_total,
-            began_s: core.now.unix_ms / 1000,
-            began_ns: core.now.mono_ns,
+            began_s: work.now.unix_ms / 1000,
+            began_ns: work.now.mono_ns,
             keys: 0,
             expired: 0,
         })
     }
 
-    /// Bytes read so far.
-    #[must_use]
-    pub fn bytes_read(&self) -> u64 {
-        self.decoder.bytes_read()
+    pub(super) fn progress(&self) -> LoadProgress {
+        LoadProgress { began_s: self.began_s, bytes_total: self.bytes_total, bytes_read: self.decoder.bytes_read() }
     }
 }
 
@@ -127,12 +112,36 @@ pub fn read_options(settings: &Settings) -> ReadOptions {
     }
 }
 
-impl Core {
-    /// Loads until the clock says `until_ns`. True once everything is there.
+impl Work<'_> {
+    /// Removes what saves left behind that were cut short, and opens the snapshot the settings name, if there
+    /// is one. It is loaded by [`Work::load_step`].
+    ///
+    /// # Errors
+    /// It is there and cannot be read, or is no snapshot.
+    pub fn load_begin(&mut self) -> Result<(), LoadError> {
+        remove_leftovers(&*self.host.disk(), self.dir);
+        self.state.loading = match Loader::open(&self.path(), self) {
+            Ok(loader) => Some(Box::new(loader)),
+            Err(LoadError::Open { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(())
+    }
+
+    /// Loads until the clock says `until_ns`. True while more is to come.
     ///
     /// # Errors
     /// [`LoadError`]; what was loaded before it stays.
-    pub fn load_step(&mut self, loader: &mut Loader, until_ns: u64) -> Result<bool, LoadError> {
+    pub fn load_step(&mut self, until_ns: u64) -> Result<bool, LoadError> {
+        let Some(mut loader) = self.state.loading.take() else { return Ok(false) };
+        let is_done = self.load_until(&mut loader, until_ns)?;
+        if !is_done {
+            self.state.loading = Some(loader);
+        }
+        Ok(!is_done)
+    }
+
+    fn load_until(&mut self, loader: &mut Loader, until_ns: u64) -> Result<bool, LoadError> {
         loop {
             for _ in 0..CLOCK_EVERY {
                 let item =
@@ -147,8 +156,8 @@ impl Core {
                     }
                     Item::Entry { key, value, meta } => self.load_entry(loader, &key, value, &meta)?,
                     Item::End => {
-                        self.persistence.loaded_keys = loader.keys;
-                        self.persistence.loaded_expired = loader.expired;
+                        self.state.loaded_keys = loader.keys;
+                        self.state.loaded_expired = loader.expired;
                         let took_s = (self.clock.mono_ns() - loader.began_ns) as f64 / 1e9;
                         tracing::info!(
                             "Done loading RDB, keys loaded: {}, keys expired: {}. DB loaded from disk: {took_s:.3} seconds",
@@ -180,10 +189,9 @@ impl Core {
     /// # Errors
     /// [`LoadError`], also if there is no snapshot; what was loaded before it stays.
     pub fn load_now(&mut self, merge: bool) -> Result<(), LoadError> {
-        let path = self.path(&self.settings.dbfilename);
-        let mut loader = Loader::open_file(&path, &path.display().to_string(), self)?;
+        let mut loader = Loader::open(&self.path(), self)?;
         loader.merge = merge;
-        self.load_step(&mut loader, u64::MAX)?;
+        self.load_until(&mut loader, u64::MAX)?;
         Ok(())
     }
 

@@ -12,9 +12,8 @@ use tercel_rdb::{EntryMeta, WriteOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
 use super::writer::{self, Answer, Message, Order};
-use super::{RETRY_SECONDS, SaveFailed};
+use super::{RETRY_SECONDS, SaveFailed, Work};
 use crate::host::Helper;
-use crate::server::Core;
 
 /// Messages on their way to the writer at most.
 const QUEUED_MAX: usize = 8;
@@ -136,33 +135,33 @@ fn meta_of(entry: EntryRef<'_>, policy: Policy, access: &tercel_engine::Access) 
     meta
 }
 
-impl Core {
+impl Work<'_> {
     /// Begins to save everything as it is now. A save under way goes on instead.
     ///
     /// # Errors
     /// There is no thread to be had for it.
-    pub fn save_begin(&mut self) -> std::io::Result<()> {
-        self.save_start(false)
+    pub fn begin(&mut self) -> std::io::Result<()> {
+        self.start(false)
     }
 
-    fn save_start(&mut self, foreground: bool) -> std::io::Result<()> {
-        if self.persistence.job.is_some() {
+    fn start(&mut self, foreground: bool) -> std::io::Result<()> {
+        if self.state.job.is_some() {
             return Ok(());
         }
-        self.persistence.scheduled = false;
+        self.state.scheduled = false;
         let now_s = self.now.unix_ms / 1000;
-        self.persistence.last_try_s = now_s;
+        self.state.last_try_s = now_s;
         let databases: Vec<(usize, u64, u64)> =
             self.data.filled().map(|(index, db)| (index, db.len() as u64, db.expires_len() as u64)).collect();
         let keys_total = databases.iter().map(|(_, keys, _)| keys).sum();
-        let settings = &self.settings;
-        self.persistence.begun += 1;
+        let settings = self.settings;
+        self.state.begun += 1;
         let given_up = Arc::new(AtomicBool::new(false));
         let order = Order {
-            path: self.path(&settings.dbfilename),
+            path: self.path(),
             pid: self.host.process().pid,
             disk: self.host.disk(),
-            number: self.persistence.begun,
+            number: self.state.begun,
             options: WriteOptions { compress: settings.rdbcompression, checksum: settings.rdbchecksum },
             incremental_sync: settings.rdb_save_incremental_fsync,
             databases,
@@ -170,13 +169,13 @@ impl Core {
             used_memory: self.data.memory_used(),
             waker: self.host.waker(),
             given_up: Arc::clone(&given_up),
-            placing: Arc::clone(&self.persistence.placing),
+            placing: Arc::clone(&self.state.placing),
         };
         let (to_writer, inbox) = channel();
         let (answers, from_writer) = channel();
         let thread = self.host.spawn("snapshot", Box::new(move || writer::run(&order, &inbox, &answers)))?;
         self.data.snapshot_begin();
-        self.persistence.job = Some(Box::new(Job {
+        self.state.job = Some(Box::new(Job {
             to_writer: Some(to_writer),
             from_writer,
             thread,
@@ -198,8 +197,8 @@ impl Core {
 
     /// A slice of the save under way: one piece, and more until the clock says `until_ns`. True while it
     /// could go on at once; false if there is none or it waits for the writer, who wakes the executor.
-    pub fn save_step(&mut self, until_ns: u64) -> bool {
-        let Some(mut job) = self.persistence.job.take() else { return false };
+    pub fn step(&mut self, until_ns: u64) -> bool {
+        let Some(mut job) = self.state.job.take() else { return false };
         loop {
             let ended = match job.from_writer.try_recv() {
                 Ok(answer) => job.answered(answer),
@@ -207,7 +206,7 @@ impl Core {
                 Err(TryRecvError::Disconnected) => Some(Err("the thread that writes it has ended".to_owned())),
             };
             if let Some(result) = ended {
-                self.save_ended(*job, result);
+                self.ended(*job, result);
                 return false;
             }
         }
@@ -215,17 +214,17 @@ impl Core {
             if job.queued >= QUEUED_MAX || job.to_writer.is_none() {
                 break false;
             }
-            self.save_piece(&mut job);
+            self.piece(&mut job);
             if self.clock.mono_ns() >= until_ns {
                 break true;
             }
         };
-        self.persistence.job = Some(job);
+        self.state.job = Some(job);
         more
     }
 
     /// Hands on about a chunk, or one segment of the walk.
-    fn save_piece(&mut self, job: &mut Job) {
+    fn piece(&mut self, job: &mut Job) {
         if job.send_held() {
             return;
         }
@@ -257,7 +256,7 @@ impl Core {
         job.to_writer = None;
     }
 
-    fn save_ended(&mut self, job: Job, result: Result<(), String>) {
+    fn ended(&mut self, job: Job, result: Result<(), String>) {
         self.data.snapshot_end();
         // It has said its last word.
         job.thread.join();
@@ -266,7 +265,7 @@ impl Core {
             self.data.refresh_meter();
         }
         let now_s = self.now.unix_ms / 1000;
-        let state = &mut self.persistence;
+        let state = &mut *self.state;
         match &result {
             Ok(()) => {
                 state.last_save_s = now_s;
@@ -295,23 +294,23 @@ impl Core {
     /// # Errors
     /// [`SaveFailed`].
     pub fn save_now(&mut self) -> Result<(), SaveFailed> {
-        self.save_cancel();
-        let saves = self.persistence.saves;
-        if let Err(error) = self.save_start(true) {
+        self.cancel();
+        let saves = self.state.saves;
+        if let Err(error) = self.start(true) {
             tracing::warn!("can't start a thread to save: {error}");
             return Err(SaveFailed);
         }
         loop {
-            self.save_step(u64::MAX);
-            let Some(job) = &mut self.persistence.job else { break };
+            self.step(u64::MAX);
+            let Some(job) = &mut self.state.job else { break };
             // The queue is full, or everything is sent: the writer is what is waited for.
             match job.from_writer.recv() {
                 Ok(answer) => {
                     let ended = job.answered(answer);
                     if let Some(result) = ended
-                        && let Some(job) = self.persistence.job.take()
+                        && let Some(job) = self.state.job.take()
                     {
-                        self.save_ended(*job, result);
+                        self.ended(*job, result);
                         break;
                     }
                 }
@@ -319,26 +318,26 @@ impl Core {
                 Err(_) => continue,
             }
         }
-        if self.persistence.saves > saves { Ok(()) } else { Err(SaveFailed) }
+        if self.state.saves > saves { Ok(()) } else { Err(SaveFailed) }
     }
 
     /// Gives up the save under way; false if there is none. The file that was there stays.
-    pub fn save_cancel(&mut self) -> bool {
-        let Some(mut job) = self.persistence.job.take() else { return false };
+    pub fn cancel(&mut self) -> bool {
+        let Some(mut job) = self.state.job.take() else { return false };
         self.data.snapshot_end();
         job.given_up.store(true, Ordering::Release);
         job.to_writer = None;
         // It ends by itself, without its file, after the few chunks it was sent; nobody waits for a disk.
-        self.persistence.abandoned.push(job.thread);
+        self.state.abandoned.push(job.thread);
         true
     }
 
     /// Gives up what is under way and waits until no thread has a file open, but not for a disk that
     /// answers no more: what hangs there ends with the process.
-    pub fn save_end(&mut self) {
-        self.save_cancel();
+    pub fn end(&mut self) {
+        self.cancel();
         let until_ns = self.clock.mono_ns() + GIVEN_UP_NS_MAX;
-        for thread in std::mem::take(&mut self.persistence.abandoned) {
+        for thread in std::mem::take(&mut self.state.abandoned) {
             while !thread.is_finished() && self.clock.mono_ns() < until_ns {
                 self.host.sleep(Duration::from_millis(1));
             }
@@ -353,10 +352,10 @@ impl Core {
     ///
     /// # Errors
     /// Something was to be saved and could not be.
-    pub fn save_before_shutdown(&mut self, save: Option<bool>) -> Result<(), SaveFailed> {
-        self.save_cancel();
+    pub fn before_shutdown(&mut self, save: Option<bool>) -> Result<(), SaveFailed> {
+        self.cancel();
         // What is loaded only in part must not replace the whole.
-        if self.persistence.loading.is_some() || !save.unwrap_or(!self.settings.save.points.is_empty()) {
+        if self.state.loading.is_some() || !save.unwrap_or(!self.settings.save.points.is_empty()) {
             return Ok(());
         }
         tracing::info!("Saving the final RDB snapshot before exiting.");
@@ -365,36 +364,30 @@ impl Core {
 
     /// Everything was removed: a save of what was there is pointless, and the file is out of date. True if
     /// the data as it is now is being saved; whoever removed it is to be told when that is done.
-    pub fn save_after_flush(&mut self) -> bool {
-        self.save_cancel();
-        if self.settings.save.points.is_empty() || self.persistence.loading.is_some() {
+    pub fn after_flush(&mut self) -> bool {
+        self.cancel();
+        if self.settings.save.points.is_empty() || self.state.loading.is_some() {
             return false;
         }
-        match self.save_start(true) {
+        match self.start(true) {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!("can't start a thread to save: {error}");
-                self.persistence.scheduled = true;
+                self.state.scheduled = true;
                 false
             }
         }
     }
 
-    /// Whether writes are refused because they could not be saved.
-    #[inline]
-    pub fn save_failing(&self) -> bool {
-        !self.persistence.last_ok && self.settings.stop_writes_on_bgsave_error && !self.settings.save.points.is_empty()
-    }
-
     /// Begins a save if one was scheduled or a save point is reached.
-    pub fn save_if_due(&mut self) {
-        let abandoned = self.persistence.abandoned.len();
-        self.persistence.abandoned.retain(|thread| !thread.is_finished());
-        if self.persistence.abandoned.len() < abandoned {
+    pub fn begin_if_due(&mut self) {
+        let abandoned = self.state.abandoned.len();
+        self.state.abandoned.retain(|thread| !thread.is_finished());
+        if self.state.abandoned.len() < abandoned {
             // What was still sent to such a thread, it has freed: the count of this one does not know.
             self.data.refresh_meter();
         }
-        let state = &self.persistence;
+        let state = &*self.state;
         if state.job.is_some() || state.loading.is_some() {
             return;
         }
@@ -410,18 +403,18 @@ impl Core {
         } else if !state.scheduled {
             return;
         }
-        self.save_in_background();
+        self.begin_in_background();
     }
 
     /// Begins a background save; false if that could not be done.
-    pub fn save_in_background(&mut self) -> bool {
-        match self.save_begin() {
+    pub fn begin_in_background(&mut self) -> bool {
+        match self.begin() {
             Ok(()) => {
                 tracing::info!("Background saving started");
                 true
             }
             Err(error) => {
-                self.persistence.last_ok = false;
+                self.state.last_ok = false;
                 tracing::warn!("Can't save in background: {error}");
                 false
             }
@@ -435,8 +428,12 @@ mod tests {
     use tercel_engine::{Expire, NewValue};
 
     use super::*;
-    use crate::command::CommandTable;
-    use crate::host::FakeHost;
+    use std::path::Path;
+
+    use crate::base::clock::Clock;
+    use crate::data::Dataset;
+    use crate::host::{FakeHost, Host};
+    use crate::persistence::Persistence;
     use crate::settings::Settings;
 
     struct Thread(std::thread::JoinHandle<()>);
@@ -455,23 +452,33 @@ mod tests {
     /// good part of the memory.
     #[test]
     fn chunks_stay_small_whatever_the_values() {
-        // No command runs here.
-        let table: &CommandTable = Box::leak(Box::new(CommandTable::new(&[], &[])));
         let host = FakeHost::with_helpers(|job| Box::new(Thread(std::thread::spawn(job))));
-        let mut core = Core::new(table, Settings::default(), host);
+        let settings = Settings::default();
+        let mut data = Dataset::new(&settings, [0; 16], 0, host.meter());
         let value = Blob::from_vec(vec![b'x'; 60_000]);
         for number in 0..20_000 {
             let key = format!("key:{number}");
-            let key = core.data.key(key.as_bytes());
-            core.data.store(0, key, NewValue::Blob(value.clone()), Expire::Clear);
+            let key = data.key(key.as_bytes());
+            data.store(0, key, NewValue::Blob(value.clone()), Expire::Clear);
         }
-        core.save_begin().unwrap();
+        let (mut state, mut clock) = (Persistence::new(0), Clock::new());
+        let now = clock.now();
+        let mut work = Work {
+            state: &mut state,
+            data: &mut data,
+            settings: &settings,
+            host: &*host,
+            dir: Path::new("/data"),
+            clock: &clock,
+            now,
+        };
+        work.begin().unwrap();
         // What is sent passes through here, so that it is seen whatever the writer has taken already.
         let (to_test, sent) = channel();
-        let to_writer = core.persistence.job.as_mut().unwrap().to_writer.replace(to_test).unwrap();
+        let to_writer = work.state.job.as_mut().unwrap().to_writer.replace(to_test).unwrap();
         let (mut copied_max, mut chunks, mut finished) = (0, 0, false);
-        while core.persistence.is_saving() {
-            core.save_step(0);
+        while work.state.is_saving() {
+            work.step(0);
             for message in sent.try_iter() {
                 match &message {
                     Message::Keys(chunk) => {
@@ -486,7 +493,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(finished && chunks > 100, "{chunks} chunks");
-        core.save_end();
+        work.end();
         assert!(copied_max > 0 && copied_max <= 2 * (CHUNK_BYTES + LONG_BYTES), "{copied_max} bytes in a chunk");
     }
 }

@@ -145,7 +145,7 @@ fn place(order: &Order, temporary: &Path) -> Result<(), String> {
 
 /// Removes what saves left behind that were cut short by the end of their process. A file that is still
 /// being written is locked, by whatever server it is.
-pub fn remove_leftovers(disk: &dyn Disk, directory: &Path) {
+pub(super) fn remove_leftovers(disk: &dyn Disk, directory: &Path) {
     let Ok(files) = disk.list(directory) else { return };
     for path in files {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

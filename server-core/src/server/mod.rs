@@ -1,86 +1,70 @@
-//! Everything an executor owns apart from its transports: the keyspace, the clients, settings,
-//! subscriptions, statistics. Commands work on this through a [`crate::commands::Context`].
-//! Nothing here touches a socket; what needs one is left as an [`Action`] for the executor.
+//! One server: owns the parts and lends them, keeps what has to hold between them, and carries what
+//! happens in one to the others. Nothing here touches a socket; what needs one is left as a [`Request`] for
+//! the executor.
 
+mod follow;
 mod settle;
 mod steps;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::base::clock::{Clock, Now};
 use crate::clients::Clients;
-use crate::clients::client::ClientKey;
-use crate::clients::subscriptions::PubSub;
-use crate::clients::table::Current;
-use crate::clients::watch::Watches;
 use crate::command::CommandTable;
 use crate::data::Dataset;
 use crate::host::Host;
-use crate::persistence::Persistence;
+use crate::persistence::{Persistence, Work};
 use crate::settings::Settings;
 use crate::stats::Stats;
 
 /// Something a command asked for that only the executor can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum Request {
     /// Settings changed from these: listeners and the like are to follow.
-    ApplySettings(Box<Settings>),
+    FollowSettings(Box<Settings>),
     /// End the server; `false` without waiting for clients' replies.
     Shutdown,
     /// End it at once, with this exit status, as a crash would.
     Exit(i32),
 }
 
-/// A pause set by CLIENT PAUSE.
-#[derive(Clone, Copy, Debug)]
-pub struct Pause {
-    /// End in Unix milliseconds.
-    pub until_ms: i64,
-    /// Whether only commands that may write are held back.
-    pub writes_only: bool,
+/// A server.
+pub struct Server {
+    table: &'static CommandTable,
+    data: Dataset,
+    clients: Clients,
+    persistence: Persistence,
+    stats: Stats,
+    settings: Settings,
+    clock: Clock,
+    now: Now,
+    requests: Vec<Request>,
+    run_id: String,
+    host: Rc<dyn Host>,
+    dir: PathBuf,
 }
 
-/// What an executor owns.
-pub struct Core {
-    /// All commands: their names and declarations.
-    pub table: &'static CommandTable,
+/// The parts that work on one another, lent together.
+pub struct Parts<'a> {
     /// The data.
-    pub data: Dataset,
-    /// The settings in force.
-    pub settings: Settings,
+    pub data: &'a mut Dataset,
     /// The clients.
-    pub clients: Clients,
-    /// Subscriptions.
-    pub pubsub: PubSub,
-    /// Watched keys.
-    pub watches: Watches,
-    /// Counters, histograms and logs.
-    pub stats: Stats,
-    /// The clock, and the time of this turn.
-    pub clock: Clock,
+    pub clients: &'a mut Clients,
+    /// What is measured.
+    pub stats: &'a mut Stats,
+    /// The settings in force.
+    pub settings: &'a Settings,
+    /// The clock.
+    pub clock: &'a Clock,
     /// The time of this turn.
     pub now: Now,
-    /// Snapshots: the one being written or loaded, and those before.
-    pub persistence: Persistence,
-    /// What the executor is to do.
-    pub actions: Vec<Action>,
-    /// CLIENT PAUSE.
-    pub pause: Option<Pause>,
-    /// The client whose command runs, and pushes to itself that wait for its reply.
-    pub current: Option<Current>,
-    /// Identity of this run, 40 hexadecimal digits.
-    pub run_id: String,
-    /// The machine.
-    pub host: Rc<dyn Host>,
-    /// The directory that relative paths are seen from.
-    pub dir: PathBuf,
 }
 
-impl Core {
-    /// A fresh executor state.
+impl Server {
+    /// A server without data, in the directory `dir`, that relative paths are seen from.
     #[must_use]
-    pub fn new(table: &'static CommandTable, settings: Settings, host: Rc<dyn Host>) -> Self {
+    pub fn new(table: &'static CommandTable, settings: Settings, host: Rc<dyn Host>, dir: PathBuf) -> Self {
         let mut random = [0u8; 44];
         if !host.random(&mut random) {
             // Without a random source the hash key falls back to the clock and an address: weaker
@@ -103,85 +87,164 @@ impl Core {
             use sha1::Digest;
             sha1::Sha1::digest(&random[24..]).iter().map(|byte| format!("{byte:02x}")).collect()
         };
-        let data = Dataset::new(&settings, hash_key, u64::from_le_bytes(seed), host.meter());
         let mut clock = Clock::new();
         let now = clock.now();
-        let stats = Stats::new(now, table.len());
-        let settings_dir = settings.dir.clone();
-        let mut core = Core {
+        let mut server = Server {
             table,
-            data,
+            data: Dataset::new(&settings, hash_key, u64::from_le_bytes(seed), host.meter()),
+            clients: Clients::new(&settings),
+            persistence: Persistence::new(now.unix_ms / 1000),
+            stats: Stats::new(now, table.len()),
             settings,
-            clients: Clients::default(),
-            pubsub: PubSub::default(),
-            watches: Watches::default(),
-            stats,
             clock,
             now,
-            persistence: Persistence::new(now.unix_ms / 1000),
-            actions: Vec::new(),
-            pause: None,
-            current: None,
+            requests: Vec::new(),
             run_id,
-            dir: PathBuf::from(&settings_dir),
             host,
+            dir,
         };
-        core.update_interest();
-        core.tick();
-        core
-    }
-
-    /// A path as the server sees it: relative to its directory.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(Path::new(name))
+        server.update_interest();
+        server.tick();
+        server
     }
 
     /// Reads the clock: a new turn begins.
+    #[inline]
     pub fn tick(&mut self) {
         self.now = self.clock.now();
         self.data.tick(self.now);
     }
 
-    /// Sets or ends a pause.
-    pub fn set_pause(&mut self, pause: Option<Pause>) {
-        self.pause = pause;
-        self.data.set_pause(pause.map(|pause| pause.until_ms));
-    }
-
-    /// The client whose command is running, if it is `key`.
+    /// All commands: their names and declarations.
     #[must_use]
-    pub fn is_current(&self, key: ClientKey) -> bool {
-        self.current.as_ref().is_some_and(|current| current.key == key)
+    pub fn table(&self) -> &'static CommandTable {
+        self.table
     }
-}
 
-impl Core {
-    /// Follows settings that changed, as far as the state itself is concerned.
-    pub fn settings_changed(&mut self, old: &Settings) {
-        use crate::stats::commandlog::Kind;
-        let new = &self.settings;
-        let logs = &mut self.stats.logs;
-        logs.log(Kind::Slow).trim(new.commandlog_slow_execution_max_len as usize);
-        logs.log(Kind::LargeRequest).trim(new.commandlog_large_request_max_len as usize);
-        logs.log(Kind::LargeReply).trim(new.commandlog_large_reply_max_len as usize);
-        self.host.settings_changed(old, new);
-        if new.requirepass.is_empty() && !old.requirepass.is_empty() {
-            // Nobody is asked for a password any more, those neither who are here already.
-            for key in self.clients.keys() {
-                if let Some(connection) = self.clients.get_mut(key) {
-                    connection.session.authenticated = true;
-                    connection.session.is_known = true;
-                }
-            }
+    /// The data.
+    #[must_use]
+    #[inline]
+    pub fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// The data, to change it.
+    #[inline]
+    pub fn data_mut(&mut self) -> &mut Dataset {
+        &mut self.data
+    }
+
+    /// The clients.
+    #[must_use]
+    #[inline]
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// The clients, to change them.
+    #[inline]
+    pub fn clients_mut(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    /// What is measured.
+    #[must_use]
+    #[inline]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// What is measured, to count.
+    #[inline]
+    pub fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
+    /// The settings in force.
+    #[must_use]
+    #[inline]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The clock.
+    #[must_use]
+    #[inline]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The time of this turn.
+    #[must_use]
+    #[inline]
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// The time as it is at this very moment.
+    pub fn read_clock(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    /// Snapshots: the one being written or loaded, and those before.
+    #[must_use]
+    #[inline]
+    pub fn persistence(&self) -> &Persistence {
+        &self.persistence
+    }
+
+    /// Snapshots with what they work on.
+    pub fn persistence_mut(&mut self) -> Work<'_> {
+        Work {
+            state: &mut self.persistence,
+            data: &mut self.data,
+            settings: &self.settings,
+            host: &*self.host,
+            dir: &self.dir,
+            clock: &self.clock,
+            now: self.now,
         }
-        self.data.follow(new);
-        if new.latency_tracking != old.latency_tracking && !new.latency_tracking {
-            for command in &mut self.stats.commands {
-                command.histogram = None;
-            }
+    }
+
+    /// Several parts at once.
+    #[inline]
+    pub fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            data: &mut self.data,
+            clients: &mut self.clients,
+            stats: &mut self.stats,
+            settings: &self.settings,
+            clock: &self.clock,
+            now: self.now,
         }
-        self.update_interest();
-        self.tick();
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn host(&self) -> &dyn Host {
+        &*self.host
+    }
+
+    /// Identity of this run, 40 hexadecimal digits.
+    #[must_use]
+    pub fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// Leaves something for the executor to do.
+    pub fn request(&mut self, request: Request) {
+        self.requests.push(request);
+    }
+
+    /// Whether anything is left for it.
+    #[must_use]
+    #[inline]
+    pub fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// What is left for it, in order.
+    pub fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
     }
 }

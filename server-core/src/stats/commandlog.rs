@@ -89,7 +89,17 @@ pub struct CommandLogs {
 
 impl CommandLogs {
     /// One of the logs.
-    pub fn log(&mut self, kind: Kind) -> &mut Log {
+    #[must_use]
+    pub fn log(&self, kind: Kind) -> &Log {
+        match kind {
+            Kind::Slow => &self.slow,
+            Kind::LargeRequest => &self.large_request,
+            Kind::LargeReply => &self.large_reply,
+        }
+    }
+
+    /// One of the logs, to write.
+    pub fn log_mut(&mut self, kind: Kind) -> &mut Log {
         match kind {
             Kind::Slow => &mut self.slow,
             Kind::LargeRequest => &mut self.large_request,

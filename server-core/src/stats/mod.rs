@@ -1,20 +1,27 @@
-//! Counters, histograms and logs. Written by the executor and the commands, read by INFO, LATENCY,
-//! COMMANDLOG and the metrics page. Everything here is owned by one executor.
+//! What is measured of commands, turns and the network: counters, histograms and logs, read by INFO, LATENCY,
+//! COMMANDLOG and the metrics page. Data and clients count for themselves.
 
 pub mod commandlog;
 pub mod latency;
+mod rates;
+mod turns;
+
+pub use rates::PerSecond;
+pub use turns::TurnCounters;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use tercel_transport::PeerKind;
+use tercel_transport::Stats as TransportCounters;
 use tercel_transport::report::Report;
 
 use crate::base::clock::Now;
 use crate::command::CommandId;
 use commandlog::CommandLogs;
 use latency::LatencyMonitor;
+use rates::Rates;
 
 /// Longest duration a histogram tells apart, in nanoseconds.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -22,10 +29,6 @@ const LATENCY_NS_MAX: u64 = 60_000_000_000;
 const UNRECORDED_MAX: usize = 64;
 /// Kinds of errors counted apart; beyond it only the total grows.
 const ERROR_KINDS_MAX: usize = 128;
-/// Samples of the rate counters.
-const RATE_SAMPLES: usize = 16;
-/// Distance between them in nanoseconds.
-const RATE_INTERVAL_NS: u64 = 100_000_000;
 
 /// A latency histogram in nanoseconds with two significant digits.
 #[must_use]
@@ -68,104 +71,34 @@ pub enum Phase {
 pub const PHASES: [(Phase, &str); 4] =
     [(Phase::Arrive, "arrive"), (Phase::Parse, "parse"), (Phase::Execute, "execute"), (Phase::Flush, "flush")];
 
-/// Rate of a counter over the last second and a half.
-#[derive(Default)]
-pub struct Rate {
-    last_value: u64,
-    last_ns: u64,
-    samples: [u64; RATE_SAMPLES],
-    next: usize,
-}
-
-impl Rate {
-    /// Takes a sample.
-    pub fn sample(&mut self, value: u64, now_ns: u64) {
-        let elapsed = now_ns.saturating_sub(self.last_ns).max(1);
-        let delta = value.saturating_sub(self.last_value);
-        self.samples[self.next % RATE_SAMPLES] = (u128::from(delta) * 1_000_000_000 / u128::from(elapsed)) as u64;
-        self.next += 1;
-        self.last_value = value;
-        self.last_ns = now_ns;
-    }
-
-    /// The mean of the samples, a second.
-    #[must_use]
-    pub fn per_second(&self) -> u64 {
-        self.samples.iter().sum::<u64>() / RATE_SAMPLES as u64
-    }
-}
-
-/// All statistics of an executor.
-pub struct Stats {
-    /// When the server started.
-    pub started: Now,
-    /// Per command.
-    pub commands: Vec<CommandStats>,
-    /// Per kind and phase.
-    pub phases: [[Box<Histogram<u64>>; 4]; 2],
-    /// What the transport told some tenths of a second ago of what is particular to it.
-    pub transport_report: Option<Report>,
-    /// Error replies by code.
-    pub errors: BTreeMap<String, u64>,
+/// What is counted of all commands together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Commands run.
+    pub commands: u64,
+    /// Time spent running them, in nanoseconds.
+    pub execute_ns: u64,
     /// Error replies.
     pub error_replies: u64,
-    /// Commands run.
-    pub commands_processed: u64,
-    /// Connections accepted.
-    pub connections_received: u64,
-    /// Connections refused.
-    pub rejected_connections: u64,
-    /// Clients closed for memory.
-    pub evicted_clients: u64,
-    /// When the log last warned of HTTP requests, in the clock's nanoseconds.
-    pub http_warned_ns: Option<u64>,
-    /// Clients closed for what they sent.
-    pub query_buffer_disconnects: u64,
-    /// Clients closed for what they did not read.
-    pub output_buffer_disconnects: u64,
-    /// Bytes received, over all transports.
-    pub net_input_bytes: u64,
-    /// Bytes sent.
-    pub net_output_bytes: u64,
-    /// Receives.
-    pub reads_processed: u64,
-    /// Sends.
-    pub writes_processed: u64,
-    /// Turns of the loop.
-    pub turns: u64,
-    /// Turns that did something.
-    pub busy_turns: u64,
-    /// Time spent in turns that did something, in nanoseconds.
-    pub turns_ns: u64,
-    /// Time spent running commands, in nanoseconds.
-    pub execute_ns: u64,
-    /// Longest turn since RESETSTAT, in nanoseconds.
-    pub turn_ns_max: u64,
-    /// Times the executor slept.
-    pub parks: u64,
-    /// Batches whose keys were prefetched.
-    pub prefetch_batches: u64,
-    /// Keys prefetched.
-    pub prefetch_keys: u64,
-    /// AUTH failures.
-    pub auth_denied: u64,
-    /// Largest input a client had waiting lately.
-    pub recent_input_max: usize,
-    /// Largest output a client had waiting lately.
-    pub recent_output_max: usize,
-    /// Rates.
-    pub ops_rate: Rate,
-    /// Rates.
-    pub input_rate: Rate,
-    /// Rates.
-    pub output_rate: Rate,
-    /// Rates.
-    pub turn_rate: Rate,
-    rates_at_ns: u64,
-    /// Logs of slow and large commands.
-    pub logs: CommandLogs,
-    /// Latency events.
-    pub latency: LatencyMonitor,
+}
+
+/// All statistics of a server.
+pub struct Stats {
+    started: Now,
+    commands: Vec<CommandStats>,
+    phases: [[Box<Histogram<u64>>; 4]; 2],
+    /// Error replies by code.
+    errors: BTreeMap<String, u64>,
+    totals: Totals,
+    turns: TurnCounters,
+    /// What the transport told some tenths of a second ago, since the last reset.
+    transport: TransportCounters,
+    /// What it had told at the last reset.
+    transport_at_reset: TransportCounters,
+    transport_report: Option<Report>,
+    rates: Rates,
+    logs: CommandLogs,
+    latency: LatencyMonitor,
     /// Latencies of commands that are not in the histograms yet.
     unrecorded: Vec<(CommandId, PeerKind, u64)>,
 }
@@ -176,41 +109,123 @@ impl Stats {
     pub fn new(now: Now, commands: usize) -> Self {
         Stats {
             started: now,
-            unrecorded: Vec::with_capacity(UNRECORDED_MAX),
             commands: std::iter::repeat_with(CommandStats::default).take(commands).collect(),
             phases: std::array::from_fn(|_| std::array::from_fn(|_| Box::new(histogram()))),
-            transport_report: None,
             errors: BTreeMap::new(),
-            error_replies: 0,
-            commands_processed: 0,
-            connections_received: 0,
-            rejected_connections: 0,
-            evicted_clients: 0,
-            http_warned_ns: None,
-            query_buffer_disconnects: 0,
-            output_buffer_disconnects: 0,
-            net_input_bytes: 0,
-            net_output_bytes: 0,
-            reads_processed: 0,
-            writes_processed: 0,
-            turns: 0,
-            busy_turns: 0,
-            turns_ns: 0,
-            execute_ns: 0,
-            turn_ns_max: 0,
-            parks: 0,
-            prefetch_batches: 0,
-            prefetch_keys: 0,
-            auth_denied: 0,
-            recent_input_max: 0,
-            recent_output_max: 0,
-            ops_rate: Rate::default(),
-            input_rate: Rate::default(),
-            output_rate: Rate::default(),
-            turn_rate: Rate::default(),
-            rates_at_ns: 0,
+            totals: Totals::default(),
+            turns: TurnCounters::default(),
+            transport: TransportCounters::default(),
+            transport_at_reset: TransportCounters::default(),
+            transport_report: None,
+            rates: Rates::default(),
             logs: CommandLogs::default(),
             latency: LatencyMonitor::default(),
+            unrecorded: Vec::with_capacity(UNRECORDED_MAX),
+        }
+    }
+
+    /// When the server started.
+    #[must_use]
+    pub fn started(&self) -> Now {
+        self.started
+    }
+
+    /// What is known of one command's runs.
+    #[must_use]
+    pub fn command(&self, id: CommandId) -> &CommandStats {
+        &self.commands[id.index()]
+    }
+
+    /// Error replies by code, in order.
+    pub fn errors(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.errors.iter().map(|(code, count)| (code.as_str(), *count))
+    }
+
+    /// What is counted of all commands together.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// What the executor counts of its turns.
+    #[must_use]
+    pub fn turns(&self) -> &TurnCounters {
+        &self.turns
+    }
+
+    /// The same, for the executor.
+    #[inline]
+    pub fn turns_mut(&mut self) -> &mut TurnCounters {
+        &mut self.turns
+    }
+
+    /// What the transport counted since the last reset, as of some tenths of a second ago.
+    #[must_use]
+    pub fn transport(&self) -> &TransportCounters {
+        &self.transport
+    }
+
+    /// What the transport told then of what is particular to it.
+    pub fn transport_report(&self) -> Option<&Report> {
+        self.transport_report.as_ref()
+    }
+
+    /// Takes down what the transport tells, and samples the rates if it is time.
+    pub fn sample(&mut self, now_ns: u64, mut transport: TransportCounters, report: Option<Report>) {
+        let before = &self.transport_at_reset;
+        transport.received_bytes -= before.received_bytes;
+        transport.sent_bytes -= before.sent_bytes;
+        transport.receives -= before.receives;
+        transport.sends -= before.sends;
+        let counted = PerSecond {
+            commands: self.totals.commands,
+            received_bytes: transport.received_bytes,
+            sent_bytes: transport.sent_bytes,
+            turns: self.turns.busy_turns,
+        };
+        self.transport = transport;
+        self.transport_report = report;
+        self.rates.sample(now_ns, counted);
+    }
+
+    /// Rates of the last second and a half.
+    #[must_use]
+    pub fn rates(&self) -> PerSecond {
+        self.rates.per_second()
+    }
+
+    /// The logs of slow and large commands.
+    #[must_use]
+    pub fn logs(&self) -> &CommandLogs {
+        &self.logs
+    }
+
+    /// The same, to write.
+    pub fn logs_mut(&mut self) -> &mut CommandLogs {
+        &mut self.logs
+    }
+
+    /// Latency events.
+    #[must_use]
+    pub fn latency(&self) -> &LatencyMonitor {
+        &self.latency
+    }
+
+    /// The same, to write.
+    #[inline]
+    pub fn latency_mut(&mut self) -> &mut LatencyMonitor {
+        &mut self.latency
+    }
+
+    /// Counts a command that was refused before it ran.
+    pub fn count_rejected(&mut self, id: CommandId) {
+        self.commands[id.index()].rejected += 1;
+    }
+
+    /// Distributions of commands are not kept any more.
+    pub fn forget_distributions(&mut self) {
+        for command in &mut self.commands {
+            command.histogram = None;
         }
     }
 
@@ -221,7 +236,8 @@ impl Stats {
         stats.calls += 1;
         stats.total_ns += took_ns;
         stats.failed += u64::from(failed);
-        self.execute_ns += took_ns;
+        self.totals.commands += 1;
+        self.totals.execute_ns += took_ns;
         if track {
             if self.unrecorded.len() == UNRECORDED_MAX {
                 self.settle();
@@ -285,23 +301,12 @@ impl Stats {
 
     /// Counts an error reply by its code, the text's first word.
     pub fn record_error(&mut self, text: &str) {
-        self.error_replies += 1;
+        self.totals.error_replies += 1;
         let code = text.split(' ').next().unwrap_or("ERR");
         if let Some(count) = self.errors.get_mut(code) {
             *count += 1;
         } else if self.errors.len() < ERROR_KINDS_MAX {
             self.errors.insert(code.to_owned(), 1);
-        }
-    }
-
-    /// Samples the rates if it is time.
-    pub fn sample_rates(&mut self, now_ns: u64) {
-        if now_ns.saturating_sub(self.rates_at_ns) >= RATE_INTERVAL_NS {
-            self.rates_at_ns = now_ns;
-            self.ops_rate.sample(self.commands_processed, now_ns);
-            self.input_rate.sample(self.net_input_bytes, now_ns);
-            self.output_rate.sample(self.net_output_bytes, now_ns);
-            self.turn_rate.sample(self.busy_turns, now_ns);
         }
     }
 
@@ -312,7 +317,16 @@ impl Stats {
         let old = std::mem::replace(self, fresh);
         self.logs = old.logs;
         self.latency = old.latency;
-        self.rates_at_ns = old.rates_at_ns;
         self.transport_report = old.transport_report;
+        self.transport_at_reset = old.transport_at_reset;
+        self.transport_at_reset += old.transport;
+        self.rates = old.rates;
+        self.rates.reset();
+    }
+
+    /// A phase's distribution among those who come in one way, in nanoseconds.
+    #[must_use]
+    pub fn phase(&self, phase: Phase, kind: PeerKind) -> &Histogram<u64> {
+        &self.phases[kind as usize][phase as usize]
     }
 }

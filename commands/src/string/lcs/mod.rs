@@ -49,11 +49,11 @@ fn lcs(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     for index in [1, 2] {
         // For what a read leaves behind: hits, misses, the time of the access.
         let key = cx.key(args, index);
-        cx.core.data.read(cx.session.db, key);
+        cx.server.data_mut().read(cx.caller.db, key);
     }
-    let db = cx.session.db;
+    let db = cx.caller.db;
     let (a_key, b_key) = (cx.key(args, 1), cx.key(args, 2));
-    let (a, b) = (cx.core.data.peek(db, a_key), cx.core.data.peek(db, b_key));
+    let (a, b) = (cx.server.data().peek(db, a_key), cx.server.data().peek(db, b_key));
     let bytes_of = |entry: &Option<EntryRef<'_>>| entry.as_ref().map_or(0, |entry| entry.value().len() as u64);
     if bytes_of(&a).saturating_mul(bytes_of(&b)) > CELLS_MAX {
         return Err(fail("ERR the strings are too long for LCS: their lengths multiplied exceed 2147483648"));
