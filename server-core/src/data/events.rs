@@ -44,8 +44,20 @@ impl Dataset {
     #[inline]
     pub fn notify(&mut self, class: u32, name: &'static str, db: usize, key: &[u8]) {
         if self.interest & class != 0 {
-            self.events.push(Event { db, key: key.into(), what: What::Told { class, name } });
+            self.push(db, key, What::Told { class, name });
         }
+    }
+
+    /// Somebody wants to hear of it, which is seldom: out of the way of the others.
+    #[cold]
+    pub(super) fn push(&mut self, db: usize, key: &[u8], what: What) {
+        self.events.push(Event { db, key: key.into(), what });
+    }
+
+    #[cold]
+    fn push_change(&mut self, db: usize, key: &[u8]) {
+        let gone = self.keyspace.db(db).find(key, self.keyspace.hash(key)).is_none();
+        self.push(db, key, What::Changed { gone });
     }
 
     /// A key changed: counts it and tells its watchers.
@@ -59,8 +71,7 @@ impl Dataset {
     #[inline]
     pub(super) fn touched(&mut self, db: usize, key: &[u8]) {
         if self.interest & WATCHED != 0 {
-            let gone = self.keyspace.db(db).find(key, self.keyspace.hash(key)).is_none();
-            self.events.push(Event { db, key: key.into(), what: What::Changed { gone } });
+            self.push_change(db, key);
         }
     }
 
