@@ -15,6 +15,7 @@ const OF_THE_MACHINE: &[&str] = &[
     "std::env",
     "libc::",
     "nix::",
+    "std::{",
     "SystemTime",
     "Instant::now",
 ];
@@ -97,6 +98,31 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
         .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or(""))
 }
 
+/// A path that this test could not follow: several rooms behind one `crate::`, or `super::` up to the crate's
+/// root.
+fn hidden_path(sources: &Path, file: &Path, text: &str) -> Option<&'static str> {
+    if text.contains("crate::{") || text.contains("crate::*") {
+        return Some("crate::{..}");
+    }
+    // A folder's own file stands one floor higher than the files beside it; a module of tests one lower.
+    let inside = file.strip_prefix(sources).unwrap();
+    let depth = inside.components().count() - usize::from(inside.ends_with("mod.rs"));
+    text.contains(&"super::".repeat(depth.max(1))).then_some("super:: to the root")
+}
+
+#[test]
+fn paths_that_hide_a_room_are_found() {
+    let sources = Path::new("/src");
+    let hides = |file: &str, text: &str| hidden_path(sources, Path::new(file), text).is_some();
+    assert!(hides("/src/data/keys.rs", "use crate::{data, server};"));
+    assert!(hides("/src/data/keys.rs", "use super::super::server::Server;"));
+    assert!(hides("/src/data/mod.rs", "use super::server::Server;"));
+    assert!(hides("/src/host.rs", "use super::server::Server;"));
+    assert!(!hides("/src/data/keys.rs", "use super::Dataset;"));
+    assert!(!hides("/src/base/glob/mod.rs", "use super::disk::Disk;"));
+    assert!(!hides("/src/data/keys.rs", "use crate::base::clock::Clock;"));
+}
+
 #[test]
 fn rooms_import_lower_floors_only() {
     let mut broken = Vec::new();
@@ -110,6 +136,13 @@ fn rooms_import_lower_floors_only() {
                 panic!("{}: the room {room} is in no row of the table", file.display())
             };
             for line in lines(&file) {
+                if let Some(hidden) = hidden_path(&sources(&krate), &file, &line.text) {
+                    broken.push(format!(
+                        "{}:{}: {hidden} hides which room is imported; name it behind crate:: one by one",
+                        line.file.display(),
+                        line.number
+                    ));
+                }
                 for other in named(&line.text).filter(|other| *other != room) {
                     let Some(above) = rooms.get(other).filter(|other| *other >= floor) else { continue };
                     broken.push(format!(

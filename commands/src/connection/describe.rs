@@ -42,7 +42,7 @@ pub(super) fn describe(server: &Server, client: Shown<'_>) -> String {
     let held = session.output.held;
     // What will not run anyway counts as dropped.
     let is_broken = transaction.is_broken();
-    let queued = transaction.len().map_or(-1, |len| if is_broken { 0 } else { len as i64 });
+    let queued = transaction.queued().map_or(-1, |len| if is_broken { 0 } else { len as i64 });
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={} psub={} ssub={} multi={} watch={} \
          qbuf={} qbuf-free=0 argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} user=default \

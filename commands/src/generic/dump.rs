@@ -89,7 +89,7 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         return Err(fail("ERR Invalid TTL value, must be >= 0"));
     }
     let value =
-        tercel_rdb::restore_string(args.get(3), persistence::read_options(&cx.server.settings())).map_err(|error| {
+        tercel_rdb::restore_string(args.get(3), persistence::read_options(cx.server.settings())).map_err(|error| {
             match error {
                 RdbError::Checksum { .. } => fail("ERR DUMP payload version or checksum are wrong"),
                 // A type that is not there yet, for instance: then it helps to know which.

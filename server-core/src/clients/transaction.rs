@@ -90,7 +90,7 @@ impl Transaction {
 
     /// How many commands are queued and kept; `None` outside of a transaction.
     #[must_use]
-    pub fn len(&self) -> Option<usize> {
+    pub fn queued(&self) -> Option<usize> {
         self.queue.as_ref().map(|queue| queue.commands.len())
     }
 
