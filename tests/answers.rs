@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
-use common::Server;
+use common::{Server, until};
 
 #[test]
 fn errors_and_their_order() {
@@ -404,4 +404,22 @@ fn lcs_of_long_strings_takes_little_memory() {
         client.call(&["LCS", "a", "b"]),
         "-ERR the strings are too long for LCS: their lengths multiplied exceed 2147483648\r\n"
     );
+}
+
+#[test]
+fn statistics_that_are_set_back_begin_anew() {
+    let server = Server::start(&["--requirepass", ""]);
+    let mut client = server.connect();
+    client.call(&["SET", "k", &"v".repeat(1 << 20)]);
+    client.call(&["NOSUCHCOMMAND"]);
+    client.call(&["GET", "missing"]);
+    client.call(&["AUTH", "default", "x"]);
+    let counted = ["total_net_input_bytes", "total_error_replies", "keyspace_misses", "total_connections_received"];
+    until("the sample that has it", || client.info_number(counted[0]) > 1 << 20);
+    assert!(counted.iter().all(|field| client.info_number(field) > 0));
+    assert_eq!(client.call(&["CONFIG", "RESETSTAT"]), "+OK\r\n");
+    assert!(client.info_number(counted[0]) < 1 << 20);
+    for field in &counted[1..] {
+        assert_eq!(client.info_number(field), 0, "{field}");
+    }
 }

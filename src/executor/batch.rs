@@ -186,7 +186,7 @@ impl Batch {
             too_large: false,
         };
         let conn = session.conn();
-        let limits = Limits { auth_required: session.is_stranger(), ..bounds.limits };
+        let limits = Limits { auth_required: !session.is_authenticated(), ..bounds.limits };
         let query_len_max = if session.is_stranger() {
             bounds.query_len_max.min(UNAUTHENTICATED_QUERY_BYTES_MAX)
         } else {
