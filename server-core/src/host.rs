@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tercel_transport::Wake;
 
+use crate::base::clock::{Clock, ManualTime};
 use crate::base::disk::{Disk, MemoryDisk};
 use crate::settings::Settings;
 
@@ -132,16 +133,19 @@ pub trait Host {
     fn waker(&self) -> Option<Arc<dyn Wake>>;
     /// The disk.
     fn disk(&self) -> Arc<dyn Disk>;
+    /// The clock.
+    fn clock(&self) -> Clock;
     /// Does nothing for a time, and nobody else is served meanwhile: for tests and at the end.
     fn sleep(&self, time: Duration);
 }
 
-/// A machine that is not there: nothing is used, everything can be had, but for helpers, and the disk is in
-/// memory.
+/// A machine that is not there: nothing is used, everything can be had, but for helpers, the disk is in
+/// memory, and time passes when it is told to.
 #[derive(Default)]
 pub struct FakeHost {
     process: ProcessInfo,
     disk: MemoryDisk,
+    time: ManualTime,
     spawn: Option<Spawn>,
 }
 
@@ -153,6 +157,12 @@ impl FakeHost {
     #[must_use]
     pub fn with_helpers(spawn: Spawn) -> Rc<Self> {
         Rc::new(FakeHost { spawn: Some(spawn), ..FakeHost::default() })
+    }
+
+    /// One whose time is the caller's.
+    #[must_use]
+    pub fn with_time(time: ManualTime) -> Rc<Self> {
+        Rc::new(FakeHost { time, ..FakeHost::default() })
     }
 
     /// Its disk.
@@ -221,5 +231,11 @@ impl Host for FakeHost {
         Arc::new(self.disk.clone())
     }
 
-    fn sleep(&self, _: Duration) {}
+    fn clock(&self) -> Clock {
+        Clock::manual(self.time.clone())
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.time.advance(time.as_nanos() as u64);
+    }
 }

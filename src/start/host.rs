@@ -12,6 +12,7 @@ use super::clients_possible;
 use super::disk::MachineDisk;
 use crate::network;
 use crate::process::{logging, sys};
+use tercel_core::base::clock::Clock;
 use tercel_core::base::disk::Disk;
 use tercel_core::host::{AllocatorReport, Helper, Host, Job, Meter, ProcessInfo, Refused, Resources};
 use tercel_core::settings::Settings;
@@ -162,6 +163,10 @@ impl Host for Machine {
 
     fn disk(&self) -> Arc<dyn Disk> {
         Arc::new(MachineDisk)
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::new()
     }
 
     // Whoever asks for it wants nobody served.

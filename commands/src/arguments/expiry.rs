@@ -33,3 +33,22 @@ pub(crate) fn expiry_time(cx: &Context<'_>, text: &[u8], unit: ExpiryUnit) -> Re
     }
     absolute_ms(cx, text, unit)
 }
+
+/// What was done was to give a key this deadline, or to take its deadline away.
+pub(crate) fn effect_of_deadline(cx: &mut Context<'_>, key: &[u8], at_ms: Option<i64>) {
+    cx.effect(|command| {
+        command.push(if at_ms.is_some() { &b"PEXPIREAT"[..] } else { b"PERSIST" });
+        command.push(key);
+        if let Some(at_ms) = at_ms {
+            command.push_number(at_ms);
+        }
+    });
+}
+
+/// What was done was to delete a key.
+pub(crate) fn effect_of_delete(cx: &mut Context<'_>, key: &[u8]) {
+    cx.effect(|command| {
+        command.push(b"DEL");
+        command.push(key);
+    });
+}

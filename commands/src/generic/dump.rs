@@ -3,6 +3,7 @@
 use tercel_engine::{Expire, ValueRef};
 use tercel_rdb::{RdbError, StringValue};
 
+use crate::arguments::expiry::effect_of_delete;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
 use tercel_core::command::event_class as class;
@@ -105,9 +106,11 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         _ if options.absolute => Some(ttl),
         _ => Some(ttl.saturating_add(now_ms)),
     };
-    if deadline_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+    if deadline_ms.is_some_and(|at_ms| cx.server.data().expired().is_past(at_ms)) {
         // What was to be replaced is gone, and what was to replace it is past its time.
-        cx.server.data_mut().delete(db, key);
+        if cx.server.data_mut().delete(db, key) {
+            effect_of_delete(cx, key.bytes);
+        }
         cx.out.ok();
         return Ok(());
     }
@@ -117,6 +120,14 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         cx.server.data_mut().notify(class::NEW, "new", db, key.bytes);
     }
     cx.server.data_mut().set_accesses(db, key, options.idle_s, options.freq);
+    if let Some(at_ms) = deadline_ms.filter(|_| !options.absolute) {
+        cx.effect(|command| {
+            for index in 0..args.len() {
+                if index == 2 { command.push_number(at_ms) } else { command.push_from(args, index) }
+            }
+            command.push(b"ABSTTL");
+        });
+    }
     cx.server.data_mut().notify(class::GENERIC, "restore", db, key.bytes);
     cx.out.ok();
     Ok(())

@@ -1,6 +1,6 @@
 //! Expiry: setting, removing and asking for the time a key lives. Times are made absolute here.
 
-use crate::arguments::expiry::{ExpiryUnit, absolute_ms};
+use crate::arguments::expiry::{ExpiryUnit, absolute_ms, effect_of_deadline};
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, fail};
 use tercel_core::command::event_class as class;
@@ -108,10 +108,11 @@ fn set_expiry(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcom
         cx.out.integer(0);
         return Ok(());
     }
-    if at_ms <= cx.server.now().unix_ms {
+    if cx.server.data().expired().is_past(at_ms) {
         cx.server.data_mut().delete_as_expired(db, key);
     } else {
         cx.server.data_mut().set_expire(db, key, Some(at_ms));
+        effect_of_deadline(cx, key.bytes, Some(at_ms));
         cx.server.data_mut().notify(class::GENERIC, "expire", db, key.bytes);
     }
     cx.out.integer(1);

@@ -145,6 +145,8 @@ fn reload(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             cx.server.data_mut().flush(db);
         }
     }
+    // The same data, but for what was not saved: nobody else's business.
+    cx.server.data_mut().no_effect();
     cx.server.persistence_mut().load_now(merge).map_err(|error| {
         tracing::warn!("{error}");
         fail("ERR Error trying to load the RDB dump, check server logs.")

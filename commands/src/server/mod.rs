@@ -85,6 +85,8 @@ fn check_flush_options(args: &Args<'_>) -> Result<(), CommandError> {
 fn flushdb(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     check_flush_options(args)?;
     cx.server.flush_db(cx.caller.db);
+    // Whether there was anything here or not.
+    cx.effect(|command| command.push(b"FLUSHDB"));
     cx.out.ok();
     Ok(())
 }
@@ -96,6 +98,7 @@ fn flushall(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             cx.server.flush_db(db);
         }
     }
+    cx.effect(|command| command.push(b"FLUSHALL"));
     // Nobody is told that the data is gone while a crash could bring it back.
     if cx.server.persistence_mut().after_flush() {
         cx.caller.wait = Some(Wait::Saved);

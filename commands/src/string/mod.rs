@@ -6,9 +6,9 @@ mod set;
 
 use tercel_engine::{Expire, NewValue};
 
-use crate::arguments::expiry::{ExpiryUnit, expiry_time};
+use crate::arguments::expiry::{ExpiryUnit, effect_of_delete, expiry_time};
 use long_double::LongDouble;
-use set::{getex, msetex, set, set_many};
+use set::{effect_of_set, getex, msetex, set, set_many};
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{
     self as fail, CommandError, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW, Outcome, TOO_LONG,
@@ -178,6 +178,7 @@ fn set_with_ttl(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outc
     let at_ms = expiry_time(cx, args.get(2), unit)?;
     cx.server.data_mut().expire_if_due(db, key);
     cx.server.data_mut().store(db, key, new_value(args, 3), Expire::At(at_ms));
+    effect_of_set(cx, args, 3, Expire::At(at_ms));
     cx.server.data_mut().notify(class::STRING, "set", db, key.bytes);
     cx.server.data_mut().notify(class::GENERIC, "expire", db, key.bytes);
     cx.out.ok();
@@ -198,6 +199,7 @@ fn getset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let db = cx.caller.db;
     cx.server.data_mut().expire_if_due(db, key);
     cx.server.data_mut().store(db, key, new_value(args, 2), Expire::Clear);
+    effect_of_set(cx, args, 2, Expire::Clear);
     cx.server.data_mut().notify(class::STRING, "set", db, key.bytes);
     Ok(())
 }
@@ -205,7 +207,9 @@ fn getset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn getdel(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     get(cx, args)?;
-    cx.server.data_mut().delete(cx.caller.db, key);
+    if cx.server.data_mut().delete(cx.caller.db, key) {
+        effect_of_delete(cx, key.bytes);
+    }
     Ok(())
 }
 
@@ -374,6 +378,11 @@ fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let sum = stored.checked_add(increment).ok_or(fail::fail("ERR increment would produce NaN or Infinity"))?;
     let text = sum.show();
     cx.server.data_mut().store(db, key, NewValue::Bytes(&text), Expire::Keep);
+    cx.effect(|command| {
+        for word in [b"SET", key.bytes, &text, b"KEEPTTL"] {
+            command.push(word);
+        }
+    });
     cx.server.data_mut().notify(class::STRING, "incrbyfloat", db, key.bytes);
     cx.out.bulk(&text);
     Ok(())
@@ -388,6 +397,9 @@ fn delifeq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         .peek_to_write(db, key)
         .is_some_and(|entry| entry.value().with_bytes(|bytes| bytes == args.get(2)));
     let deleted = equal && cx.server.data_mut().delete(db, key);
+    if deleted {
+        effect_of_delete(cx, key.bytes);
+    }
     cx.out.flag(deleted);
     Ok(())
 }

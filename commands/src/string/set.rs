@@ -4,7 +4,7 @@ use tercel_engine::Expire;
 use tercel_resp::number::parse_i64;
 
 use super::new_value;
-use crate::arguments::expiry::{ExpiryUnit, expiry_time};
+use crate::arguments::expiry::{ExpiryUnit, effect_of_deadline, expiry_time};
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{self as fail, CommandError, Outcome, SYNTAX};
 use tercel_core::command::event_class as class;
@@ -120,7 +120,7 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
         return Ok(());
     }
     let expire = match at_ms {
-        Some(at_ms) if at_ms <= cx.server.now().unix_ms => {
+        Some(at_ms) if cx.server.data().expired().is_past(at_ms) => {
             // A time in the past: the key is gone at once.
             cx.server.data_mut().delete_as_expired(db, key);
             if !options.get {
@@ -133,6 +133,9 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
         None => Expire::Clear,
     };
     cx.server.data_mut().store(db, key, new_value(args, 2), expire);
+    if at_ms.is_some() || options.get {
+        effect_of_set(cx, args, 2, expire);
+    }
     cx.server.data_mut().notify(class::STRING, "set", db, key.bytes);
     if at_ms.is_some() {
         cx.server.data_mut().notify(class::GENERIC, "expire", db, key.bytes);
@@ -141,6 +144,24 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
         cx.out.ok();
     }
     Ok(())
+}
+
+/// What was done was to give the key of argument 1 the value of argument `value` with a deadline that is
+/// absolute.
+pub(super) fn effect_of_set(cx: &mut Context<'_>, args: &Args<'_>, value: usize, expire: Expire) {
+    cx.effect(|command| {
+        command.push(b"SET");
+        command.push_from(args, 1);
+        command.push_from(args, value);
+        match expire {
+            Expire::At(at_ms) => {
+                command.push(b"PXAT");
+                command.push_number(at_ms);
+            }
+            Expire::Keep => command.push(b"KEEPTTL"),
+            Expire::Clear => {}
+        }
+    });
 }
 
 pub(super) fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
@@ -159,13 +180,15 @@ pub(super) fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     };
     match at_ms {
-        Some(at_ms) if at_ms <= cx.server.now().unix_ms => cx.server.data_mut().delete_as_expired(db, key),
+        Some(at_ms) if cx.server.data().expired().is_past(at_ms) => cx.server.data_mut().delete_as_expired(db, key),
         Some(at_ms) => {
             cx.server.data_mut().set_expire(db, key, Some(at_ms));
+            effect_of_deadline(cx, key.bytes, Some(at_ms));
             cx.server.data_mut().notify(class::GENERIC, "expire", db, key.bytes);
         }
         None if options.persist && had_expiry => {
             cx.server.data_mut().set_expire(db, key, None);
+            effect_of_deadline(cx, key.bytes, None);
             cx.server.data_mut().notify(class::GENERIC, "persist", db, key.bytes);
         }
         None => {}
@@ -206,7 +229,14 @@ pub(super) fn msetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         let indexes = (2..options_at).step_by(2);
         match at_ms {
             // A time in the past stores them all the same: they expire at once.
-            Some(at_ms) => set_many(cx, args, indexes, Expire::At(at_ms)),
+            Some(at_ms) => {
+                set_many(cx, args, indexes, Expire::At(at_ms));
+                cx.effect(|command| {
+                    (0..options_at).for_each(|index| command.push_from(args, index));
+                    command.push(b"PXAT");
+                    command.push_number(at_ms);
+                });
+            }
             None => set_many(cx, args, indexes, if options.keep_ttl { Expire::Keep } else { Expire::Clear }),
         }
     }

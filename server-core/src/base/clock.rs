@@ -1,17 +1,40 @@
 //! The one clock. The executor reads it once a turn and at command boundaries; everything else is
-//! handed the time.
+//! handed the time. A server of a test may be given one that somebody turns by hand.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use quanta::Clock as Counter;
 
 /// How often the wall clock is compared with the counter, in nanoseconds.
 const RESYNC_NS: u64 = 100_000_000;
 
+/// Where a clock made by hand begins, in Unix nanoseconds.
+const MANUAL_UNIX_NS: i64 = 1_700_000_000_000_000_000;
+
+/// A time that stands still until it is moved. Clones are the same.
+#[derive(Clone, Default)]
+pub struct ManualTime(Rc<Cell<u64>>);
+
+impl ManualTime {
+    /// Lets so many nanoseconds pass.
+    pub fn advance(&self, ns: u64) {
+        self.0.set(self.0.get() + ns);
+    }
+}
+
+enum Source {
+    /// The processor's counter, from when the clock was made.
+    Counter {
+        counter: Counter,
+        start_raw: u64,
+    },
+    Manual(ManualTime),
+}
+
 /// Reads the processor's counter and keeps wall-clock time beside it.
 pub struct Clock {
-    counter: Counter,
-    start_raw: u64,
+    source: Source,
     /// Unix time at counter start plus corrections, in nanoseconds.
     unix_offset_ns: i64,
     resynced_at_ns: u64,
@@ -35,14 +58,33 @@ impl Clock {
     pub fn new() -> Self {
         let counter = Counter::new();
         let start_raw = counter.raw();
-        Clock { counter, start_raw, unix_offset_ns: unix_now_ns(), resynced_at_ns: 0, latest_ns: Cell::new(0) }
+        Clock {
+            source: Source::Counter { counter, start_raw },
+            unix_offset_ns: unix_now_ns(),
+            resynced_at_ns: 0,
+            latest_ns: Cell::new(0),
+        }
+    }
+
+    /// A clock that shows a time made by hand.
+    #[must_use]
+    pub fn manual(time: ManualTime) -> Self {
+        Clock {
+            source: Source::Manual(time),
+            unix_offset_ns: MANUAL_UNIX_NS,
+            resynced_at_ns: 0,
+            latest_ns: Cell::new(0),
+        }
     }
 
     /// Nanoseconds since the clock was made.
     #[inline]
     #[must_use]
     pub fn mono_ns(&self) -> u64 {
-        let now_ns = self.counter.delta_as_nanos(self.start_raw, self.counter.raw());
+        let now_ns = match &self.source {
+            Source::Counter { counter, start_raw } => counter.delta_as_nanos(*start_raw, counter.raw()),
+            Source::Manual(time) => time.0.get(),
+        };
         self.latest_ns.set(now_ns);
         now_ns
     }
@@ -58,7 +100,8 @@ impl Clock {
     /// The time, wall clock included.
     pub fn now(&mut self) -> Now {
         let mono_ns = self.mono_ns();
-        if mono_ns.wrapping_sub(self.resynced_at_ns) >= RESYNC_NS {
+        let drifts = matches!(self.source, Source::Counter { .. });
+        if drifts && mono_ns.wrapping_sub(self.resynced_at_ns) >= RESYNC_NS {
             self.resynced_at_ns = mono_ns;
             self.unix_offset_ns = unix_now_ns() - mono_ns as i64;
         }

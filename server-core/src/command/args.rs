@@ -109,10 +109,7 @@ impl OwnedCommand {
     pub fn from_args(args: &Args<'_>) -> Self {
         let mut command = OwnedCommand::default();
         for index in 0..args.len() {
-            match args.blob(index) {
-                Some(blob) => command.push_blob(blob.clone()),
-                None => command.push(args.get(index)),
-            }
+            command.push_from(args, index);
         }
         command
     }
@@ -121,6 +118,19 @@ impl OwnedCommand {
     pub fn push(&mut self, arg: &[u8]) {
         self.spans.push(Span { start: self.data.len() as u32, len: arg.len() as u32 });
         self.data.extend_from_slice(arg);
+    }
+
+    /// Appends an argument of another command, a large one by reference.
+    pub fn push_from(&mut self, args: &Args<'_>, index: usize) {
+        match args.blob(index) {
+            Some(blob) => self.push_blob(blob.clone()),
+            None => self.push(args.get(index)),
+        }
+    }
+
+    /// Appends a number.
+    pub fn push_number(&mut self, number: i64) {
+        self.push(number.to_string().as_bytes());
     }
 
     /// Appends a large argument without copying it.

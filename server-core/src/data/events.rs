@@ -85,10 +85,15 @@ impl Dataset {
     /// What happened since it was last asked, in order. Keys that reads found past their time are removed
     /// first.
     pub fn take_events(&mut self) -> Vec<Event> {
-        while let Some((db, bytes)) = self.found_expired.pop() {
+        self.remove_found_expired();
+        std::mem::take(&mut self.events)
+    }
+
+    /// Removes the keys that reads found past their time.
+    pub(super) fn remove_found_expired(&mut self) {
+        for (db, bytes) in std::mem::take(&mut self.found_expired) {
             let key = self.key(&bytes);
             self.expire_if_due(db, key);
         }
-        std::mem::take(&mut self.events)
     }
 }

@@ -2,6 +2,7 @@
 
 use tercel_engine::Policy;
 
+use super::effects::Removed;
 use super::{Dataset, since};
 use crate::base::clock::Clock;
 use crate::command::event_class as class;
@@ -88,6 +89,7 @@ impl Dataset {
         let Some((db, key, bytes)) = evicted else { return false };
         self.counters.evicted_keys += 1;
         self.dirty += 1;
+        self.removed(Removed::Evicted, db, &key);
         self.touched(db, &key);
         self.notify(class::EVICTED, "evicted", db, &key);
         if self.walked {

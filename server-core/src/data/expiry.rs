@@ -3,6 +3,7 @@
 
 use tercel_engine::EntryRef;
 
+use super::effects::Removed;
 use super::{Dataset, Key, Slice, since};
 use crate::base::clock::Clock;
 use crate::command::event_class as class;
@@ -37,7 +38,7 @@ impl Dataset {
     #[must_use]
     #[inline]
     pub fn expired(&self) -> Expired {
-        Expired { now_ms: self.now.unix_ms }
+        Expired { now_ms: if self.is_following { i64::MIN } else { self.now.unix_ms } }
     }
 
     /// Whether keys may be removed for their deadline, and evicted: not while a pause is in force, so that
@@ -78,6 +79,7 @@ impl Dataset {
     /// Bookkeeping for a key that expired and is gone.
     pub(super) fn tell_expired(&mut self, db: usize, key: &[u8]) {
         self.counters.expired_keys += 1;
+        self.removed(Removed::Expired, db, key);
         self.touched(db, key);
         self.notify(class::EXPIRED, "expired", db, key);
     }
@@ -101,7 +103,7 @@ impl Dataset {
         let begin_ns = clock.mono_ns();
         let now_ms = self.now.unix_ms;
         let mut expired: Vec<(usize, Box<[u8]>)> = Vec::new();
-        let told = self.interest != 0;
+        let told = self.interest != 0 || self.records_effects();
         let more = loop {
             let removed = self.keyspace.expire_due(now_ms, EXPIRE_STEP, &mut |db, key| {
                 if told {

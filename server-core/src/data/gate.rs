@@ -28,7 +28,7 @@ impl Dataset {
     pub fn delete_as_expired(&mut self, db: usize, key: Key<'_>) {
         if !self.expire_if_due(db, key) && self.keyspace.db_mut(db).remove(key.bytes, key.hash) {
             self.dirty += 1;
-            self.tell_expired(db, key.bytes);
+            self.deleted_as_expired(db, key);
         }
     }
 

@@ -2,6 +2,7 @@
 //! through `gate.rs`, what counts as expired is said in `expiry.rs`, and what happened to keys is an
 //! [`Event`](events::Event) that the server drains in order. Knows no client and no command.
 
+pub mod effects;
 pub mod events;
 mod eviction;
 mod expiry;
@@ -15,6 +16,7 @@ use tercel_engine::{Access, Db, EntryRef, Hash, Keyspace, KeyspaceConfig, Policy
 use crate::base::clock::{Clock, Now};
 use crate::host::Meter;
 use crate::settings::Settings;
+use effects::Effects;
 use events::Event;
 
 pub use eviction::Room;
@@ -81,6 +83,9 @@ pub struct Dataset {
     events: Vec<Event>,
     /// Keys that reads found past their time: removed when the command is over.
     found_expired: Vec<(usize, Box<[u8]>)>,
+    effects: Effects,
+    /// Effects of another server are being run.
+    is_following: bool,
     /// Whether deadlines fire by themselves.
     active_expire: bool,
     /// Until when nothing expires and nothing is evicted, in Unix milliseconds.
@@ -103,7 +108,7 @@ impl Dataset {
     #[must_use]
     pub fn new(settings: &Settings, hash_key: [u8; 16], seed: u64, meter: Box<dyn Meter>) -> Self {
         let databases = settings.databases as usize;
-        Dataset {
+        let mut data = Dataset {
             keyspace: Keyspace::new(KeyspaceConfig { databases, hash_key, seed }),
             rules: Rules::of(settings),
             meter,
@@ -114,6 +119,8 @@ impl Dataset {
             interest: 0,
             events: Vec::new(),
             found_expired: Vec::new(),
+            effects: Effects::default(),
+            is_following: false,
             active_expire: true,
             paused_until_ms: i64::MIN,
             turn_evict_ns: 0,
@@ -123,12 +130,15 @@ impl Dataset {
             withheld_bytes: 0,
             counters: Counters::default(),
             memory_startup: 0,
-        }
+        };
+        data.follow(settings);
+        data
     }
 
     /// Follows settings that changed.
     pub fn follow(&mut self, settings: &Settings) {
         self.rules = Rules::of(settings);
+        self.effects.follow(settings);
         self.tick(self.now);
     }
 

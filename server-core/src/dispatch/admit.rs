@@ -114,7 +114,7 @@ fn unauthenticated() -> CommandError {
     fail("NOAUTH Authentication required.")
 }
 
-fn unknown_command(args: &Args<'_>) -> CommandError {
+pub(super) fn unknown_command(args: &Args<'_>) -> CommandError {
     let name = args.get(0);
     let mut shown = String::new();
     for arg in args.rest(1) {

@@ -1,15 +1,18 @@
 //! One command of a client: refused, queued or run, and the run itself with its measurements. The
 //! executor and EXEC come through here.
 
-use super::admit::{Admitted, admit, held_by_pause};
+use super::admit::{Admitted, admit, held_by_pause, unknown_command};
 use super::after::{feed_monitors, log_command};
 use super::command::Commands;
 use super::context::{Context, Handler};
-use crate::clients::{Client, Closing, ReplyMode, Session};
+use tercel_transport::PeerKind;
+
+use crate::clients::{Caller, Client, Closing, ReplyMode, Session};
 use crate::command::error::{CommandError, fail};
 use crate::command::reply::{Mark, Reply};
 use crate::command::spec::flags;
-use crate::command::{Args, CommandId};
+use crate::command::{Args, CommandId, Outcome};
+use crate::data::effects::Effect;
 use crate::server::Server;
 use crate::stats::latency;
 
@@ -58,7 +61,9 @@ pub fn process(
         Ok(Admitted::Run(id, spec)) => {
             let mut cx =
                 Context { server: &mut *server, caller, out: &mut *out, client: Some(&mut *session), spec, commands };
-            call(&mut cx, id, args, request_len);
+            // What it answers is written already.
+            let _ = call(&mut cx, id, args, request_len);
+            server.close_unit();
         }
         Ok(Admitted::Queue(id, spec)) => {
             session.transaction.queue(id, spec.flags, args);
@@ -132,9 +137,10 @@ fn queue_refused(cx: &mut Context<'_>, args: &Args<'_>, error: &CommandError) {
     }
 }
 
-/// Runs a command that was admitted, measures it, and sees to what follows from it.
+/// Runs a command that was admitted, measures it, and sees to what follows from it. An error is written already
+/// when it is returned.
 #[inline]
-pub(super) fn call(cx: &mut Context<'_>, id: CommandId, args: &Args<'_>, request_len: usize) {
+pub(super) fn call(cx: &mut Context<'_>, id: CommandId, args: &Args<'_>, request_len: usize) -> Outcome {
     let spec = cx.spec;
     cx.server.data_mut().set_no_touch(cx.caller.no_touch && !spec.is(flags::ALWAYS_TOUCHES));
     if spec.keys.is_empty() {
@@ -142,6 +148,9 @@ pub(super) fn call(cx: &mut Context<'_>, id: CommandId, args: &Args<'_>, request
         cx.server.stats_mut().settle();
     }
     let reply_from = cx.out.len();
+    let begun = cx.server.data().command_begins();
+    // SELECT and the like change it.
+    let db = cx.caller.db;
     let begin_ns = cx.server.clock().mono_ns();
     let outcome = match cx.commands.handler(id) {
         Handler::Any(handler) => handler(cx, args),
@@ -155,9 +164,10 @@ pub(super) fn call(cx: &mut Context<'_>, id: CommandId, args: &Args<'_>, request
         },
     };
     let failed = outcome.is_err();
-    if let Err(error) = outcome {
-        reply_error(cx.server, cx.out, &error);
+    if let Err(error) = &outcome {
+        reply_error(cx.server, cx.out, error);
     }
+    cx.server.data_mut().command_ended(begun, db, args);
     cx.server.settle();
     // Monitors see a command once it ran: after the commands of its transaction, with the database it chose.
     if cx.server.clients().any_monitor() && !spec.is(flags::SKIP_MONITOR) && !spec.is(flags::ADMIN) {
@@ -178,6 +188,25 @@ pub(super) fn call(cx: &mut Context<'_>, id: CommandId, args: &Args<'_>, request
     {
         log_command(cx, args, took_ns, request_len, reply_len);
     }
+    outcome
+}
+
+/// Runs an effect of another server, which was admitted there; what it answers is nobody's concern.
+///
+/// # Errors
+/// What it answers if that is an error: then the data here is not what it was there.
+pub fn apply(commands: &'static Commands, server: &mut Server, effect: &Effect) -> Outcome {
+    let args = effect.command.args();
+    let id = commands.table.resolve(&args).ok_or_else(|| unknown_command(&args))?;
+    let spec = commands.table.spec(id);
+    let (mut caller, mut out) = (Caller::new(PeerKind::Socket), Reply::default());
+    caller.db = effect.db;
+    server.data_mut().set_following(true);
+    let mut cx = Context { server: &mut *server, caller: &mut caller, out: &mut out, client: None, spec, commands };
+    let answered = call(&mut cx, id, &args, args.bytes_len());
+    server.data_mut().set_following(false);
+    server.close_unit();
+    answered
 }
 
 /// Answers a request that cannot be parsed and ends the connection.

@@ -4,7 +4,7 @@ use super::command::Commands;
 use crate::clients::{Caller, Session};
 use crate::command::error::{CommandError, DB_OUT_OF_RANGE, fail};
 use crate::command::parse::integer;
-use crate::command::{Args, CommandId, Outcome, Reply, Spec};
+use crate::command::{Args, CommandId, Outcome, OwnedCommand, Reply, Spec};
 use crate::data::Key;
 use crate::server::Server;
 
@@ -61,6 +61,17 @@ impl Context<'_> {
         self.spec.name
     }
 
+    /// Says in what words what the command did is to be repeated elsewhere, if not in its own: `write` puts
+    /// them together, if anybody wants to know.
+    #[inline]
+    pub fn effect(&mut self, write: impl FnOnce(&mut OwnedCommand)) {
+        if self.server.data().records_effects() {
+            let mut command = OwnedCommand::default();
+            write(&mut command);
+            self.server.data_mut().effect(self.caller.db, command);
+        }
+    }
+
     /// Runs another command for the same caller, in the same way as a client's own: EXEC runs its queue so.
     pub fn call(&mut self, client: &mut Session, id: CommandId, args: &Args<'_>) {
         let mut inner = Context {
@@ -71,6 +82,7 @@ impl Context<'_> {
             spec: self.commands.table.spec(id),
             commands: self.commands,
         };
-        super::call::call(&mut inner, id, args, args.bytes_len());
+        // One that fails does not end the others, and has its reply.
+        let _ = super::call::call(&mut inner, id, args, args.bytes_len());
     }
 }

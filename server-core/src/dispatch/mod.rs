@@ -9,7 +9,7 @@ mod context;
 mod subcommands;
 
 pub use admit::LOADING;
-pub use call::{Flow, process, protocol_error};
+pub use call::{Flow, apply, process, protocol_error};
 pub use command::{Command, Commands, client_cmd, cmd};
 pub use context::{Context, Handler};
 pub use subcommands::{container, help};

@@ -2,6 +2,7 @@
 //! happens in one to the others. Nothing here touches a socket; what needs one is left as a [`Request`] for
 //! the executor.
 
+mod consumers;
 mod follow;
 mod settle;
 mod steps;
@@ -17,6 +18,8 @@ use crate::host::Host;
 use crate::persistence::{Persistence, Work};
 use crate::settings::Settings;
 use crate::stats::Stats;
+
+pub use consumers::EffectReader;
 
 /// Something a command asked for that only the executor can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub struct Server {
     settings: Settings,
     clock: Clock,
     now: Now,
+    effect_readers: Vec<Box<dyn EffectReader>>,
     requests: Vec<Request>,
     run_id: String,
     host: Rc<dyn Host>,
@@ -69,7 +73,7 @@ impl Server {
         if !host.random(&mut random) {
             // Without a random source the hash key falls back to the clock and an address: weaker
             // against flooding, but the server starts.
-            let mut clock = Clock::new();
+            let mut clock = host.clock();
             let seed = clock.now().unix_us as u64 ^ (&raw const random as u64).rotate_left(32);
             for (at, byte) in random.iter_mut().enumerate() {
                 *byte = (seed.rotate_left(at as u32 * 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
@@ -87,7 +91,7 @@ impl Server {
             use sha1::Digest;
             sha1::Sha1::digest(&random[24..]).iter().map(|byte| format!("{byte:02x}")).collect()
         };
-        let mut clock = Clock::new();
+        let mut clock = host.clock();
         let now = clock.now();
         let mut server = Server {
             table,
@@ -98,6 +102,7 @@ impl Server {
             settings,
             clock,
             now,
+            effect_readers: Vec::new(),
             requests: Vec::new(),
             run_id,
             host,

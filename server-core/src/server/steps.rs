@@ -18,6 +18,7 @@ impl Server {
                 self.settings.latency_monitor_threshold,
             );
             self.settle();
+            self.close_single_units();
         }
         room
     }
@@ -28,6 +29,7 @@ impl Server {
         let threshold = self.settings.latency_monitor_threshold;
         self.stats.latency_mut().record("expire-cycle", slice.took_ns, self.now.unix_ms, threshold);
         self.settle();
+        self.close_single_units();
         slice.more
     }
 
