@@ -47,6 +47,10 @@ impl<T: Transport> Executor<T> {
             self.release_saved();
             more = true;
         }
+        if !self.sliced.is_empty() {
+            self.run_slice();
+            more = true;
+        }
         if self.server.now().mono_ns >= self.cron_at_ns {
             self.cron();
         }

@@ -9,7 +9,7 @@ mod housekeeping;
 mod receive;
 mod run;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -61,6 +61,8 @@ pub struct Executor<T: Transport> {
     paused: Vec<ClientKey>,
     /// Clients whose last command is done when a snapshot is.
     waiting_for_save: Vec<ClientKey>,
+    /// Clients whose command is done in slices, by slot and number: the next to go on first.
+    sliced: VecDeque<(ClientKey, u64)>,
     /// Clients over their soft output limit.
     over_soft_limit: BTreeSet<ClientKey>,
     /// Memory of all clients together that is allowed, in bytes; 0 for any.
@@ -97,6 +99,7 @@ impl<T: Transport> Executor<T> {
             hung_up: Vec::new(),
             paused: Vec::new(),
             waiting_for_save: Vec::new(),
+            sliced: VecDeque::new(),
             over_soft_limit: BTreeSet::new(),
             clients_memory_max: 0,
             batch: Batch::default(),

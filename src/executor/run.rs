@@ -4,9 +4,9 @@
 use tercel_transport::Transport;
 
 use super::Executor;
-use tercel_core::clients::{Client, ClientKey, Closing, limits};
+use tercel_core::clients::{Client, ClientKey, Closing, Wait, limits};
 use tercel_core::command::spec::flags;
-use tercel_core::dispatch::{self, Flow};
+use tercel_core::dispatch::{self, Flow, SLICE_NS};
 use tercel_core::server::Parts;
 
 /// Commands between two looks at the clock within a batch.
@@ -132,10 +132,7 @@ impl<T: Transport> Executor<T> {
             }
             at += 1;
             budget.executed += 1;
-            if client.out.is_over() && !client.session.output.closes_now() {
-                self.server.clients_mut().count_output_over(&client.session);
-                client.session.output.close(Closing::Now);
-            }
+            self.close_if_over(client);
             if client.caller.wait.is_some() {
                 break;
             }
@@ -150,7 +147,7 @@ impl<T: Transport> Executor<T> {
             self.paused.push(client.session.key());
         } else if client.caller.wait.is_some() && client.session.output.closing().is_none() {
             self.set_aside(client, at);
-            self.wait_for_save(client);
+            self.put_off(client);
         } else {
             self.end_run(client, at_run);
         }
@@ -207,10 +204,53 @@ impl<T: Transport> Executor<T> {
         self.server.data_mut().set_untouched(promised, 0);
     }
 
-    /// What a client was answered is withheld until the data is saved.
-    fn wait_for_save(&mut self, client: &mut Client) {
-        client.session.output.withhold(&mut client.out);
-        self.waiting_for_save.push(client.session.key());
+    /// Lists a client, which is held back already, with those that wait for the same.
+    fn put_off(&mut self, client: &mut Client) {
+        let session = &mut client.session;
+        match client.caller.wait {
+            Some(Wait::Saved) => {
+                session.output.withhold(&mut client.out);
+                self.waiting_for_save.push(session.key());
+            }
+            Some(Wait::Slices(_)) => self.sliced.push_back((session.key(), session.id())),
+            None => {}
+        }
+    }
+
+    /// A slice of the long command whose turn it is.
+    pub(super) fn run_slice(&mut self) {
+        let Some((key, id)) = self.sliced.pop_front() else { return };
+        let Some(mut client) = self.server.clients_mut().take(key) else { return };
+        let is_there = client.session.id() == id;
+        if is_there {
+            client.out.lend(|| self.transport.lease());
+            self.enter(key, &mut client);
+            let until_ns = self.server.clock().mono_ns() + SLICE_NS;
+            if dispatch::resume(self.commands, &mut self.server, &mut client, until_ns) {
+                self.close_if_over(&mut client);
+                client.session.input.release();
+            } else {
+                self.sliced.push_back((key, id));
+            }
+            self.server.clients_mut().leave();
+        }
+        let goes_on = is_there && !client.session.input.is_held();
+        if !goes_on && client.out.is_empty() {
+            client.out.hand_over(|buf| Self::give_back(&mut self.transport, buf));
+        }
+        self.server.clients_mut().put(key, client);
+        if goes_on {
+            self.server.clients_mut().queue_flush(key);
+            self.make_ready(key);
+        }
+    }
+
+    /// A client that was answered more than it may be owed is closed.
+    fn close_if_over(&mut self, client: &mut Client) {
+        if client.out.is_over() && !client.session.output.closes_now() {
+            self.server.clients_mut().count_output_over(&client.session);
+            client.session.output.close(Closing::Now);
+        }
     }
 
     /// Lets clients go on that waited until the data was saved, whatever came of it.
@@ -245,7 +285,7 @@ impl<T: Transport> Executor<T> {
                     self.paused.push(key);
                 } else if client.caller.wait.is_some() {
                     client.session.input.hold(None);
-                    self.wait_for_save(&mut client);
+                    self.put_off(&mut client);
                 }
                 self.server.clients_mut().leave();
             }

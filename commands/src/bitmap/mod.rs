@@ -2,8 +2,9 @@
 
 pub(super) mod bitfield;
 mod offset;
+mod sliced;
 
-use tercel_engine::{Blob, Expire, NewValue};
+use tercel_engine::{Blob, Expire, NewValue, ValueRef};
 
 use offset::bit_offset;
 use tercel_core::command::args::Args;
@@ -159,20 +160,32 @@ fn count_ones(bytes: &[u8]) -> u64 {
 fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let range = bit_range(args, 2)?;
     let key = cx.key(args, 1);
-    let count = cx.server.data_mut().read(cx.caller.db, key).map_or(0, |entry| {
-        entry.value().with_bytes(|bytes| match &range {
-            None => count_ones(bytes),
-            Some(range) if range.is_reversed() => 0,
-            Some(range) => range.clamp(bytes.len()).map_or(0, |(first, last)| {
-                let (from, to) = ((first / 8) as usize, (last / 8) as usize);
-                let inner = if to > from + 1 { count_ones(&bytes[from + 1..to]) } else { 0 };
-                let head = u64::from((bytes[from] & mask_at(from as u64, first, last)).count_ones());
-                let tail =
-                    if to > from { u64::from((bytes[to] & mask_at(to as u64, first, last)).count_ones()) } else { 0 };
-                inner + head + tail
-            }),
-        })
-    });
+    let Some(entry) = cx.server.data_mut().read(cx.caller.db, key) else {
+        cx.out.integer(0);
+        return Ok(());
+    };
+    let value = entry.value();
+    let bits = match &range {
+        Some(range) if range.is_reversed() => None,
+        Some(range) => range.clamp(value.len()),
+        None => (value.len() as u64 * 8).checked_sub(1).map(|last| (0, last)),
+    };
+    let Some((first, last)) = bits else {
+        cx.out.integer(0);
+        return Ok(());
+    };
+    // The bytes of which all bits count, and the bits of those at the ends.
+    let (from, to) = ((first / 8) as usize, (last / 8) as usize);
+    let ends = |bytes: &[u8]| {
+        let count = |at: usize| u64::from((bytes[at] & mask_at(at as u64, first, last)).count_ones());
+        if to > from { count(from) + count(to) } else { count(from) }
+    };
+    let inner = from + 1..to.max(from + 1);
+    if let ValueRef::Blob(value) = value {
+        let job = sliced::Count { count: ends(value.as_slice()), value: value.clone(), bytes: inner };
+        return cx.in_slices(args, Box::new(job));
+    }
+    let count = value.with_bytes(|bytes| ends(bytes) + count_ones(&bytes[inner]));
     cx.out.integer(count as i64);
     Ok(())
 }
@@ -210,26 +223,24 @@ fn bitpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let whole = BitRange { start: 0, end: None, in_bits: false };
     let range = range.unwrap_or(whole);
-    let position = match cx.server.data_mut().read(cx.caller.db, key) {
+    let Some(entry) = cx.server.data_mut().read(cx.caller.db, key) else {
         // A missing key is an endless row of zeros.
-        None => {
-            if wanted {
-                -1
-            } else {
-                0
-            }
-        }
-        Some(entry) => entry.value().with_bytes(|bytes| match range.clamp(bytes.len()) {
-            None => -1,
-            Some((first, last)) => match find_bit(bytes, wanted, first, last) {
-                Some(position) => position as i64,
-                // Without an end the string goes on with zeros.
-                None if !wanted && range.end.is_none() => bytes.len() as i64 * 8,
-                None => -1,
-            },
-        }),
+        cx.out.integer(if wanted { -1 } else { 0 });
+        return Ok(());
     };
-    cx.out.integer(position);
+    let value = entry.value();
+    let Some((first, last)) = range.clamp(value.len()) else {
+        cx.out.integer(-1);
+        return Ok(());
+    };
+    // Without an end the string goes on with zeros.
+    let beyond = if !wanted && range.end.is_none() { value.len() as i64 * 8 } else { -1 };
+    if let ValueRef::Blob(value) = value {
+        let job = sliced::Find { value: value.clone(), wanted, bits: (first, last), beyond };
+        return cx.in_slices(args, Box::new(job));
+    }
+    let found = value.with_bytes(|bytes| find_bit(bytes, wanted, first, last));
+    cx.out.integer(found.map_or(beyond, |position| position as i64));
     Ok(())
 }
 

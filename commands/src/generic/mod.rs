@@ -4,6 +4,8 @@ pub(super) mod dump;
 pub(super) mod expire;
 
 use tercel_core::base::glob::Glob;
+use tercel_core::clients::Slice;
+use tercel_core::command::Reply;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, NO_SUCH_KEY, Outcome, SYNTAX, fail};
 use tercel_core::command::event_class as class;
@@ -11,6 +13,7 @@ use tercel_core::command::key_positions::keys_at;
 use tercel_core::command::parse::integer;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::command::spec::{flags::*, key::*};
+use tercel_core::data::Dataset;
 use tercel_core::dispatch::Context;
 use tercel_core::dispatch::container;
 use tercel_core::dispatch::{Command, cmd};
@@ -18,6 +21,8 @@ use tercel_core::dispatch::{Command, cmd};
 const SAME_OBJECTS: CommandError = fail("ERR source and destination objects are the same");
 /// Keys SCAN returns a call unless told otherwise.
 const SCAN_COUNT_DEFAULT: i64 = 10;
+/// Keys written into an answer between two looks at the clock.
+const ANSWERED_AT_ONCE: usize = 256;
 
 static OBJECT_SUBCOMMANDS: &[Command] = &[
     cmd("object|encoding", Group::Generic, "2.2.3", 3, READONLY, object_encoding)
@@ -286,7 +291,7 @@ fn keys(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let mut cursor = tercel_resp::number::parse_u64(args.get(1)).ok_or(fail("ERR invalid cursor"))?;
+    let cursor = tercel_resp::number::parse_u64(args.get(1)).ok_or(fail("ERR invalid cursor"))?;
     let (mut pattern, mut count, mut kind) = (None, SCAN_COUNT_DEFAULT, None);
     let mut at = 2;
     while at < args.len() {
@@ -314,40 +319,77 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         at += 2;
     }
-    let past = cx.server.data().expired();
-    let db = cx.caller.db;
-    let mut found: Vec<Vec<u8>> = Vec::new();
-    let mut expired: Vec<Box<[u8]>> = Vec::new();
-    let mut seen = 0i64;
-    // An empty stretch of the table costs steps too: the walk is bounded by those as well.
-    let mut steps = count.saturating_mul(10);
-    loop {
-        cursor = cx.server.data().scan(db, cursor, &mut |entry| {
-            seen += 1;
-            if pattern.as_ref().is_some_and(|pattern| !pattern.matches(entry.key()))
-                || kind.is_some_and(|kind| kind != kind_name(entry.kind()))
+    let scan = Scan {
+        db: cx.caller.db,
+        cursor,
+        count,
+        // An empty stretch of the table costs steps too: the walk is bounded by those as well.
+        steps: count.saturating_mul(10),
+        pattern,
+        kind,
+        found: Vec::new(),
+        is_walked: false,
+    };
+    cx.in_slices(args, Box::new(scan))
+}
+
+/// A walk through a part of the keys. It need not be of one moment: that is what SCAN's cursor is for.
+struct Scan {
+    db: usize,
+    cursor: u64,
+    /// Keys still to look at.
+    count: i64,
+    steps: i64,
+    pattern: Option<Glob>,
+    kind: Option<&'static str>,
+    found: Vec<Box<[u8]>>,
+    is_walked: bool,
+}
+
+impl Slice for Scan {
+    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+        if !self.is_walked {
+            self.is_walked = !self.walk(data);
+            if self.is_walked {
+                answer.array(2);
+                answer.bulk(self.cursor.to_string());
+                answer.array(self.found.len());
+            }
+            return !self.is_walked || !self.found.is_empty();
+        }
+        let from = self.found.len().saturating_sub(ANSWERED_AT_ONCE);
+        for key in self.found.drain(from..) {
+            answer.bulk(key);
+        }
+        !self.found.is_empty()
+    }
+}
+
+impl Scan {
+    /// A piece of the table; true while there is more to do.
+    fn walk(&mut self, data: &mut Dataset) -> bool {
+        let past = data.expired();
+        let mut expired: Vec<Box<[u8]>> = Vec::new();
+        self.cursor = data.scan(self.db, self.cursor, &mut |entry| {
+            self.count -= 1;
+            if self.pattern.as_ref().is_some_and(|pattern| !pattern.matches(entry.key()))
+                || self.kind.is_some_and(|kind| kind != kind_name(entry.kind()))
             {
                 return;
             }
             if past.is(entry) {
                 expired.push(entry.key().into());
             } else {
-                found.push(entry.key().to_vec());
+                self.found.push(entry.key().into());
             }
         });
-        steps -= 1;
-        if cursor == 0 || seen >= count || steps <= 0 {
-            break;
+        for bytes in expired {
+            let key = data.key(&bytes);
+            data.expire_if_due(self.db, key);
         }
+        self.steps -= 1;
+        self.cursor != 0 && self.count > 0 && self.steps > 0
     }
-    for bytes in expired {
-        let key = cx.server.data().key(&bytes);
-        cx.server.data_mut().expire_if_due(db, key);
-    }
-    cx.out.array(2);
-    cx.out.bulk(cursor.to_string());
-    cx.out.bulks(&found);
-    Ok(())
 }
 
 fn uses_lfu(cx: &Context<'_>) -> bool {

@@ -12,14 +12,23 @@ const RESYNC_NS: u64 = 100_000_000;
 /// Where a clock made by hand begins, in Unix nanoseconds.
 const MANUAL_UNIX_NS: i64 = 1_700_000_000_000_000_000;
 
-/// A time that stands still until it is moved. Clones are the same.
+/// A time that stands still until it is moved, or moves on with every look at it. Clones are the same.
 #[derive(Clone, Default)]
-pub struct ManualTime(Rc<Cell<u64>>);
+pub struct ManualTime {
+    now_ns: Rc<Cell<u64>>,
+    look_ns: u64,
+}
 
 impl ManualTime {
+    /// One that moves on by so many nanoseconds with every look at it.
+    #[must_use]
+    pub fn ticking(look_ns: u64) -> Self {
+        ManualTime { look_ns, ..ManualTime::default() }
+    }
+
     /// Lets so many nanoseconds pass.
     pub fn advance(&self, ns: u64) {
-        self.0.set(self.0.get() + ns);
+        self.now_ns.set(self.now_ns.get() + ns);
     }
 }
 
@@ -83,7 +92,10 @@ impl Clock {
     pub fn mono_ns(&self) -> u64 {
         let now_ns = match &self.source {
             Source::Counter { counter, start_raw } => counter.delta_as_nanos(*start_raw, counter.raw()),
-            Source::Manual(time) => time.0.get(),
+            Source::Manual(time) => {
+                time.advance(time.look_ns);
+                time.now_ns.get()
+            }
         };
         self.latest_ns.set(now_ns);
         now_ns

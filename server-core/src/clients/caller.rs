@@ -2,6 +2,8 @@
 
 use tercel_transport::PeerKind;
 
+use super::waiting::{Sliced, Wait};
+
 /// For whom a command runs: a client, or a transaction of one.
 pub struct Caller {
     /// Database in use.
@@ -12,21 +14,25 @@ pub struct Caller {
     pub no_touch: bool,
     /// The command is one of a transaction that runs: it may neither wait nor be answered out of turn.
     pub in_transaction: bool,
+    /// Whether there is somebody who can wait for a reply; else every command runs whole.
+    pub may_wait: bool,
     /// What its reply is to wait for.
     pub wait: Option<Wait>,
-}
-
-/// What a reply may wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// The snapshot being written is on the disk.
-    Saved,
 }
 
 impl Caller {
     /// One who comes in this way and has asked for nothing yet.
     #[must_use]
     pub fn new(kind: PeerKind) -> Self {
-        Caller { db: 0, kind, no_touch: false, in_transaction: false, wait: None }
+        Caller { db: 0, kind, no_touch: false, in_transaction: false, may_wait: false, wait: None }
+    }
+
+    /// The command being done in slices, if one is.
+    #[inline]
+    pub fn sliced(&mut self) -> Option<&mut Sliced> {
+        match &mut self.wait {
+            Some(Wait::Slices(sliced)) => Some(sliced),
+            _ => None,
+        }
     }
 }

@@ -29,7 +29,8 @@ pub struct Client {
 impl Client {
     /// Of this session, which has sent nothing yet.
     pub(super) fn new(session: Session) -> Self {
-        Client { caller: Caller::new(session.peer.kind()), out: Reply::default(), session }
+        let caller = Caller { may_wait: true, ..Caller::new(session.peer.kind()) };
+        Client { caller, out: Reply::default(), session }
     }
 
     /// All memory of this client in bytes: session, replies being written, transport.

@@ -11,9 +11,11 @@ pub mod output;
 pub mod subscriptions;
 pub mod table;
 pub mod transaction;
+pub mod waiting;
 pub mod watch;
 
-pub use caller::{Caller, Wait};
+pub use caller::Caller;
 pub use client::{Client, ClientClass, ClientKey, Session};
 pub use output::{Closing, ReplyMode};
 pub use table::{Clients, Counters, Pause};
+pub use waiting::{Slice, Sliced, Wait};

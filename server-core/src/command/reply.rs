@@ -76,6 +76,12 @@ impl Reply {
         self.version == Version::Resp3
     }
 
+    /// What all of it may count for, in bytes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
     /// Bytes written and not handed over yet.
     #[must_use]
     #[inline]

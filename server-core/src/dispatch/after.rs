@@ -1,11 +1,39 @@
-//! What follows a command that ran: the logs of slow and large ones, and monitors.
+//! What follows a command that ran: statistics, the logs of slow and large ones, and monitors.
 
 use super::context::Context;
 use crate::command::Args;
 use crate::command::parse::quote_into;
+use crate::command::spec::flags;
 use crate::stats::commandlog::{self, Kind};
+use crate::stats::latency;
 
-pub(super) fn log_command(cx: &mut Context<'_>, args: &Args<'_>, took_ns: u64, request_len: usize, reply_len: usize) {
+/// Counts a command that is done, and puts it into the logs it belongs in.
+#[inline]
+pub(super) fn count_and_log(
+    cx: &mut Context<'_>,
+    args: &Args<'_>,
+    took_ns: u64,
+    failed: bool,
+    request_len: usize,
+    reply_len: usize,
+) {
+    let (id, spec) = (cx.id, cx.spec);
+    let parts = cx.server.parts();
+    let (stats, settings) = (parts.stats, parts.settings);
+    stats.record_command(id, cx.caller.kind, took_ns, failed, settings.latency_tracking);
+    let event = if spec.is(flags::FAST) { latency::FAST_COMMAND } else { latency::COMMAND };
+    stats.latency_mut().record(event, took_ns, parts.now.unix_ms, settings.latency_monitor_threshold);
+    let over = |value: u64, limit: i64| limit >= 0 && value as i64 >= limit;
+    if (over(took_ns / 1000, settings.commandlog_execution_slower_than)
+        || over(request_len as u64, settings.commandlog_request_larger_than)
+        || over(reply_len as u64, settings.commandlog_reply_larger_than))
+        && !spec.is(flags::SKIP_COMMANDLOG)
+    {
+        log_command(cx, args, took_ns, request_len, reply_len);
+    }
+}
+
+fn log_command(cx: &mut Context<'_>, args: &Args<'_>, took_ns: u64, request_len: usize, reply_len: usize) {
     let spec = cx.spec;
     let parts = cx.server.parts();
     let settings = parts.settings;

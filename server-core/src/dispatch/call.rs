@@ -2,7 +2,7 @@
 //! executor and EXEC come through here.
 
 use super::admit::{Admitted, admit, held_by_pause, unknown_command};
-use super::after::{feed_monitors, log_command};
+use super::after::{count_and_log, feed_monitors};
 use super::command::Commands;
 use super::context::{Context, Handler};
 use tercel_transport::PeerKind;
@@ -14,7 +14,6 @@ use crate::command::spec::flags;
 use crate::command::{Args, CommandId, Outcome};
 use crate::data::effects::Effect;
 use crate::server::Server;
-use crate::stats::latency;
 
 /// Whether the executor goes on with this client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +58,17 @@ pub fn process(
     let reply_from = out.len();
     match admit(server, session, out, id.zip(spec), args) {
         Ok(Admitted::Run(id, spec)) => {
-            let mut cx =
-                Context { server: &mut *server, caller, out: &mut *out, client: Some(&mut *session), spec, commands };
+            let mut cx = Context {
+                server: &mut *server,
+                caller,
+                out: &mut *out,
+                client: Some(&mut *session),
+                id,
+                spec,
+                commands,
+            };
             // What it answers is written already.
-            let _ = call(&mut cx, id, args, request_len);
+            let _ = call(&mut cx, args, request_len);
             server.close_unit();
         }
         Ok(Admitted::Queue(id, spec)) => {
@@ -74,16 +80,10 @@ pub fn process(
                 server.stats_mut().count_rejected(id);
             }
             session.transaction.fail();
-            match spec.filter(|spec| spec.is(flags::RUNS_QUEUE)) {
-                Some(spec) => {
-                    let mut cx = Context {
-                        server: &mut *server,
-                        caller,
-                        out: &mut *out,
-                        client: Some(&mut *session),
-                        spec,
-                        commands,
-                    };
+            match id.zip(spec).filter(|(_, spec)| spec.is(flags::RUNS_QUEUE)) {
+                Some((id, spec)) => {
+                    let client = Some(&mut *session);
+                    let mut cx = Context { server: &mut *server, caller, out: &mut *out, client, id, spec, commands };
                     queue_refused(&mut cx, args, &error);
                 }
                 None => reply_error(server, out, &error),
@@ -140,8 +140,8 @@ fn queue_refused(cx: &mut Context<'_>, args: &Args<'_>, error: &CommandError) {
 /// Runs a command that was admitted, measures it, and sees to what follows from it. An error is written already
 /// when it is returned.
 #[inline]
-pub(super) fn call(cx: &mut Context<'_>, id: CommandId, args: &Args<'_>, request_len: usize) -> Outcome {
-    let spec = cx.spec;
+pub(super) fn call(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) -> Outcome {
+    let (id, spec) = (cx.id, cx.spec);
     cx.server.data_mut().set_no_touch(cx.caller.no_touch && !spec.is(flags::ALWAYS_TOUCHES));
     if spec.keys.is_empty() {
         // Some of these show or reset the histograms.
@@ -175,19 +175,15 @@ pub(super) fn call(cx: &mut Context<'_>, id: CommandId, args: &Args<'_>, request
     }
     let reply_len = cx.out.len().saturating_sub(reply_from);
     let took_ns = cx.server.clock().mono_ns() - begin_ns;
-    let parts = cx.server.parts();
-    let (stats, settings) = (parts.stats, parts.settings);
-    stats.record_command(id, cx.caller.kind, took_ns, failed, settings.latency_tracking);
-    let event = if spec.is(flags::FAST) { latency::FAST_COMMAND } else { latency::COMMAND };
-    stats.latency_mut().record(event, took_ns, parts.now.unix_ms, settings.latency_monitor_threshold);
-    let over = |value: u64, limit: i64| limit >= 0 && value as i64 >= limit;
-    if (over(took_ns / 1000, settings.commandlog_execution_slower_than)
-        || over(request_len as u64, settings.commandlog_request_larger_than)
-        || over(reply_len as u64, settings.commandlog_reply_larger_than))
-        && !spec.is(flags::SKIP_COMMANDLOG)
-    {
-        log_command(cx, args, took_ns, request_len, reply_len);
+    if let Some(sliced) = cx.caller.sliced() {
+        // It is counted when it is answered.
+        sliced.spent_ns = took_ns;
+        sliced.request_len = request_len;
+        let mode = cx.client.as_ref().map_or(ReplyMode::On, |client| client.output.reply_mode);
+        sliced.is_muted = matches!(mode, ReplyMode::Off | ReplyMode::Skip);
+        return outcome;
     }
+    count_and_log(cx, args, took_ns, failed, request_len, reply_len);
     outcome
 }
 
@@ -202,8 +198,8 @@ pub fn apply(commands: &'static Commands, server: &mut Server, effect: &Effect) 
     let (mut caller, mut out) = (Caller::new(PeerKind::Socket), Reply::default());
     caller.db = effect.db;
     server.data_mut().set_following(true);
-    let mut cx = Context { server: &mut *server, caller: &mut caller, out: &mut out, client: None, spec, commands };
-    let answered = call(&mut cx, id, &args, args.bytes_len());
+    let mut cx = Context { server: &mut *server, caller: &mut caller, out: &mut out, client: None, id, spec, commands };
+    let answered = call(&mut cx, &args, args.bytes_len());
     server.data_mut().set_following(false);
     server.close_unit();
     answered

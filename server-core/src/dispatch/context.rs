@@ -28,6 +28,8 @@ pub struct Context<'a> {
     /// The client that sent it, if one did. A handler that is about a client is handed it apart.
     pub client: Option<&'a mut Session>,
     /// The command that runs.
+    pub id: CommandId,
+    /// Its declaration.
     pub spec: &'static Spec,
     /// All commands.
     pub commands: &'static Commands,
@@ -79,10 +81,11 @@ impl Context<'_> {
             caller: &mut *self.caller,
             out: &mut *self.out,
             client: Some(client),
+            id,
             spec: self.commands.table.spec(id),
             commands: self.commands,
         };
         // One that fails does not end the others, and has its reply.
-        let _ = super::call::call(&mut inner, id, args, args.bytes_len());
+        let _ = super::call::call(&mut inner, args, args.bytes_len());
     }
 }

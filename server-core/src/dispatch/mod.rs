@@ -6,10 +6,12 @@ mod after;
 mod call;
 mod command;
 mod context;
+mod slices;
 mod subcommands;
 
 pub use admit::LOADING;
 pub use call::{Flow, apply, process, protocol_error};
 pub use command::{Command, Commands, client_cmd, cmd};
 pub use context::{Context, Handler};
+pub use slices::{SLICE_NS, resume};
 pub use subcommands::{container, help};

@@ -26,8 +26,14 @@ impl Server {
         }
     }
 
+    /// A slice of work is over that belongs to no command's unit: what was removed in it is passed on.
+    pub fn settle_slice(&mut self) {
+        self.settle();
+        self.close_single_units();
+    }
+
     /// Keys were removed by themselves: each is a unit.
-    pub(super) fn close_single_units(&mut self) {
+    fn close_single_units(&mut self) {
         if self.data.has_effects() {
             for effect in self.data.take_effects() {
                 self.hand_out(&[effect]);

@@ -17,8 +17,7 @@ impl Server {
                 self.now.unix_ms,
                 self.settings.latency_monitor_threshold,
             );
-            self.settle();
-            self.close_single_units();
+            self.settle_slice();
         }
         room
     }
@@ -28,8 +27,7 @@ impl Server {
         let slice = self.data.expire_slice(&self.clock, until_ns);
         let threshold = self.settings.latency_monitor_threshold;
         self.stats.latency_mut().record("expire-cycle", slice.took_ns, self.now.unix_ms, threshold);
-        self.settle();
-        self.close_single_units();
+        self.settle_slice();
         slice.more
     }
 

@@ -1,0 +1,75 @@
+//! Long commands: begun by their handlers, gone on with between the commands of others, answered at the end.
+
+use super::after::count_and_log;
+use super::command::Commands;
+use super::context::Context;
+use crate::clients::{Client, Slice, Sliced, Wait};
+use crate::command::{Args, Outcome, OwnedCommand, Reply};
+use crate::server::Server;
+
+/// A command that takes longer goes on in slices of this length at most, in nanoseconds.
+pub const SLICE_NS: u64 = 100_000;
+
+impl Context<'_> {
+    /// Does what may take long: at once if it does not, else in slices, and whole where nobody may wait for it,
+    /// as in a transaction.
+    ///
+    /// # Errors
+    /// None; a handler's last word.
+    pub fn in_slices(&mut self, args: &Args<'_>, mut job: Box<dyn Slice>) -> Outcome {
+        if !self.caller.may_wait || self.caller.in_transaction {
+            while job.step(self.server.data_mut(), self.out) {}
+            return Ok(());
+        }
+        let mut answer = Reply::new(self.out.version);
+        answer.set_room(self.out.room());
+        let until_ns = self.server.clock().mono_ns() + SLICE_NS;
+        while job.step(self.server.data_mut(), &mut answer) {
+            if self.server.clock().mono_ns() >= until_ns {
+                self.caller.wait = Some(Wait::Slices(Box::new(Sliced {
+                    job,
+                    answer,
+                    id: self.id,
+                    args: OwnedCommand::from_args(args),
+                    request_len: 0,
+                    spent_ns: 0,
+                    is_muted: false,
+                })));
+                return Ok(());
+            }
+        }
+        self.out.append(&mut answer);
+        Ok(())
+    }
+}
+
+/// Goes on with the long command of a client, which is the current one, until the clock says `until_ns`. True
+/// when it is answered.
+pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Client, until_ns: u64) -> bool {
+    let Client { caller, out, session } = client;
+    let Some(sliced) = caller.sliced() else { return true };
+    let begin_ns = server.clock().mono_ns();
+    while sliced.job.step(server.data_mut(), &mut sliced.answer) {
+        let now_ns = server.clock().mono_ns();
+        if now_ns >= until_ns {
+            sliced.spent_ns += now_ns - begin_ns;
+            server.settle_slice();
+            return false;
+        }
+    }
+    let Some(Wait::Slices(sliced)) = caller.wait.take() else { return true };
+    let Sliced { mut answer, id, args, request_len, spent_ns, is_muted, .. } = *sliced;
+    server.settle_slice();
+    let took_ns = spent_ns + server.clock().mono_ns() - begin_ns;
+    let reply_len = answer.len();
+    if !is_muted {
+        session.output.count_replied(reply_len);
+        out.append(&mut answer);
+    }
+    let spec = commands.table.spec(id);
+    let mut cx =
+        Context { server: &mut *server, caller, out: &mut *out, client: Some(&mut *session), id, spec, commands };
+    count_and_log(&mut cx, &args.args(), took_ns, false, request_len, reply_len);
+    server.clients_mut().settle_current(session, out);
+    true
+}
