@@ -43,7 +43,8 @@ impl EntryBox {
     }
 
     pub(crate) fn as_ref(&self) -> EntryRef<'_> {
-        EntryRef::new(self.raw)
+        // SAFETY: this box owns the entry, and is borrowed.
+        unsafe { EntryRef::new(self.raw) }
     }
 
     #[cfg(test)]
@@ -93,12 +94,14 @@ impl<'a> EntryMut<'a> {
 
     #[inline]
     pub(crate) fn as_ref(&self) -> EntryRef<'_> {
-        EntryRef::new(self.raw)
+        // SAFETY: the entry is borrowed for writing, of which this lends a part.
+        unsafe { EntryRef::new(self.raw) }
     }
 
     #[inline]
     pub(crate) fn into_ref(self) -> EntryRef<'a> {
-        EntryRef::new(self.raw)
+        // SAFETY: the entry is borrowed for as long as the result, and the only way to write it is given up.
+        unsafe { EntryRef::new(self.raw) }
     }
 
     #[inline]

@@ -17,7 +17,10 @@ pub struct EntryRef<'a> {
 }
 
 impl<'a> EntryRef<'a> {
-    pub(super) fn new(raw: Raw) -> Self {
+    /// # Safety
+    /// The entry is live, and neither freed nor changed while `'a` lasts.
+    #[inline(always)]
+    pub(super) unsafe fn new(raw: Raw) -> Self {
         EntryRef { raw, borrows: PhantomData }
     }
 
