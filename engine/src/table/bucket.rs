@@ -167,6 +167,13 @@ impl Bucket {
         unsafe { self.entry_unchecked(slot) }
     }
 
+    /// The entry in slot `slot`, if that is in use.
+    #[inline(always)]
+    pub(crate) fn get(&self, slot: usize) -> Option<EntryRef<'_>> {
+        // SAFETY: just compared.
+        (slot < self.len()).then(|| unsafe { self.entry_unchecked(slot) })
+    }
+
     /// The entries here, by slot.
     #[inline(always)]
     pub(crate) fn entries(&self) -> impl Iterator<Item = EntryRef<'_>> {

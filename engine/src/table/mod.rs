@@ -302,13 +302,12 @@ impl Table {
     /// The entry in a slot found with this hash before, if the slot is still in use.
     #[inline]
     pub(crate) fn entry(&self, hash: Hash, slot: Slot) -> Option<EntryRef<'_>> {
-        let segment = self.segment(hash).filter(|segment| segment.is_in_use(slot))?;
-        Some(segment.bucket(slot.bucket as usize).entry(slot.slot as usize))
+        self.segment(hash)?.entry(slot)
     }
 
     /// Puts an entry into the slot of another with the same key, which is handed out.
     pub(crate) fn replace(&mut self, hash: Hash, slot: Slot, entry: EntryBox) -> Option<EntryBox> {
-        let mut segment = self.segment_mut(hash).filter(|segment| segment.as_ref().is_in_use(slot))?;
+        let mut segment = self.segment_mut(hash).filter(|segment| segment.as_ref().entry(slot).is_some())?;
         Some(segment.bucket_mut(slot.bucket as usize).replace(slot.slot as usize, entry))
     }
 
@@ -352,7 +351,7 @@ impl Table {
 
     /// Takes an entry out of a slot just found. Slots found before are no longer good.
     pub(crate) fn remove(&mut self, hash: Hash, slot: Slot) -> Option<EntryBox> {
-        let mut segment = self.segment_mut(hash).filter(|segment| segment.as_ref().is_in_use(slot))?;
+        let mut segment = self.segment_mut(hash).filter(|segment| segment.as_ref().entry(slot).is_some())?;
         let (entry, bucket_is_empty) = segment.take(slot);
         self.len -= 1;
         // Reading the whole segment's counts is worth it only when it may be nearly empty, of which

@@ -189,11 +189,13 @@ impl<'t> Segment<'t> {
         None
     }
 
-    /// Whether there is an entry in this place.
-    #[inline]
-    pub(crate) fn is_in_use(self, place: Slot) -> bool {
+    /// The entry in a place, if the place is in use.
+    #[inline(always)]
+    pub(crate) fn entry(self, place: Slot) -> Option<EntryRef<'t>> {
         let bucket = place.bucket as usize;
-        bucket < self.buckets() && usize::from(place.slot) < self.bucket(bucket).len()
+        // SAFETY: just compared.
+        let bucket = (bucket < self.buckets()).then(|| unsafe { self.bucket_unchecked(bucket) })?;
+        bucket.get(place.slot as usize)
     }
 
     /// Hands on every entry whose home is bucket `home`, wherever it lives.
