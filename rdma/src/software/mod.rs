@@ -225,6 +225,17 @@ impl Device for SoftDevice {
         self.memory.bytes_mut(region, offset, length)
     }
 
+    #[inline]
+    fn copy_out(&self, region: Region, offset: u32, length: u32, into: &mut Vec<u8>) -> Result<(), VerbsError> {
+        into.extend_from_slice(self.memory.piece(region, offset, length)?);
+        Ok(())
+    }
+
+    fn wipe(&mut self, region: Region, offset: u32, length: u32) -> Result<(), VerbsError> {
+        self.memory.piece_mut(region, offset, length)?.fill(0);
+        Ok(())
+    }
+
     fn listen(&mut self, addr: SocketAddr, backlog: u32) -> Result<Listener, VerbsError> {
         let mut net = lock(&self.net);
         let mut addr = addr;

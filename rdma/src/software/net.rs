@@ -413,7 +413,7 @@ impl Net {
         }
         for wr in list {
             if wr.inline {
-                memory.bytes(wr.local.region, wr.local.offset, wr.local.length)?;
+                memory.piece(wr.local.region, wr.local.offset, wr.local.length)?;
             }
         }
         let error = end.state == State::Error;
@@ -423,7 +423,7 @@ impl Net {
                 continue;
             }
             let inline = if wr.inline {
-                Some(self.copy(memory.bytes(wr.local.region, wr.local.offset, wr.local.length)?))
+                Some(self.copy(memory.piece(wr.local.region, wr.local.offset, wr.local.length)?))
             } else {
                 None
             };

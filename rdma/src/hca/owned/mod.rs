@@ -35,7 +35,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::ffi::{self, Api};
-pub use cm::{CmId, EventChannel, News, Send};
+pub use cm::{CmId, EventChannel, RawCmEvent, Send};
 pub use cq::Cq;
 pub use memory::{Block, Heap, Mr, Slice};
 
