@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 pub(crate) use raw::Stored;
 use raw::{Header, Raw};
-pub use view::{EntryRef, Taken};
+pub use view::EntryRef;
 
 use crate::access::Access;
 use crate::size_class::class_of;
@@ -73,6 +73,21 @@ impl Drop for EntryBox {
     fn drop(&mut self) {
         // SAFETY: this box owns the entry, and is gone after this.
         unsafe { self.raw.free() }
+    }
+}
+
+/// A value taken out of a database, with its key.
+pub struct Taken(pub(crate) EntryBox);
+
+impl Taken {
+    /// The value.
+    pub fn value(&self) -> ValueRef<'_> {
+        self.0.as_ref().value()
+    }
+
+    /// Everything about it.
+    pub fn entry(&self) -> EntryRef<'_> {
+        self.0.as_ref()
     }
 }
 

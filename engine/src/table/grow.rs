@@ -2,13 +2,9 @@
 
 use super::bucket::SLOTS;
 use super::segment::{BUCKETS_SPLIT, SegmentBox, WINDOW, buckets_after, buckets_for};
-use super::{Root, Roots, Table};
-use crate::hash::{Hash, KeyHasher, PATH_BITS, ROOTS};
+use super::{DEPTH_MAX, Root, Roots, Table};
+use crate::hash::{Hash, KeyHasher, ROOTS};
 use crate::prefetch::prefetch;
-
-/// A directory is at most this deep, so that a position in it fits a scan cursor.
-pub(super) const DEPTH_MAX: u32 = 28;
-const _: () = assert!(DEPTH_MAX < PATH_BITS && DEPTH_MAX < 32);
 
 /// A new half of a split segment is made for this load, if its entries fit so.
 const LOAD_SPLIT_PERCENT: usize = 94;

@@ -22,7 +22,7 @@ mod walk;
 use std::alloc::{self, Layout};
 
 use crate::entry::{EntryBox, EntryMut, EntryRef};
-use crate::hash::{Hash, KeyHasher, ROOTS};
+use crate::hash::{Hash, KeyHasher, PATH_BITS, ROOTS};
 use crate::prefetch::prefetch;
 use crate::rng::Rng;
 use bucket::SLOTS;
@@ -31,6 +31,10 @@ pub(crate) use dead::Drain;
 pub(crate) use segment::Slot;
 use segment::{Segment, SegmentBox, SegmentMut, Word};
 pub(crate) use walk::Position;
+
+/// A directory is at most this deep, so that a position in it fits a scan cursor.
+const DEPTH_MAX: u32 = 28;
+const _: () = assert!(DEPTH_MAX < PATH_BITS && DEPTH_MAX < 32);
 
 /// What a table is made of, for reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,7 +175,7 @@ impl Root {
     /// Replaces the directory by one of another depth, at most `DEPTH_MAX`, whose words `word_at` gives from those
     /// there are. It keeps every word in the whole span of its segment.
     fn rebuild(&mut self, depth: u32, word_at: impl Fn(&[u64], usize) -> u64) {
-        assert!(depth <= grow::DEPTH_MAX);
+        assert!(depth <= DEPTH_MAX);
         let layout = Self::layout(depth);
         // SAFETY: the layout is not empty.
         let directory: *mut u64 = unsafe { alloc::alloc_zeroed(layout) }.cast();

@@ -14,8 +14,7 @@
 //! merged segment is visited from its beginning. Either way some keys come twice and none is missed.
 //! A segment is read by home buckets, so entries that live elsewhere are not missed either.
 
-use super::grow::DEPTH_MAX;
-use super::{Root, Table};
+use super::{DEPTH_MAX, Root, Table};
 use crate::entry::EntryRef;
 use crate::hash::ROOTS;
 
