@@ -16,7 +16,7 @@ struct Registered {
 }
 
 /// Protection domains and regions of one device.
-pub(super) struct Memory {
+pub(super) struct Regions {
     pds: Slab<u32>,
     regions: Slab<Registered>,
     next_address: u64,
@@ -26,9 +26,9 @@ pub(super) struct Memory {
     pub(super) limit_bytes: usize,
 }
 
-impl Memory {
+impl Regions {
     pub(super) fn new(limit_bytes: usize) -> Self {
-        Memory {
+        Regions {
             pds: Slab::new(),
             regions: Slab::new(),
             next_address: 0x7000_0000_0000,
