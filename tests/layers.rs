@@ -3,7 +3,7 @@
 //! with file, line and rule.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What the core and the families may not name.
@@ -232,4 +232,199 @@ fn dispatch_knows_no_command_by_its_name() {
             }
         }
     }
+}
+
+/// The crates below the server whose files import each other in one direction.
+const BELOW: [&str; 3] = ["engine", "rdb", "bench-harness"];
+
+/// A name a file imports, as the names from its crate's root on, and what it is called there.
+struct Import {
+    names: Vec<String>,
+    alias: String,
+    handed_on: bool,
+}
+
+/// A file as a module; a folder's `mod.rs`, and the root's `lib.rs`, is the folder's.
+struct Module {
+    file: PathBuf,
+    imports: Vec<Import>,
+    /// The words of what is neither an import nor a declaration of a file.
+    words: BTreeSet<String>,
+}
+
+/// Text without comments, its tests and the declarations of files of tests.
+fn own_text(file: &Path) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut own = String::new();
+    while let Some(line) = lines.next() {
+        if line != "#[cfg(test)]" {
+            own.extend([line, "\n"]);
+            continue;
+        }
+        match lines.next() {
+            Some(item) if item.ends_with(';') => {}
+            Some(item) if !item.starts_with("mod ") => own.extend([item, "\n"]),
+            _ => break,
+        }
+    }
+    own
+}
+
+/// The names of a `use`, tree and all, each with what it is called.
+fn leaves(tree: &str, before: &[String], into: &mut Vec<(Vec<String>, String)>) {
+    let tree = tree.trim();
+    let Some(open) = tree.find('{') else {
+        let (names, alias) = tree.split_once(" as ").unwrap_or((tree, ""));
+        let names = names.split("::").filter(|name| !name.is_empty() && *name != "self" || before.is_empty());
+        let names: Vec<String> = before.iter().cloned().chain(names.map(|name| name.trim().to_owned())).collect();
+        let alias = if alias.is_empty() { names.last().cloned().unwrap_or_default() } else { alias.trim().to_owned() };
+        into.push((names, alias));
+        return;
+    };
+    let before: Vec<String> = before
+        .iter()
+        .cloned()
+        .chain(tree[..open].split("::").filter(|name| !name.is_empty()).map(str::to_owned))
+        .collect();
+    let (mut depth, mut from) = (0, open + 1);
+    for (at, c) in tree.char_indices().skip_while(|(at, _)| *at <= open) {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                if !tree[from..at].trim().is_empty() {
+                    leaves(&tree[from..at], &before, into);
+                }
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A path of a file as the names from its crate's root on, if it begins with one of `crate`, `super`, `self`, or
+/// with a file that this one declares.
+fn from_the_root(path: &[String], module: &[String], children: &BTreeSet<String>) -> Option<Vec<String>> {
+    let supers = path.iter().take_while(|name| *name == "super").count();
+    Some(match path.first()?.as_str() {
+        "crate" => path[1..].to_vec(),
+        "self" => [module, &path[1..]].concat(),
+        "super" => [&module[..module.len().checked_sub(supers)?], &path[supers..]].concat(),
+        child if children.contains(child) => [module, path].concat(),
+        _ => return None,
+    })
+}
+
+fn module(file: PathBuf, module: &[String]) -> Module {
+    let visible = |line: &str| {
+        line.trim_start()
+            .trim_start_matches("pub(crate) ")
+            .trim_start_matches("pub(super) ")
+            .trim_start_matches("pub ")
+            .to_owned()
+    };
+    let (mut children, mut uses, mut rest) = (BTreeSet::new(), Vec::new(), String::new());
+    let text = own_text(&file);
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let mut statement = visible(line);
+        if let Some(child) = statement.strip_prefix("mod ").and_then(|child| child.strip_suffix(';')) {
+            children.insert(child.to_owned());
+        } else if statement.starts_with("use ") {
+            while !statement.ends_with(';') {
+                statement.push_str(lines.next().expect("the end of a use"));
+            }
+            let mut found = Vec::new();
+            leaves(statement["use ".len()..].trim_end_matches(';'), &[], &mut found);
+            uses.extend(found.into_iter().map(|found| (found, line.trim_start().starts_with("pub"))));
+        } else {
+            rest.extend([line, "\n"]);
+        }
+    }
+    let paths =
+        rest.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | ':' | '$')).filter(|run| run.contains("::"));
+    uses.extend(paths.map(|path| {
+        let names: Vec<String> = path.split("::").map(str::to_owned).collect();
+        ((names, String::new()), false)
+    }));
+    let imports = uses
+        .into_iter()
+        .filter_map(|((names, alias), handed_on)| {
+            Some(Import { names: from_the_root(&names, module, &children)?, alias, handed_on })
+        })
+        .collect();
+    let words = rest.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect();
+    Module { file, imports, words }
+}
+
+/// Whose file a name is from: of the deepest module on its way, or of that which this one hands it on from.
+fn home(modules: &BTreeMap<Vec<String>, Module>, names: &[String]) -> Vec<String> {
+    let depth =
+        (0..=names.len()).rev().find(|depth| modules.contains_key(&names[..*depth])).expect("the root at least");
+    let (at, inside) = names.split_at(depth);
+    let handed_on = |import: &&Import| import.handed_on && inside.first() == Some(&import.alias);
+    match modules[at].imports.iter().find(handed_on) {
+        // A name handed on under its own path would be looked for here again.
+        Some(import) if import.names[..] != *names => home(modules, &[&import.names[..], &inside[1..]].concat()),
+        _ => at.to_vec(),
+    }
+}
+
+/// No file imports, by whatever way round, itself. What a folder's file hands on (`pub use child::Name`) it does
+/// not import thereby, unless it uses the name as well: whoever imports the name from it imports the child's. Nor
+/// does it by declaring a child (`mod child;`).
+#[test]
+fn crates_below_have_no_circles() {
+    let mut circles = Vec::new();
+    for krate in BELOW {
+        let sources = root().join(krate).join("src");
+        let mut modules = BTreeMap::new();
+        for file in
+            files(&sources).into_iter().filter(|file| !file.ends_with("main.rs") && !file.ends_with("model_tests.rs"))
+        {
+            let inside = file.strip_prefix(&sources).unwrap().with_extension("");
+            let mut names: Vec<String> = inside.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+            names.pop_if(|last| last == "mod" || last == "lib");
+            modules.insert(names.clone(), module(file, &names));
+        }
+        let mut imported: BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
+        for (at, module) in &modules {
+            let uses = |import: &&Import| !import.handed_on || module.words.contains(&import.alias);
+            let homes = module.imports.iter().filter(uses).map(|import| home(&modules, &import.names));
+            imported.insert(at, homes.filter(|home| home != at).collect());
+        }
+        let edges: usize = imported.values().map(BTreeSet::len).sum();
+        assert!(edges >= modules.len(), "{krate}: {edges} imports of {} files are not all", modules.len());
+        for start in modules.keys() {
+            // The shortest way from a file back to itself, kept as where each file was come to from.
+            let mut from: BTreeMap<&Vec<String>, &Vec<String>> = BTreeMap::new();
+            let mut queue = std::collections::VecDeque::from([start]);
+            while let Some(at) = queue.pop_front() {
+                for next in &imported[at] {
+                    if !from.contains_key(next) {
+                        from.insert(next, at);
+                        queue.push_back(next);
+                    }
+                }
+            }
+            let (mut way, mut at) = (vec![start], start);
+            while let Some(before) = from.get(at).filter(|_| from.contains_key(start)) {
+                way.push(before);
+                at = before;
+                if at == start {
+                    break;
+                }
+            }
+            if way.len() > 1 && way.iter().all(|other| start <= *other) {
+                let files: Vec<String> = way
+                    .iter()
+                    .rev()
+                    .map(|at| modules[*at].file.strip_prefix(root()).unwrap().display().to_string())
+                    .collect();
+                circles.push(files.join(" imports "));
+            }
+        }
+    }
+    assert!(circles.is_empty(), "files in a circle:\n{}", circles.join("\n"));
 }

@@ -294,7 +294,8 @@ impl Rewriter {
         let qp = device.resolve("10.0.0.1:6379".parse().unwrap()).unwrap();
         assert_eq!(device.poll_cm(), Some(CmEvent::Resolved(qp)));
         let pd = device.alloc_pd(qp).unwrap();
-        let memory = device.register(pd, 1 << 20, Access::RemoteWrite).unwrap();
+        let memory = device.register(pd, 1 << 20, Access::Local).unwrap();
+        let answers = device.register(pd, 256 * 1024, Access::RemoteWrite).unwrap();
         device.create_qp(qp, pd, QpCaps { send_depth: 64, recv_depth: 64, inline_bytes: 0 }).unwrap();
         for _ in 0..32 {
             let local = Sge { region: memory, offset: 0, length: 64 };
@@ -316,7 +317,7 @@ impl Rewriter {
             window.is_some()
         });
         let mut peer = Rewriter { device, qp, memory, window: window.unwrap(), written: 0 };
-        let ours = Window { address: memory.address + 4096, length: 256 * 1024, rkey: memory.rkey };
+        let ours = Window { address: answers.address, length: answers.length, rkey: answers.rkey };
         peer.post(&Control::RegisterXferMemory(ours).encode(), SendOp::Send);
         peer
     }

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::compare::{self, Comparison, FailIf};
+use crate::compare::{self, FailIf};
 use crate::floor::Place;
 use crate::load::Wait;
 use crate::load::schedule::Arrivals;
 use crate::report::Report;
 use crate::report::files::{Outputs, complain};
+use crate::report::views::Comparison;
 use crate::run::{Load, LoadSpec, Session, measure, parse_rate, preload};
-use crate::server::{Contender, Over, Placement, all_answer, start};
-use crate::target::Target;
+use crate::server::{Contender, Placement, all_answer, start};
+use crate::target::{Over, Target};
 use crate::workload::{Workload, WorkloadSpec};
-use crate::{floor, memory, null_server, scenario, sweep};
+use crate::{bytes_per_key, floor, null_server, scenario, sweep};
 
 /// Something went wrong, or a result cannot be trusted: there is a line that begins with `!`.
 const EXIT_FAILED: u8 = 1;
@@ -165,7 +166,7 @@ struct MemoryArgs {
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<Contender>,
     #[command(flatten)]
-    memory: memory::MemorySpec,
+    memory: bytes_per_key::BytesPerKeySpec,
     #[command(flatten)]
     placement: Placement,
     #[command(flatten)]
@@ -373,7 +374,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             usage(args.outputs.check(false).and_then(|()| args.placement.check(&args.targets)))?;
             let combinations = usage(args.memory.compile())?;
             let session = session(cli.quiet)?;
-            let report = memory::run(&session, &args.targets, &combinations, args.placement)?;
+            let report = bytes_per_key::run(&session, &args.targets, &combinations, args.placement)?;
             Ok(deliver(&session, &args.outputs, report))
         }
         Command::Floor(args) => {

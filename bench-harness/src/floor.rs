@@ -10,50 +10,21 @@ use std::thread::JoinHandle;
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
-use serde::Serialize;
 use tempfile::TempDir;
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::hca::HcaDevice;
 use tercel_rdma::raw::RawEcho;
 
 use crate::clock::sleep;
-use crate::histogram::{CurvePoint, Summary, curve};
+use crate::histogram::{Summary, curve};
 use crate::load::{Pacing, Wait};
-use crate::report::table::summaries;
+use crate::report::views::Floor;
 use crate::run::{Load, Session, measure};
-use crate::server::Over;
-use crate::target::{Target, adapters};
+use crate::target::{Over, Target, adapters};
 use crate::workload::{Workload, WorkloadSpec};
 
 /// A connection that was silent for so many turns is looked at only now and then.
 const SILENT_TURNS: u32 = 10_000;
-
-/// What the client and the transport cost by themselves.
-#[derive(Clone, Debug, Serialize)]
-pub struct Floor {
-    /// `tcp`, `unix`.
-    pub transport: String,
-    /// How the echo waits.
-    pub echo: String,
-    /// The load in words.
-    pub load: String,
-    /// Latencies of the echo.
-    pub latency: Summary,
-    /// What a sleeping thread saw meanwhile.
-    pub hiccups: Summary,
-    /// The percentile curve.
-    pub curve: Vec<CurvePoint>,
-}
-
-impl Floor {
-    /// The table.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let title = format!("floor of {}", self.transport);
-        let rows = [(title, self.latency, Vec::new()), ("machine: hiccups".to_owned(), self.hiccups, Vec::new())];
-        format!("{}, echo {}\n{}", self.load, self.echo, summaries("", &[], &rows))
-    }
-}
 
 trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}

@@ -3,108 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::{bail, ensure};
-use serde::Serialize;
 
-use crate::histogram::{Summary, human_ns};
-use crate::load::{Blame, Pacing};
+use crate::load::Pacing;
 use crate::report::Report;
-use crate::report::table::{rate, summaries};
+use crate::report::layout::rate;
+use crate::report::views::{Step, SweepView, knee};
 use crate::run::{Finding, Load, Session, measure, preload};
 use crate::server::{Contender, Placement, all_answer};
 use crate::workload::{Workload, WorkloadSpec};
 
 /// Rates tried when none are given, as shares of what a closed loop reaches.
 const SHARES: [f64; 12] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5];
-/// Beyond the knee p99 is so many times what it is at the lowest rate.
-pub const KNEE_FACTOR: f64 = 5.0;
-
-/// One rate.
-#[derive(Clone, Debug, Serialize)]
-pub struct Step {
-    /// Requests a second asked for.
-    pub rate_asked: f64,
-    /// Replies a second.
-    pub rate_achieved: f64,
-    /// Latencies from the intended time.
-    pub latency: Summary,
-    /// What a sleeping thread saw meanwhile.
-    pub hiccups: Summary,
-    /// Requests a second that were due, which at random is not quite what was asked for.
-    pub rate_due: f64,
-    /// Whether the rate was reached.
-    pub reached: bool,
-    /// Who was too slow where it was not.
-    pub blame: Option<Blame>,
-}
-
-/// All rates of one server.
-#[derive(Clone, Debug, Serialize)]
-pub struct SweepView {
-    /// The server.
-    pub label: String,
-    /// Its rates, upwards.
-    pub steps: Vec<Step>,
-    /// The highest rate before the knee.
-    pub knee: Option<f64>,
-}
-
-/// The last rate before one is not reached, or has a p99 of more than [`KNEE_FACTOR`] times that of
-/// the lowest rate.
-#[must_use]
-pub fn knee(steps: &[Step]) -> Option<f64> {
-    let lowest = steps.first()?.latency.p99_ns;
-    let before = steps.iter().take_while(|step| !bent(step, lowest)).last()?;
-    Some(before.rate_asked)
-}
-
-fn bent(step: &Step, lowest_p99_ns: u64) -> bool {
-    !step.reached || step.latency.p99_ns as f64 > lowest_p99_ns as f64 * KNEE_FACTOR
-}
-
-impl SweepView {
-    fn lowest_p99_ns(&self) -> u64 {
-        self.steps.first().map_or(0, |step| step.latency.p99_ns)
-    }
-
-    /// The table.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let rows: Vec<(String, Summary, Vec<String>)> = self
-            .steps
-            .iter()
-            .map(|step| {
-                let reached = match step.blame {
-                    None => "yes",
-                    Some(Blame::Server) => "NO",
-                    Some(Blame::Client) => "NO: client",
-                };
-                let cells = vec![
-                    rate(step.rate_due),
-                    rate(step.rate_achieved),
-                    reached.to_owned(),
-                    human_ns(step.hiccups.p999_ns as f64),
-                ];
-                (rate(step.rate_asked), step.latency, cells)
-            })
-            .collect();
-        let table = summaries("rate asked", &["due", "achieved", "reached", "hiccup p999"], &rows);
-        let (label, knee) = (&self.label, self.knee.map_or("below the lowest rate tried".to_owned(), rate));
-        // What comes after the first rate that the client did not send is not the server's.
-        let verdict = match self.steps.iter().find(|step| bent(step, self.lowest_p99_ns())) {
-            None => format!("{label} does not bend at any rate tried, up to {knee}"),
-            Some(step) if step.blame == Some(Blame::Client) => {
-                format!("{label} does not bend up to {knee}; beyond it was the client that was too slow")
-            }
-            Some(_) if self.knee.is_none() => format!("{label} bends at or below the lowest rate tried"),
-            Some(_) => format!("{label} bends after {knee}"),
-        };
-        format!(
-            "{label}\n{table}\nverdict: {verdict} (to bend: a rate not reached, or p99 above {KNEE_FACTOR} times that at \
-             the lowest rate)\n"
-        )
-    }
-}
-
 /// Sweeps each server in turn; rates are requests a second, or found out if there are none.
 ///
 /// # Errors
@@ -204,6 +113,8 @@ fn one(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::histogram::Summary;
+    use crate::load::Blame;
 
     fn step(rate: f64, p99_ns: u64, reached: bool) -> Step {
         let latency = Summary { p99_ns, ..Summary::default() };

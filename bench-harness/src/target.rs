@@ -1,12 +1,12 @@
 //! Where a server is, as a user writes it: `tcp://host:port`, `rdma://host:port`, `unix:///path`.
 //!
 //! This is the seam to the networks: a scheme is a variant of [`Target`] here, whose
-//! [`Target::client`] returns a [`Client`], and one of [`crate::server::Over`] for servers the
+//! [`Target::client`] returns a [`Client`], and one of [`Over`] for servers the
 //! program starts. Nobody else tells networks apart but the echo of [`crate::floor`].
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
@@ -17,10 +17,52 @@ use tercel_rdma::raw::RawClient;
 use tercel_transport::client::Client;
 use tercel_transport_tcp::{ClientAddr, SocketClient};
 
-use crate::server::Over;
-
 /// A client of any kind.
 pub type AnyClient = Box<dyn Client + Send>;
+
+/// Over what a started server is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Over {
+    /// Loopback TCP.
+    #[default]
+    Tcp,
+    /// A unix socket.
+    Unix,
+    /// RDMA, on the adapter of --rdma-addr
+    Rdma,
+}
+
+impl Over {
+    /// `tcp`, `unix`, `rdma`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Over::Tcp => "tcp",
+            Over::Unix => "unix",
+            Over::Rdma => "rdma",
+        }
+    }
+
+    /// What a command line must name, so that its server can be found over this.
+    #[must_use]
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Over::Tcp | Over::Rdma => "{port}",
+            Over::Unix => "{socket}",
+        }
+    }
+
+    /// Where a server is that was told this port and this path, with RDMA on the adapter of an address.
+    #[must_use]
+    pub fn target(self, port: SocketAddr, socket: &Path, rdma_addr: Option<IpAddr>) -> Target {
+        match self {
+            Over::Tcp => Target::Tcp(port),
+            Over::Unix => Target::Unix(socket.to_owned()),
+            Over::Rdma => Target::Rdma(SocketAddr::new(rdma_addr.unwrap_or(port.ip()), port.port())),
+        }
+    }
+}
 
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
 use crate::overview::Overview;
 use crate::rng::Rng;
-use crate::snapshot::{Noted, Orphan};
+use crate::snapshot::former::{DetachedDb, FormerEntries};
 use crate::table::{Drain, Table};
 
 /// What a [`Keyspace`] is made from.
@@ -27,22 +27,22 @@ pub struct KeyspaceConfig {
 pub struct Keyspace {
     pub(crate) dbs: Vec<Db>,
     /// Flushed databases that a snapshot still walks.
-    pub(crate) orphans: Vec<Orphan>,
+    pub(crate) detached_dbs: Vec<DetachedDb>,
     /// Databases before this one have nothing that a snapshot still walks.
     pub(crate) walked_dbs: usize,
     pub(crate) hasher: KeyHasher,
     overview: Overview,
     rng: Rng,
     pool: Pool,
-    debris: VecDeque<Debris>,
-    debris_entries: usize,
+    pending_free: VecDeque<PendingFree>,
+    pending_free_entries: usize,
     /// What snapshots that are over had noted, to be freed.
-    noted: Vec<Noted>,
+    former: Vec<FormerEntries>,
     reclaimed: u64,
 }
 
 /// What a flush left to be freed.
-struct Debris {
+struct PendingFree {
     table: Table,
     drain: Drain,
     timers: Timers,
@@ -58,15 +58,15 @@ impl Keyspace {
         let mut rng = Rng::new(seed);
         Keyspace {
             dbs: (0..databases).map(|_| Db::new(hasher, rng.next_u64())).collect(),
-            orphans: Vec::new(),
+            detached_dbs: Vec::new(),
             walked_dbs: 0,
             hasher,
             overview: Overview::new(databases),
             rng,
             pool: Pool::default(),
-            debris: VecDeque::new(),
-            debris_entries: 0,
-            noted: Vec::new(),
+            pending_free: VecDeque::new(),
+            pending_free_entries: 0,
+            former: Vec::new(),
             reclaimed: 0,
         }
     }
@@ -114,7 +114,7 @@ impl Keyspace {
         let timers = std::mem::take(&mut self.dbs[db].timers);
         let entries = table.len();
         match self.dbs[db].snapshot.take() {
-            Some(progress) => self.orphans.push(Orphan { table, timers, progress }),
+            Some(progress) => self.detached_dbs.push(DetachedDb { table, timers, progress }),
             None => self.discard(table, timers),
         }
         entries
@@ -122,14 +122,14 @@ impl Keyspace {
 
     /// Leaves a table to be freed.
     pub(crate) fn discard(&mut self, table: Table, timers: Timers) {
-        self.debris_entries += table.len();
-        self.debris.push_back(Debris { table, drain: Drain::default(), timers });
+        self.pending_free_entries += table.len();
+        self.pending_free.push_back(PendingFree { table, drain: Drain::default(), timers });
     }
 
     /// Leaves what a snapshot noted to be freed.
-    pub(crate) fn discard_noted(&mut self, noted: Noted) {
-        if !noted.is_empty() {
-            self.noted.push(noted);
+    pub(crate) fn discard_former(&mut self, former: FormerEntries) {
+        if !former.is_empty() {
+            self.former.push(former);
         }
     }
 
@@ -137,30 +137,30 @@ impl Keyspace {
     /// deadline. True while more is left.
     pub fn reclaim(&mut self, steps: usize) -> bool {
         let mut left = steps;
-        while let Some(noted) = self.noted.last_mut() {
+        while let Some(former) = self.former.last_mut() {
             if left == 0 {
                 return true;
             }
-            left -= noted.drain(left);
-            if noted.is_empty() {
-                self.noted.pop();
+            left -= former.drain(left);
+            if former.is_empty() {
+                self.former.pop();
             }
         }
-        while let Some(debris) = self.debris.front_mut() {
+        while let Some(pending_free) = self.pending_free.front_mut() {
             if left == 0 {
                 return true;
             }
-            let timers = debris.timers.drain(left);
+            let timers = pending_free.timers.drain(left);
             if timers > 0 {
                 left -= timers;
                 continue;
             }
-            let drained = debris.table.drain(&mut debris.drain, left);
-            self.debris_entries -= drained.entries;
+            let drained = pending_free.table.drain(&mut pending_free.drain, left);
+            self.pending_free_entries -= drained.entries;
             self.reclaimed += drained.entries as u64;
             left = left.saturating_sub(drained.steps);
             if !drained.left {
-                self.debris.pop_front();
+                self.pending_free.pop_front();
             }
         }
         false
@@ -168,12 +168,12 @@ impl Keyspace {
 
     /// How many flushed entries are still to be freed.
     pub fn reclaim_pending(&self) -> usize {
-        self.debris_entries
+        self.pending_free_entries
     }
 
     /// Whether [`Keyspace::reclaim`] has anything to do.
     pub fn can_reclaim(&self) -> bool {
-        !self.debris.is_empty() || !self.noted.is_empty()
+        !self.pending_free.is_empty() || !self.former.is_empty()
     }
 
     /// How many flushed entries have been freed, ever.
@@ -284,8 +284,10 @@ impl Keyspace {
     /// Bytes of memory for everything but keys and values: tables, directories, deadlines.
     pub fn overhead_bytes(&self) -> usize {
         let live: usize = self.dbs.iter().map(Db::overhead_bytes).sum();
-        let dead: usize = self.debris.iter().map(|debris| debris.table.bytes() + debris.timers.bytes()).sum();
-        let walked: usize = self.orphans.iter().map(|orphan| orphan.table.bytes() + orphan.timers.bytes()).sum();
+        let dead: usize =
+            self.pending_free.iter().map(|pending_free| pending_free.table.bytes() + pending_free.timers.bytes()).sum();
+        let walked: usize =
+            self.detached_dbs.iter().map(|detached| detached.table.bytes() + detached.timers.bytes()).sum();
         live + dead + walked
     }
 }

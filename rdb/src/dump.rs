@@ -1,11 +1,12 @@
 //! The payload of `DUMP` and `RESTORE`: the type and the value as in a file, then the version in two
 //! bytes and the CRC-64 of all that in eight, both little endian.
 
-use crate::StringValue;
+use crate::error::RdbError;
 use crate::format;
 use crate::lzf::Compressor;
-use crate::read::{LoadedString, RdbError, ReadOptions, type_name};
+use crate::read::{ReadOptions, type_name};
 use crate::source::Source;
+use crate::value::{LoadedString, StringValue};
 
 const VERSION_BYTES: usize = 2;
 const CRC_BYTES: usize = 8;

@@ -7,7 +7,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::lzf::Compressor;
-use crate::{EntryMeta, StringValue};
+use crate::value::{EntryMeta, Magic, StringValue};
 
 /// The version that is written. All that Tercel holds is expressible in 11, and that one is read by
 /// Redis from 7.2 on, by every Valkey and by Dragonfly, while 12 to 79 divide Redis from Valkey and 80
@@ -68,10 +68,10 @@ pub(crate) fn crc64() -> Digest {
 }
 
 /// Whether a version may be read. `magic` is `None` for a payload of DUMP, which has only a number.
-pub(crate) fn version_accepted(version: u32, magic: Option<crate::Magic>, strict: bool) -> bool {
+pub(crate) fn version_accepted(version: u32, magic: Option<Magic>, strict: bool) -> bool {
     let of_magic = match magic {
-        Some(crate::Magic::Redis) => version <= VERSION_FOREIGN_MAX,
-        Some(crate::Magic::Valkey) => version > VERSION_FOREIGN_MAX,
+        Some(Magic::Redis) => version <= VERSION_FOREIGN_MAX,
+        Some(Magic::Valkey) => version > VERSION_FOREIGN_MAX,
         None => true,
     };
     let known = version <= VERSION_SHARED_MAX || version == VERSION_VALKEY;

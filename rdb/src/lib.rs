@@ -19,30 +19,14 @@ pub mod dump;
 pub mod read;
 pub mod write;
 
+mod error;
 mod format;
 mod lzf;
 mod source;
+mod value;
 
 pub use dump::{dump_string, restore_string};
-pub use read::{Decoder, Item, LoadedString, Magic, RdbError, ReadOptions};
+pub use error::RdbError;
+pub use read::{Decoder, Item, ReadOptions};
+pub use value::{EntryMeta, LoadedString, Magic, StringValue};
 pub use write::{Encoder, WriteOptions};
-
-/// What a snapshot says about a key besides its value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EntryMeta {
-    /// When the key expires, in milliseconds since 1970. Valkey takes -1 for no expiry at all; so it
-    /// is read as none, and written as 0, which is as long past.
-    pub expire_at_ms: Option<i64>,
-    /// For how many seconds the key had not been used (with an LRU policy).
-    pub idle_s: Option<u64>,
-    /// The logarithmic counter of uses (with an LFU policy).
-    pub freq: Option<u8>,
-}
-
-/// A string to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StringValue<'a> {
-    /// The canonical decimal text of this number.
-    Int(i64),
-    Bytes(&'a [u8]),
-}

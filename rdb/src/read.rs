@@ -4,13 +4,12 @@
 //! end of the file is in [`Decoder::into_inner`]. Files of all versions of the format are read as far
 //! as they hold strings.
 
-use std::io::{self, Read};
+use std::io::Read;
 
-use thiserror::Error;
-
-use crate::EntryMeta;
+use crate::error::RdbError;
 use crate::format::{self, BLOCK_BYTES, opcode};
 use crate::source::Source;
+use crate::value::{EntryMeta, LoadedString, Magic};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
@@ -47,59 +46,6 @@ pub enum Item {
     Function(Vec<u8>),
     /// The file is at its end, and the checksum was right if there was one and it was to be compared.
     End,
-}
-
-/// A string that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoadedString {
-    /// The string is the canonical decimal text of this number.
-    Int(i64),
-    /// Any other string.
-    Bytes(Vec<u8>),
-}
-
-/// Whose format a file says it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Magic {
-    /// `REDIS`: Redis of all versions, and Valkey before 9.
-    Redis,
-    /// `VALKEY`: Valkey from 9 on.
-    Valkey,
-}
-
-/// Why a file or a payload cannot be read. Positions are bytes from its beginning.
-#[derive(Debug, Error)]
-pub enum RdbError {
-    #[error("the input failed: {0}")]
-    Io(#[from] io::Error),
-    #[error("this is no RDB file: it begins with neither REDIS nor VALKEY and a version")]
-    NotRdb,
-    #[error("version {version} of the RDB format ({magic:?}) is not one that can be read")]
-    Version { magic: Magic, version: u32 },
-    #[error("the input ends at byte {at}, before the end of what it holds")]
-    Truncated { at: u64 },
-    #[error("{why} (checksum stored {stored:#018x}, computed {computed:#018x})")]
-    Checksum { why: &'static str, stored: u64, computed: u64 },
-    /// Something that Tercel has no place for. `key` is the key that it is the value of.
-    #[error("the data holds a {what}, which is not supported{}", of_key(.key))]
-    Unsupported { what: &'static str, key: Option<Vec<u8>> },
-    #[error("the data is damaged at byte {at}: {why}")]
-    Corrupt { at: u64, why: &'static str },
-    #[error("a string of {len} bytes at byte {at} is longer than the {len_max} allowed")]
-    TooLong { at: u64, len: u64, len_max: u64 },
-}
-
-/// How much of a key a message shows.
-const KEY_SHOWN_LEN_MAX: usize = 64;
-
-fn of_key(key: &Option<Vec<u8>>) -> String {
-    match key {
-        None => String::new(),
-        Some(key) if key.len() <= KEY_SHOWN_LEN_MAX => format!(" (key '{}')", key.escape_ascii()),
-        Some(key) => {
-            format!(" (a key of {} bytes, '{}...')", key.len(), key[..KEY_SHOWN_LEN_MAX].escape_ascii())
-        }
-    }
 }
 
 /// The name of a type of values that is not a string; `foreign` for Redis from version 12 on, which

@@ -5,9 +5,10 @@ use std::io::{self, Read};
 
 use crc_fast::Digest;
 
+use crate::error::RdbError;
 use crate::format::{self, BLOCK_BYTES};
 use crate::lzf;
-use crate::read::{LoadedString, RdbError};
+use crate::value::LoadedString;
 
 #[derive(Debug)]
 pub(crate) struct Source<R> {

@@ -10,7 +10,7 @@ use crc_fast::Digest;
 
 use crate::format::{self, BLOCK_BYTES, opcode};
 use crate::lzf::Compressor;
-use crate::{EntryMeta, StringValue};
+use crate::value::{EntryMeta, StringValue};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteOptions {

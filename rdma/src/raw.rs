@@ -194,6 +194,15 @@ impl<D: Device> Table<D> {
         }
     }
 
+    fn pair(&mut self, conn: usize) -> io::Result<(&mut D, &mut Pair)> {
+        let Table { device, pairs, .. } = self;
+        let pair = pairs.get_mut(&(conn as u64)).ok_or(io::ErrorKind::NotConnected)?;
+        if pair.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok((device, pair))
+    }
+
     fn sleep(&mut self, timeout: Duration) {
         let _ = ppoll(
             &mut [PollFd::new(self.device.wait_fd().as_fd(), PollFlags::POLLIN)],
@@ -210,6 +219,8 @@ pub struct RawEcho<D: Device> {
     addr: SocketAddr,
     next: u64,
     ready: Vec<u64>,
+    /// Where what has arrived is copied to.
+    scratch: Vec<u8>,
 }
 
 impl<D: Device> RawEcho<D> {
@@ -220,7 +231,7 @@ impl<D: Device> RawEcho<D> {
     pub fn new(mut device: D, options: Options, addr: SocketAddr) -> Result<Self, VerbsError> {
         let listener = device.listen(addr, 16)?;
         let addr = device.local_addr(listener).ok_or(VerbsError::State)?;
-        Ok(RawEcho { table: Table::new(device, options), addr, next: 0, ready: Vec::new() })
+        Ok(RawEcho { table: Table::new(device, options), addr, next: 0, ready: Vec::new(), scratch: Vec::new() })
     }
 
     /// Where it listens.
@@ -242,7 +253,7 @@ impl<D: Device> RawEcho<D> {
             let Table { device, pairs, .. } = &mut self.table;
             let Some(pair) = pairs.get_mut(&number) else { continue };
             let Some(length) = pair.arrived.take() else { continue };
-            pair.broken |= echo(device, pair, number, length).is_err();
+            pair.broken |= echo(device, pair, number, length, &mut self.scratch).is_err();
         }
         worked
     }
@@ -286,14 +297,20 @@ impl<D: Device> RawEcho<D> {
     }
 }
 
-fn echo<D: Device>(device: &mut D, pair: &mut Pair, number: u64, length: u32) -> Result<(), VerbsError> {
+fn echo<D: Device>(
+    device: &mut D,
+    pair: &mut Pair,
+    number: u64,
+    length: u32,
+    scratch: &mut Vec<u8>,
+) -> Result<(), VerbsError> {
     // A real answer is other bytes than the question, so a copy is part of the floor.
     let mut copied = 0;
-    let mut piece = [0; 4096];
     while copied < length {
-        let count = (length - copied).min(piece.len() as u32);
-        piece[..count as usize].copy_from_slice(device.bytes(pair.rx, copied, count)?);
-        device.bytes_mut(pair.tx, copied, count)?.copy_from_slice(&piece[..count as usize]);
+        let count = (length - copied).min(4096);
+        scratch.clear();
+        device.copy_out(pair.rx, copied, count, scratch)?;
+        device.bytes_mut(pair.tx, copied, count)?.copy_from_slice(scratch);
         copied += count;
     }
     pair.write(device, number, length)
@@ -305,22 +322,15 @@ pub struct RawClient<D: Device> {
     to: SocketAddr,
     next: u64,
     ready: Vec<u64>,
+    /// Where what has arrived is copied to.
+    scratch: Vec<u8>,
 }
 
 impl<D: Device> RawClient<D> {
     /// A client of the echo at `to`.
     #[must_use]
     pub fn new(device: D, options: Options, to: SocketAddr) -> Self {
-        RawClient { table: Table::new(device, options), to, next: 0, ready: Vec::new() }
-    }
-
-    fn pair(&mut self, conn: usize) -> io::Result<(&mut D, &mut Pair)> {
-        let Table { device, pairs, .. } = &mut self.table;
-        let pair = pairs.get_mut(&(conn as u64)).ok_or(io::ErrorKind::NotConnected)?;
-        if pair.broken {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        Ok((device, pair))
+        RawClient { table: Table::new(device, options), to, next: 0, ready: Vec::new(), scratch: Vec::new() }
     }
 
     fn work(&mut self, ready: &mut Vec<usize>) {
@@ -385,7 +395,7 @@ impl<D: Device> Client for RawClient<D> {
     }
 
     fn send(&mut self, conn: usize, bytes: &[u8]) -> io::Result<usize> {
-        let (device, pair) = self.pair(conn)?;
+        let (device, pair) = self.table.pair(conn)?;
         if pair.awaiting || bytes.is_empty() {
             return Ok(0);
         }
@@ -400,11 +410,13 @@ impl<D: Device> Client for RawClient<D> {
     }
 
     fn receive(&mut self, conn: usize, into: &mut [u8]) -> io::Result<Received> {
-        let (device, pair) = self.pair(conn)?;
+        let (device, pair) = self.table.pair(conn)?;
         let Some(length) = pair.arrived else { return Ok(Received::Nothing) };
         // What does not fit is asked for again; the write it came with was one.
         let take = (length as usize).min(into.len());
-        into[..take].copy_from_slice(device.bytes(pair.rx, 0, take as u32).map_err(broken)?);
+        self.scratch.clear();
+        device.copy_out(pair.rx, 0, take as u32, &mut self.scratch).map_err(broken)?;
+        into[..take].copy_from_slice(&self.scratch);
         if take < length as usize {
             return Err(io::ErrorKind::InvalidInput.into());
         }

@@ -93,10 +93,6 @@ impl<D: Device> Transport for RdmaTransport<D> {
         self.endpoint.unsent(conn)
     }
 
-    fn input_is_stable(&self, _: ConnId) -> bool {
-        false
-    }
-
     fn unsent_memory(&self, conn: ConnId) -> usize {
         self.endpoint.unsent_memory(conn)
     }

@@ -3,8 +3,9 @@
 //! A [`Device`] is one core's view of a fabric: a completion queue shared by all its queue pairs,
 //! protection domains with registered memory, and the connection manager. Registered memory belongs
 //! to the device; the endpoint borrows it through [`Device::bytes`]. Since everything that lets the
-//! device work takes `&mut self`, no slice of registered memory is held while a peer's write can be
-//! reported. Names that are not (or no longer) there are errors, never a panic.
+//! device work takes `&mut self`, no slice of registered memory is held while a message into it can be
+//! reported. Memory that the peer may write to is not borrowed at all, for the peer asks nobody when it
+//! does: [`Device::copy_out`] copies what has arrived there. Names that are not (or no longer) there are errors, never a panic.
 //!
 //! ```compile_fail,E0502
 //! # use tercel_rdma::verbs::{Device, Completion, Region};
@@ -239,6 +240,9 @@ pub enum VerbsError {
         /// How many.
         length: u32,
     },
+    /// Memory that the peer may write to at any time is copied out, not borrowed.
+    #[error("the peer may write to the region")]
+    PeerMayWrite,
     /// The work queue is full.
     #[error("the work queue is full")]
     QueueFull,
@@ -298,17 +302,31 @@ pub trait Device {
     /// It is not there.
     fn deregister(&mut self, region: Region) -> Result<(), VerbsError>;
 
-    /// Borrows registered memory. What a peer may write is only settled as far as completions told.
+    /// Borrows registered memory of [`Access::Local`]. What a receive fills is settled once its completion
+    /// has told.
     ///
     /// # Errors
-    /// Outside the region.
+    /// Outside the region; or the peer may write there.
     fn bytes(&self, region: Region, offset: u32, length: u32) -> Result<&[u8], VerbsError>;
 
     /// As [`Device::bytes`], to write into.
     ///
     /// # Errors
-    /// Outside the region.
+    /// As [`Device::bytes`].
     fn bytes_mut(&mut self, region: Region, offset: u32, length: u32) -> Result<&mut [u8], VerbsError>;
+
+    /// Appends registered bytes of any access to `into`. Those a peer's write has been told of are what it
+    /// wrote, unless it has broken its word and written there again: then they are some bytes.
+    ///
+    /// # Errors
+    /// Outside the region; nothing was appended.
+    fn copy_out(&self, region: Region, offset: u32, length: u32, into: &mut Vec<u8>) -> Result<(), VerbsError>;
+
+    /// Makes registered bytes of any access zero.
+    ///
+    /// # Errors
+    /// Outside the region; nothing was changed.
+    fn wipe(&mut self, region: Region, offset: u32, length: u32) -> Result<(), VerbsError>;
 
     /// Listens.
     ///

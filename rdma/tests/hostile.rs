@@ -95,7 +95,8 @@ impl Peer {
                         }
                     }
                     (Status::Success, Arrived::Immediate(len)) => {
-                        let bytes = self.device.bytes(self.rx, 0, len).unwrap().to_vec();
+                        let mut bytes = Vec::new();
+                        self.device.copy_out(self.rx, 0, len, &mut bytes).unwrap();
                         self.arrived.push((len, bytes));
                     }
                     (Status::Success, Arrived::Nothing) => {}
@@ -297,6 +298,42 @@ fn asking_for_features_is_answered_and_keepalives_are_not() {
         server.turn();
     }
     assert_eq!(seen, [Control::GetServerFeature { select: 7, features: 0 }]);
+}
+
+#[test]
+fn what_was_received_stays_whatever_is_written_over_it() {
+    let mut server = Server::new(Options::default());
+    let mut peer = Peer::connect(&mut server);
+    peer.announce();
+    peer.turn(&mut server);
+    let conn = last_accepted(&server);
+    peer.device.bytes_mut(peer.tx, 0, 5).unwrap().copy_from_slice(b"first");
+    peer.write(0, 5, 5);
+    peer.turn(&mut server);
+    assert_eq!(server.transport.received(conn), b"first");
+    let window = peer.window.unwrap();
+    peer.device.bytes_mut(peer.tx, 0, 5).unwrap().copy_from_slice(b"other");
+    peer.post(SendOp::Write { address: window.address, rkey: window.rkey }, 5);
+    peer.turn(&mut server);
+    assert_eq!(peer.statuses, []);
+    assert_eq!(server.transport.received(conn), b"first");
+}
+
+#[test]
+fn memory_that_a_peer_may_write_to_is_not_lent() {
+    let mut server = Server::new(Options::default());
+    let mut peer = Peer::connect(&mut server);
+    let rx = peer.rx;
+    assert_eq!(peer.device.bytes(rx, 0, 1), Err(VerbsError::PeerMayWrite));
+    assert_eq!(peer.device.bytes_mut(rx, 0, 1), Err(VerbsError::PeerMayWrite));
+    let mut copied = b"before ".to_vec();
+    assert_eq!(
+        peer.device.copy_out(rx, rx.length - 1, 2, &mut copied),
+        Err(VerbsError::Range { offset: rx.length - 1, length: 2 })
+    );
+    assert_eq!(copied, b"before ");
+    peer.device.copy_out(rx, rx.length - 2, 2, &mut copied).unwrap();
+    assert_eq!(copied, b"before \0\0");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Commands on their way to execution: parsed in place, with the hashes of their keys, grouped in
 //! runs of one client each. Offsets count from the start of a client's unconsumed bytes, which
-//! stay where they are until its run is done. A client over RDMA can write to its received bytes at any
-//! time, so what is parsed of them is copied first: a key must not change between its hash and its use.
+//! stay as they are until its run is done, over every transport: a key must not change between its hash and
+//! its use.
 
 use tercel_engine::{Hash, Keyspace};
 use tercel_resp::request::{ArgStep, Limits, ProtocolError, RequestParser, Span, Step};
@@ -14,17 +14,13 @@ use tercel_core::command::key_positions::KeyPositions;
 use tercel_core::command::spec::flags;
 use tercel_core::command::{Args, CommandId, CommandTable, OwnedCommand};
 
-/// Bytes of a client over RDMA that are copied at a time. A longer command is copied whole.
-const COPY_BYTES: usize = 64 * 1024;
-
 /// Keys of one command that are hashed ahead and prefetched.
 const KEYS_AHEAD_MAX: usize = 64;
 
 /// Arguments of a batch, beyond which it takes no further command; one command may have more.
 const SPANS_MAX: usize = 64 * 1024;
-/// Storage that a batch keeps for the next one: spans, and bytes copied.
+/// Spans whose storage a batch keeps for the next one.
 const SPANS_KEPT_MAX: usize = 2 * SPANS_MAX;
-const COPIES_KEPT_MAX: usize = 1024 * 1024;
 
 /// One command.
 pub(super) struct Parsed {
@@ -52,8 +48,6 @@ pub(super) struct Run {
     pub commands: (usize, usize),
     /// Bytes to drop when all are done.
     pub tail_end: usize,
-    /// Where its bytes were copied to, for a client that could still change them.
-    pub copy: Option<(usize, usize)>,
     /// Unconsumed bytes when it was parsed.
     pub seen_len: usize,
     /// There is more to parse at once.
@@ -71,7 +65,6 @@ pub(super) struct Batch {
     pub commands: Vec<Parsed>,
     spans: Vec<Span>,
     hashes: Vec<Hash>,
-    copies: Vec<u8>,
     /// Database of each hash's client, for prefetching.
     dbs: Vec<u32>,
     /// Next run.
@@ -108,8 +101,6 @@ impl Batch {
         self.spans.clear();
         self.spans.shrink_to(SPANS_KEPT_MAX);
         self.hashes.clear();
-        self.copies.clear();
-        self.copies.shrink_to(COPIES_KEPT_MAX);
         self.dbs.clear();
         self.next_run = 0;
         self.next_command = 0;
@@ -126,13 +117,6 @@ impl Batch {
         let spans = &self.spans[command.spans.0 as usize..command.spans.1 as usize];
         let hashes = &self.hashes[command.hashes.0 as usize..command.hashes.1 as usize];
         Args::new(input, spans, hashes, command.key_first as usize, command.key_step as usize)
-    }
-
-    /// The bytes that a run's commands lie in, if they are not those the transport holds.
-    #[inline]
-    pub(super) fn copied(&self, run: usize) -> Option<&[u8]> {
-        let (from, to) = self.runs[run].copy?;
-        self.copies.get(from..to)
     }
 
     /// Keys hashed in this batch.
@@ -179,7 +163,6 @@ impl Batch {
             client_id: session.id(),
             commands: (first, first),
             tail_end: 0,
-            copy: None,
             seen_len: 0,
             more: false,
             error: None,
@@ -200,30 +183,19 @@ impl Batch {
                 Assembled::TooLarge => run.too_large = true,
             }
         }
-        let received = transport.received(conn);
-        run.seen_len = received.len();
-        // Taken out so that it can be read from while the rest of the batch grows.
-        let mut copies = std::mem::take(&mut self.copies);
-        let mut whole = received.len();
-        if !transport.input_is_stable(conn) {
-            let from = copies.len();
-            whole = received.len().min(COPY_BYTES);
-            copies.extend_from_slice(&received[..whole]);
-            run.copy = Some((from, copies.len()));
-        }
-        let mut input = run.copy.map_or(received, |(from, to)| &copies[from..to]);
+        let input = transport.received(conn);
+        run.seen_len = input.len();
         let mut offset = 0;
         while run.error.is_none() && !run.too_large {
             if self.commands.len() - first >= bounds.client_commands_max
                 || (self.commands.len() > first && self.spans.len() >= SPANS_MAX)
                 || self.decides_parsing(table, first)
             {
-                run.more = offset < received.len();
+                run.more = offset < input.len();
                 break;
             }
             let rest = &input[offset..];
             if rest.is_empty() {
-                run.more = offset < received.len();
                 break;
             }
             let spans_from = self.spans.len();
@@ -246,18 +218,6 @@ impl Batch {
                     self.push_owned(table, owned, offset, len);
                 }
                 Ok(Step::Nothing { len }) => offset += len,
-                Ok(Step::Incomplete) if whole < received.len() => {
-                    if offset > 0 {
-                        run.more = true;
-                        break;
-                    }
-                    // One command longer than what was copied.
-                    let from = copies.len();
-                    whole = received.len();
-                    copies.extend_from_slice(received);
-                    run.copy = Some((from, copies.len()));
-                    input = &copies[from..];
-                }
                 Ok(Step::Incomplete) => {
                     if rest.len() > query_len_max {
                         run.too_large = true;
@@ -285,7 +245,6 @@ impl Batch {
                 Err(error) => run.error = Some(error),
             }
         }
-        self.copies = copies;
         run.tail_end = offset;
         run.commands.1 = self.commands.len();
         if run.commands.0 == run.commands.1 && run.tail_end == 0 && run.error.is_none() && !run.too_large {

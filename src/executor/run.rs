@@ -118,10 +118,7 @@ impl<T: Transport> Executor<T> {
                 self.refresh_all_held();
                 Self::refresh_held(&self.transport, &mut client.session);
             }
-            let input = match self.batch.copied(at_run) {
-                Some(copied) => copied,
-                None => self.transport.received(conn),
-            };
+            let input = self.transport.received(conn);
             let command = &self.batch.commands[at];
             let args = self.batch.args(at, input);
             client.session.input.count_received(command.len);

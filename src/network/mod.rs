@@ -244,10 +244,6 @@ impl<D: Device> Transport for Network<D> {
         on!(ref self, conn, transport, inner => transport.unsent(inner))
     }
 
-    fn input_is_stable(&self, conn: ConnId) -> bool {
-        on!(ref self, conn, transport, inner => transport.input_is_stable(inner))
-    }
-
     fn descriptor(&self, conn: ConnId) -> i32 {
         on!(ref self, conn, transport, inner => transport.descriptor(inner))
     }

@@ -67,7 +67,7 @@ pub(crate) struct Conn {
     pub(crate) copies_anyway: bool,
     /// It floods: read directly until it calms down, with this many calm receives to go.
     pub(crate) flood: u8,
-    /// Place on the engine's list of directly read connections; `u32::MAX` when it is not there.
+    /// Place on the event loop's list of directly read connections; `u32::MAX` when it is not there.
     pub(crate) direct_at: u32,
     pub(crate) fd: Option<OwnedFd>,
     pub(crate) peer: Peer,
@@ -186,7 +186,7 @@ impl Conns {
         if let Some(conn) = self.slots.get_mut(index as usize)
             && matches!(conn.state, State::Draining | State::Dying)
         {
-            debug_assert_eq!(conn.inflight, 0, "the kernel still works for this slot");
+            assert_eq!(conn.inflight, 0, "the kernel still works for this slot");
             *conn = Conn { generation: conn.generation, ..Conn::vacant() };
             self.free.push(index);
             self.closing -= 1;

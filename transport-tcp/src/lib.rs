@@ -6,9 +6,9 @@
 
 mod client;
 mod conns;
-mod engine;
 mod epoll;
 mod error;
+mod event_loop;
 mod inbox;
 mod outbox;
 mod pool;
@@ -28,7 +28,7 @@ use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake
 pub use client::{ClientAddr, SocketClient};
 pub use error::Error;
 
-use engine::Engine;
+use event_loop::EventLoop;
 
 /// Which way of talking to the kernel to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub struct ListenerId(u32);
 
 /// TCP and unix-domain connections. Belongs to the thread that made it.
 pub struct TcpTransport {
-    engine: Engine,
+    event_loop: EventLoop,
 }
 
 impl TcpTransport {
@@ -117,14 +117,14 @@ impl TcpTransport {
     /// # Errors
     /// When io_uring was asked for by name and is not usable, or a descriptor cannot be made.
     pub fn new(options: TcpOptions) -> Result<Self, Error> {
-        Ok(TcpTransport { engine: Engine::new(options)? })
+        Ok(TcpTransport { event_loop: EventLoop::new(options)? })
     }
 
     /// What serves the connections and which of the kernel's features it uses, or why it does
     /// without: one line for the log.
     #[must_use]
     pub fn describe(&self) -> String {
-        match (&self.engine.ring, &self.engine.ring_refused) {
+        match (&self.event_loop.ring, &self.event_loop.ring_refused) {
             (Some(ring), _) => format!("io_uring ({})", ring.features),
             (None, Some(reason)) => format!("epoll (io_uring refused: {reason})"),
             (None, None) => "epoll".to_owned(),
@@ -135,7 +135,7 @@ impl TcpTransport {
     /// answers sooner, rather than through the ring, which costs less for many. 0 leaves all but
     /// floods to the ring.
     pub fn set_direct_connections_max(&mut self, count: usize) {
-        self.engine.direct_max = count;
+        self.event_loop.direct_max = count;
     }
 
     /// Opens a listener; its connections arrive as [`Event::Accepted`].
@@ -144,108 +144,108 @@ impl TcpTransport {
     /// Naming the address and the reason: the address is in use, the path is not a socket, or
     /// another server answers there.
     pub fn listen(&mut self, addr: &ListenAddr, backlog: u32) -> Result<ListenerId, Error> {
-        self.engine.listen(addr, backlog)
+        self.event_loop.listen(addr, backlog)
     }
 
     /// Closes a listener; a unix-domain one removes its path. Connections stay.
     pub fn unlisten(&mut self, id: ListenerId) {
-        self.engine.unlisten(id);
+        self.event_loop.unlisten(id);
     }
 
     /// The bound address of a TCP listener.
     #[must_use]
     pub fn local_addr(&self, id: ListenerId) -> Option<SocketAddr> {
-        self.engine.local_addr(id)
+        self.event_loop.local_addr(id)
     }
 
     /// Sets TCP keep-alive for connections accepted from now on; 0 turns it off.
     pub fn set_keepalive_seconds(&mut self, seconds: u32) {
-        self.engine.set_keepalive_seconds(seconds);
+        self.event_loop.set_keepalive_seconds(seconds);
     }
 
     /// Lets a descriptor of the caller's end parks: while it is readable, polls report
     /// [`Event::Wake`]. The descriptor must outlive the transport.
     pub fn watch(&mut self, fd: RawFd) {
-        self.engine.watch(fd);
+        self.event_loop.watch(fd);
     }
 
     /// The descriptor number of a connection, for display only.
     #[must_use]
     pub fn raw_fd(&self, conn: ConnId) -> Option<i32> {
-        self.engine.conns.find(conn).map(conns::Conn::raw_fd)
+        self.event_loop.conns.find(conn).map(conns::Conn::raw_fd)
     }
 
     /// Connections the executor knows.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.engine.conns.live
+        self.event_loop.conns.live
     }
 
     /// Connections the executor has closed that are still sending, or waiting for the kernel.
     #[must_use]
     pub fn closing(&self) -> usize {
-        self.engine.conns.closing
+        self.event_loop.conns.closing
     }
 }
 
 impl Transport for TcpTransport {
     fn name(&self) -> &'static str {
-        if self.engine.ring.is_some() { "io_uring" } else { "epoll" }
+        if self.event_loop.ring.is_some() { "io_uring" } else { "epoll" }
     }
 
     #[inline]
     fn poll(&mut self, events: &mut Vec<Event>) {
-        self.engine.poll(events);
+        self.event_loop.poll(events);
     }
 
     fn park(&mut self, timeout: Option<Duration>) {
-        self.engine.park(timeout);
+        self.event_loop.park(timeout);
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
-        self.engine.bell.clone()
+        self.event_loop.bell.clone()
     }
 
     fn set_spinning(&mut self, spinning: bool) {
-        self.engine.set_spinning(spinning);
+        self.event_loop.set_spinning(spinning);
     }
 
     fn peer(&self, conn: ConnId) -> Option<&Peer> {
-        self.engine.conns.find(conn).map(|conn| &conn.peer)
+        self.event_loop.conns.find(conn).map(|conn| &conn.peer)
     }
 
     #[inline]
     fn received(&self, conn: ConnId) -> &[u8] {
-        self.engine.received(conn)
+        self.event_loop.received(conn)
     }
 
     #[inline]
     fn consume(&mut self, conn: ConnId, len: usize) {
-        self.engine.consume(conn, len);
+        self.event_loop.consume(conn, len);
     }
 
     fn set_receive_limit(&mut self, conn: ConnId, bytes: usize) {
-        self.engine.set_receive_limit(conn, bytes);
+        self.event_loop.set_receive_limit(conn, bytes);
     }
 
     #[inline]
     fn lease(&mut self) -> TxBuf {
-        self.engine.pool.lease_tx()
+        self.event_loop.pool.lease_tx()
     }
 
     #[inline]
     fn send(&mut self, conn: ConnId, buf: TxBuf) {
-        self.engine.send(conn, buf);
+        self.event_loop.send(conn, buf);
     }
 
     #[inline]
     fn flush(&mut self) {
-        self.engine.flush();
+        self.event_loop.flush();
     }
 
     #[inline]
     fn unsent(&self, conn: ConnId) -> usize {
-        self.engine.unsent(conn)
+        self.event_loop.unsent(conn)
     }
 
     fn descriptor(&self, conn: ConnId) -> i32 {
@@ -253,21 +253,21 @@ impl Transport for TcpTransport {
     }
 
     fn unsent_memory(&self, conn: ConnId) -> usize {
-        self.engine.conns.find(conn).map_or(0, |conn| if conn.outbox.is_empty() { 0 } else { conn.outbox.memory() })
+        self.event_loop.conns.find(conn).map_or(0, |conn| if conn.outbox.is_empty() { 0 } else { conn.outbox.memory() })
     }
 
     fn close(&mut self, conn: ConnId, how: Close) {
-        self.engine.close(conn, how);
+        self.event_loop.close(conn, how);
     }
 
     fn memory(&self, conn: ConnId) -> usize {
-        self.engine
+        self.event_loop
             .conns
             .find(conn)
             .map_or(0, |conn| size_of::<conns::Conn>() + conn.inbox.memory() + conn.outbox.memory())
     }
 
     fn stats(&self) -> Stats {
-        self.engine.stats()
+        self.event_loop.stats()
     }
 }

@@ -120,8 +120,9 @@ impl Outbox {
         self.pinned = 0;
     }
 
-    /// Drops `sent` bytes from the front; finished buffers go back to the pool.
+    /// Drops `sent` bytes from the front; finished buffers go back to the pool. Only when nothing is in flight.
     pub(crate) fn advance(&mut self, sent: usize, pool: &mut Pool) {
+        assert_eq!(self.pinned, 0, "an operation still points into these buffers");
         self.len = self.len.saturating_sub(sent);
         self.offset += sent;
         while let Some(front) = self.queue.front() {
@@ -140,7 +141,7 @@ impl Outbox {
 
     /// Gives up everything that is queued. Only when nothing is in flight.
     pub(crate) fn release(&mut self, pool: &mut Pool) {
-        debug_assert_eq!(self.pinned, 0, "an operation still points into these buffers");
+        assert_eq!(self.pinned, 0, "an operation still points into these buffers");
         for buf in std::mem::take(&mut self.queue) {
             pool.return_tx(buf);
         }

@@ -205,18 +205,13 @@ pub trait Transport {
     /// Who is at the other end.
     fn peer(&self, conn: ConnId) -> Option<&Peer>;
 
-    /// The bytes received and not yet consumed, in order and contiguous. The slice stays where it
-    /// is until the next `poll`, or the next `consume` or `close` of this connection.
+    /// The bytes received and not yet consumed, in order and contiguous. No peer can change them any
+    /// more. The slice stays where it is until the next `poll`, or the next `consume` or `close` of this
+    /// connection.
     fn received(&self, conn: ConnId) -> &[u8];
 
     /// Drops the first `len` received bytes; their buffer may be used again.
     fn consume(&mut self, conn: ConnId, len: usize);
-
-    /// Whether received bytes stay as they are until they are consumed. Where a peer could still write to
-    /// them they are to be copied before they are parsed.
-    fn input_is_stable(&self, _conn: ConnId) -> bool {
-        true
-    }
 
     /// The connection's file descriptor, -1 where there is none.
     fn descriptor(&self, _conn: ConnId) -> i32 {

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use serde::Serialize;
 
-use crate::histogram::{PERCENTILES, human_ns};
-use crate::report::table::{markdown, rate, share};
+use crate::histogram::PERCENTILES;
+use crate::report::layout::share;
+use crate::report::views::{Comparison, MetricRow, THROUGHPUT, TOO_FEW, Versus};
 use crate::report::{Report, ResultView};
 use crate::run::{Load, Session, measure, preload};
 use crate::server::{Contender, Placement, Server, all_answer};
@@ -26,10 +26,7 @@ pub struct FailIf {
 
 /// A smaller difference is none worth a word, however sure it is.
 const RATIO_MIN: f64 = 0.01;
-const THROUGHPUT: &str = "throughput";
 const SERVER_CPU: &str = "server-cpu";
-/// The verdict where a bootstrap knows nothing.
-const TOO_FEW: &str = "too few rounds to say";
 
 fn metrics() -> impl Iterator<Item = &'static str> {
     PERCENTILES.iter().map(|(name, _)| *name).chain(["max", THROUGHPUT, SERVER_CPU])
@@ -67,67 +64,12 @@ impl std::fmt::Display for FailIf {
     }
 }
 
-/// One metric of one server against the first.
-#[derive(Clone, Debug, Serialize)]
-pub struct MetricRow {
-    /// `p50` … `max` in nanoseconds, `throughput` a second, `server-cpu` in nanoseconds a request.
-    pub metric: String,
-    /// Geometric mean over the rounds of the first server, so that the ratio is that of these two; median
-    /// where a round has no value.
-    pub baseline: f64,
-    /// The same of this one.
-    pub value: f64,
-    /// This one's over the first one's.
-    pub estimate: Option<Estimate>,
-    /// What can be said.
-    pub verdict: String,
-}
-
-/// One server against the first.
-#[derive(Clone, Debug, Serialize)]
-pub struct Versus {
-    /// The server.
-    pub label: String,
-    /// Each metric.
-    pub metrics: Vec<MetricRow>,
-    /// Median over the rounds of the p999 of the machine's hiccups beside the first and beside this
-    /// one, in nanoseconds.
-    pub hiccup_p999_ns: (f64, f64),
-    /// Share of the keys read that were not there, over all rounds, of the first and of this one.
-    pub missed: (Option<f64>, Option<f64>),
-    /// One sentence.
-    pub verdict: String,
-}
-
-/// What a comparison says.
-#[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
-    /// What the others are compared with.
-    pub baseline: String,
-    /// Rounds that could be paired.
-    pub rounds: usize,
-    /// Confidence of the intervals.
-    pub confidence: f64,
-    /// The load in words.
-    pub load: String,
-    /// The others.
-    pub versus: Vec<Versus>,
-    /// Conditions that were met.
-    pub failed: Vec<String>,
-    /// Conditions of which nothing can be said, and why.
-    pub undecided: Vec<String>,
-}
-
 fn value_of(result: &ResultView, metric: &str) -> f64 {
     match metric {
         THROUGHPUT => result.rate_achieved,
         SERVER_CPU => result.server_cpu_ns_per_request.unwrap_or(0.0),
         name => result.latency.by_name(name).unwrap_or(0) as f64,
     }
-}
-
-fn shown(metric: &str, value: f64) -> String {
-    if metric == THROUGHPUT { rate(value) } else { human_ns(value) }
 }
 
 impl Comparison {
@@ -187,54 +129,6 @@ impl Comparison {
         }
         let load = whole.first().and_then(|round| round.first()).map_or(String::new(), |result| result.load.clone());
         Comparison { baseline: names[0].clone(), rounds: whole.len(), confidence, load, versus, failed, undecided }
-    }
-
-    /// The tables.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let mut out = format!("{}\n{} interleaved rounds, each a ratio to {}", self.load, self.rounds, self.baseline);
-        out.push_str(&if self.rounds < ROUNDS_MIN {
-            format!(
-                "; {TOO_FEW} who is better: with fewer than {ROUNDS_MIN} the interval is the range of what was seen\n"
-            )
-        } else {
-            format!("; {:.0} % interval by bootstrap over the rounds\n", self.confidence * 100.0)
-        });
-        out.push_str("Values are geometric means over the rounds, as the ratios are.\n");
-        for versus in &self.versus {
-            let head = ["", &self.baseline, &versus.label, "ratio", "interval", "verdict"].map(str::to_owned).to_vec();
-            let mut rows = vec![head];
-            for row in &versus.metrics {
-                let (ratio, interval) = row.estimate.map_or(("-".to_owned(), "-".to_owned()), |estimate| {
-                    (format!("{:.3}x", estimate.ratio), format!("{:.3} .. {:.3}", estimate.low, estimate.high))
-                });
-                let cells = vec![
-                    row.metric.clone(),
-                    shown(&row.metric, row.baseline),
-                    shown(&row.metric, row.value),
-                    ratio,
-                    interval,
-                ];
-                rows.push(cells.into_iter().chain([row.verdict.clone()]).collect());
-            }
-            let (first, second) = (human_ns(versus.hiccup_p999_ns.0), human_ns(versus.hiccup_p999_ns.1));
-            let mut noise = format!(
-                "p999 of the machine's hiccups: {first} beside {}, {second} beside {}",
-                self.baseline, versus.label
-            );
-            if versus.missed != (None, None) {
-                let (first, second) = (share(versus.missed.0), share(versus.missed.1));
-                noise += &format!(
-                    "\nkeys read that were not there: {first} at {}, {second} at {}",
-                    self.baseline, versus.label
-                );
-            }
-            out.push_str(&format!("\n{}\n{noise}\nverdict: {}\n", markdown(&rows), versus.verdict));
-        }
-        for failed in &self.failed {
-            out.push_str(&format!("\nverdict: fail-if met by {failed}\n"));
-        }
-        out
     }
 }
 

@@ -4,14 +4,14 @@
 //! Here live the plan of a load ([`Plan`]), its schedule, the loop ([`run`]) and what it brings
 //! back ([`Outcome`]). Touches no socket, no file and no clock but those handed in.
 
-mod engine;
+mod driver;
 pub mod schedule;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod tests;
 
-pub use engine::run;
+pub use driver::run;
 
 use std::fmt;
 

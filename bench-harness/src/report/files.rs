@@ -62,7 +62,7 @@ pub fn complain(text: &str) {
 /// Never in practice: it is written to memory.
 pub fn csv(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    if report.kind == crate::memory::KIND {
+    if report.kind == super::views::BYTES_PER_KEY {
         // A row's fields are the columns. Without rows nothing would name them.
         report.memory.iter().try_for_each(|row| writer.serialize(row))?;
         return Ok(writer.into_inner()?);
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn memory_has_its_table_as_csv_and_no_pictures() {
-        let row = crate::memory::MemoryRow {
+        let row = crate::report::views::BytesPerKeyRow {
             label: "a".into(),
             keys: 5,
             keys_held: 5,
@@ -251,7 +251,7 @@ mod tests {
             used_bytes: 900,
         };
         let session = crate::run::Session::new(false);
-        let mut report = Report::new(crate::memory::KIND, session.fingerprint, String::new());
+        let mut report = Report::new(crate::report::views::BYTES_PER_KEY, session.fingerprint, String::new());
         report.memory.extend([row.clone(), row]);
         let text = csv(&report).unwrap();
         let mut reader = csv::Reader::from_reader(text.as_slice());

@@ -3,22 +3,20 @@
 
 pub mod files;
 pub mod html;
+pub mod layout;
 pub mod svg;
 pub mod table;
+pub mod views;
 
 use serde::Serialize;
 
-use crate::compare::Comparison;
 use crate::fingerprint::Fingerprint;
-use crate::floor::Floor;
 use crate::histogram::{CurvePoint, Summary, curve};
-use crate::memory::MemoryRow;
 use crate::recorder::IntervalStat;
 use crate::run::phases::Phase;
 use crate::run::{Finding, Measured};
-use crate::scenario::ScenarioView;
-use crate::sweep::SweepView;
 use crate::workload::Found;
+use views::{BytesPerKeyRow, Comparison, Floor, ScenarioView, SweepView};
 
 /// Everything one run of the program found.
 #[derive(Serialize)]
@@ -42,7 +40,7 @@ pub struct Report {
     pub scenarios: Vec<ScenarioView>,
     /// Bytes a key.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub memory: Vec<MemoryRow>,
+    pub memory: Vec<BytesPerKeyRow>,
     /// The client's own floor.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub floors: Vec<Floor>,
@@ -95,7 +93,7 @@ impl Report {
             .scenarios
             .iter()
             .filter_map(|scenario| scenario.error.as_ref().map(|error| format!("{}: {error}", scenario.label)));
-        let memory = self.memory.iter().filter_map(MemoryRow::problem);
+        let memory = self.memory.iter().filter_map(BytesPerKeyRow::problem);
         let undecided = self.comparison.iter().flat_map(|comparison| comparison.undecided.iter().cloned());
         let mut all: Vec<String> = Vec::new();
         for problem in results.chain(events).chain(memory).chain(undecided).chain(self.failure.clone()) {

@@ -114,7 +114,9 @@ impl Picture {
             let drawn = match self.axis {
                 Axis::Nines => self.draw_on(&root, NinesAxis(x_max * 1.02), y_min..y_max, &|x| nines_name(*x)),
                 Axis::Time => self.draw_on(&root, RangedPlain(x_max), y_min..y_max, &|x| format!("{x} s")),
-                Axis::Rate => self.draw_on(&root, RangedPlain(x_max * 1.02), y_min..y_max, &|x| super::table::rate(*x)),
+                Axis::Rate => {
+                    self.draw_on(&root, RangedPlain(x_max * 1.02), y_min..y_max, &|x| super::layout::rate(*x))
+                }
             };
             drawn.with_context(|| format!("cannot draw {:?}", self.title))?;
         }

@@ -14,13 +14,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::admin::Admin;
 use crate::clock::{Clock, TscClock, unix_ms};
+use crate::cores::{cores, usable};
 use crate::fingerprint::Fingerprint;
 use crate::hiccup::HiccupMeter;
 use crate::histogram::{self, IntervalLog, human_ns};
 use crate::load::schedule::Arrivals;
 use crate::load::{self, Outcome, Pacing, Plan, Wait};
 use crate::recorder::{Collector, PartOf, Recording, recorder};
-use crate::server::{cores, usable};
 use crate::target::{AnyClient, Target};
 use crate::workload::values::parse_count;
 use crate::workload::{Generator, Workload};

@@ -11,7 +11,6 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde::Serialize;
 use tercel_resp::reply::Value;
 
 use crate::admin::Admin;
@@ -19,7 +18,7 @@ use crate::clock::{Clock, sleep, unix_ms};
 use crate::histogram::Summary;
 use crate::load::Wait;
 use crate::report::Report;
-use crate::report::table::summaries;
+use crate::report::views::ScenarioView;
 use crate::run::{Finding, Parts, Session, measure, preload};
 use crate::server::{Contender, Endpoint, Placement, all_answer};
 use crate::target::Target;
@@ -32,62 +31,6 @@ use file::{Expect, Scenario};
 const KEYS_MIN: u64 = 3000;
 /// So many bytes of memory above what is used: with fewer the buffers of a few connections fill it.
 const HEADROOM_MIN: u64 = 100_000;
-
-/// What an event did to the latency.
-#[derive(Clone, Debug, Serialize)]
-pub struct ScenarioView {
-    /// The result it belongs to.
-    pub label: String,
-    /// The scenario's name.
-    pub name: String,
-    /// What it shows.
-    pub about: String,
-    /// When the event began, in seconds since the load began.
-    pub event_start_s: f64,
-    /// When it was over.
-    pub event_end_s: f64,
-    /// Whether it was over before the load was.
-    pub over: bool,
-    /// Latencies of intervals before it.
-    pub before: Summary,
-    /// From the interval in which it began to the one after it was over.
-    pub during: Summary,
-    /// Later.
-    pub after: Summary,
-    /// What went wrong with the event.
-    pub error: Option<String>,
-}
-
-impl ScenarioView {
-    /// The table.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let rows = [("before", self.before), ("during", self.during), ("after", self.after)];
-        let rows: Vec<_> =
-            rows.map(|(name, summary)| (name.to_owned(), summary, vec![summary.count.to_string()])).to_vec();
-        let took = if self.over {
-            format!("{:.2} s", self.event_end_s - self.event_start_s)
-        } else {
-            "longer than the load".to_owned()
-        };
-        let empty: Vec<&str> = [("before", &self.before), ("after", &self.after)]
-            .into_iter()
-            .filter_map(|(name, part)| (part.count == 0).then_some(name))
-            .collect();
-        let note = if empty.is_empty() {
-            String::new()
-        } else {
-            format!("note: nothing was measured {} the event; a longer --duration may\n", empty.join(" and "))
-        };
-        format!("{}: {} The event took {took}.\n{}{note}", self.label, self.about, summaries("", &["requests"], &rows))
-    }
-
-    /// The event as a span of the time line.
-    #[must_use]
-    pub fn marks(&self) -> Vec<(f64, f64, String)> {
-        vec![(self.event_start_s, self.event_end_s.max(self.event_start_s + 0.02), self.name.clone())]
-    }
-}
 
 /// When an event began and ended, in the session's nanoseconds; `u64::MAX` until it does.
 struct Span {
@@ -380,7 +323,7 @@ mod tests {
         let files = [std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/eviction.toml")];
         let contenders: [Contender; 1] = ["tcp://127.0.0.1:1".parse().expect("a target")];
         let placement =
-            Placement { over: crate::server::Over::Tcp, server_core: None, rdma_addr: None, start_timeout: 1.0 };
+            Placement { over: crate::target::Over::Tcp, server_core: None, rdma_addr: None, start_timeout: 1.0 };
         let mut plan = Plan {
             files: &files,
             contenders: &contenders,

@@ -1,98 +1,24 @@
 //! Servers as a user names them: an address, or a command line to start one with, pinned, for as
 //! long as it is measured ([`start`]). Nothing is started before [`Contender::up`].
 
+pub mod placement;
 pub mod start;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
 use crate::admin::Admin;
+use crate::cores::usable;
 use crate::run::Session;
-use crate::target::Target;
+use crate::target::{Over, Target};
 use crate::workload::template::split;
+pub use placement::Placement;
 pub use start::Server;
 
-/// Over what a started server is spoken to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Over {
-    /// Loopback TCP.
-    #[default]
-    Tcp,
-    /// A unix socket.
-    Unix,
-    /// RDMA, on the adapter of --rdma-addr
-    Rdma,
-}
-
-impl Over {
-    /// `tcp`, `unix`, `rdma`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Over::Tcp => "tcp",
-            Over::Unix => "unix",
-            Over::Rdma => "rdma",
-        }
-    }
-
-    /// What a command line must name, so that its server can be found over this.
-    #[must_use]
-    pub fn placeholder(self) -> &'static str {
-        match self {
-            Over::Tcp | Over::Rdma => "{port}",
-            Over::Unix => "{socket}",
-        }
-    }
-
-    /// Where a server is that was told this port and this path, with RDMA on the adapter of an address.
-    #[must_use]
-    pub fn target(self, port: SocketAddr, socket: &Path, rdma_addr: Option<IpAddr>) -> Target {
-        match self {
-            Over::Tcp => Target::Tcp(port),
-            Over::Unix => Target::Unix(socket.to_owned()),
-            Over::Rdma => Target::Rdma(SocketAddr::new(rdma_addr.unwrap_or(port.ip()), port.port())),
-        }
-    }
-}
-
-/// Where and how servers are started.
-#[derive(Clone, Copy, Debug, clap::Args)]
-#[command(next_help_heading = "Servers")]
-pub struct Placement {
-    /// Over what a server given as exec:COMMAND is spoken to
-    #[arg(long, value_enum, default_value = "tcp")]
-    pub over: Over,
-    /// Core a server given as exec:COMMAND is pinned to [default: the first core if there are two]
-    #[arg(long, value_name = "CORE")]
-    pub server_core: Option<usize>,
-    /// Address of an RDMA adapter of this host, for --over rdma
-    #[arg(long, value_name = "ADDRESS")]
-    pub rdma_addr: Option<IpAddr>,
-    /// Seconds a server given as exec:COMMAND may take to answer PING after its start
-    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
-    pub start_timeout: f64,
-}
-
 impl Placement {
-    /// The core servers are pinned to.
-    #[must_use]
-    pub fn core(&self) -> Option<usize> {
-        let cores = cores();
-        self.server_core.or(if cores.len() > 1 { cores.first().copied() } else { None })
-    }
-
-    /// How long a server may take to come up.
-    #[must_use]
-    pub fn start_patience(&self) -> Duration {
-        Duration::from_secs_f64(self.start_timeout.clamp(0.0, 1e6))
-    }
-
     /// Whether these figures, and the servers with them, make sense.
     ///
     /// # Errors
@@ -119,30 +45,6 @@ impl Placement {
         }
         Ok(())
     }
-}
-
-/// The cores this process may use, upwards.
-#[must_use]
-pub fn cores() -> Vec<usize> {
-    let mut cores: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
-    cores.sort_unstable();
-    cores
-}
-
-/// Whether something can be pinned to a core.
-///
-/// # Errors
-/// It is not there, or not for this process.
-pub fn usable(core: usize) -> anyhow::Result<()> {
-    let cores = cores();
-    // A system that does not tell its cores shows when something is pinned.
-    ensure!(
-        cores.is_empty() || cores.contains(&core),
-        "there is no core {core} for this process; it may use {}",
-        cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    );
-    Ok(())
 }
 
 /// `[NAME=]URL` or `[NAME=]exec:COMMAND`, with `{port}` and `{socket}` to be filled in.

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tercel_resp::reply::Value;
 
-use super::Placement;
+use super::placement::Placement;
 use crate::admin::Admin;
 use crate::clock::{Clock, TscClock, sleep};
 use crate::run::Session;

@@ -7,24 +7,11 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 use tercel_resp::encode;
 
+use super::Workload;
+use super::effect::{Effect, Lifetime, VERSION_DELETED, VERSION_LAST, VERSION_UNKNOWN, version_of_literal};
 use super::keys::{KeySource, below};
+use super::op::{Issued, Op};
 use super::template::{Part, Piece, Placeholder, write_digits};
-use super::verify::{Effect, Lifetime, VERSION_DELETED, VERSION_LAST, VERSION_UNKNOWN, version_of_literal};
-use super::{Op, Workload};
-
-/// A request that was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Issued {
-    /// Which command, an index into [`Workload::names`].
-    pub op: u8,
-    /// The (last) key's number.
-    pub key: u64,
-    /// In verification mode the version the key has after this command.
-    pub version: u32,
-    /// In verification mode the time from which on the key may have expired, on the clock of
-    /// [`Generator::set_now_ns`]; `u64::MAX` if it does not.
-    pub deadline_ns: u64,
-}
 
 /// Draws requests; one a load thread.
 pub struct Generator {

@@ -4,8 +4,11 @@
 //! [`WorkloadSpec`] is what a user writes, [`Workload`] what it compiles to, [`Generator`] what one
 //! load thread draws requests from without allocating; `verify` knows what their replies must be.
 
+mod effect;
 mod generator;
 pub mod keys;
+mod lookup;
+mod op;
 mod reads;
 pub mod replay;
 mod spec;
@@ -18,24 +21,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, bail, ensure};
 use tercel_resp::encode;
 
-pub use generator::{Generator, Issued};
+use effect::{Effect, Lifetime};
+pub use generator::Generator;
 use keys::{KeyDistribution, KeySource};
-pub use reads::Found;
-use reads::{Lengths, Lookup};
+pub use lookup::Found;
+use lookup::{Lengths, Lookup};
+pub use op::Issued;
+use op::Op;
 use replay::Replay;
 pub use spec::{MIX, WorkloadSpec};
 use template::Template;
 use values::{SizeDistribution, ValueSource, parse_count};
-use verify::{Effect, Lifetime};
-
-#[derive(Debug)]
-struct Op {
-    template: Template,
-    effect: Effect,
-    lifetime: Lifetime,
-    /// First bytes of the replies it can get beside errors; none: any.
-    kinds: &'static [u8],
-}
 
 /// A compiled workload, shared by all threads.
 #[derive(Debug)]
@@ -120,7 +116,7 @@ impl Workload {
             ensure!(!template.has_ttl || ttl.is_some(), "the command {text:?} uses __ttl__, which needs --ttl");
             let (effect, mut lifetime) = (Effect::of(&template), Lifetime::Kept);
             if spec.verify {
-                lifetime = verify::follow(&template, &effect, &spec.key_prefix, ttl.map_or(0, |(least, _)| least))
+                lifetime = effect::follow(&template, &effect, &spec.key_prefix, ttl.map_or(0, |(least, _)| least))
                     .with_context(|| format!("the command {text:?}"))?;
                 expires |= matches!(lifetime, Lifetime::LeastNs(_));
             }
@@ -149,19 +145,19 @@ impl Workload {
             ensure!(keys <= 1 << 28, "--verify remembers each key and takes at most 2^28 of them");
         }
         let preload = !spec.no_preload && replay.is_none() && ops.iter().any(|op| op.template.has_key);
-        let lengths = reads::lengths(&ops, &sizes, &spec.key_prefix, preload);
+        let lengths = lookup::lengths(&ops, &sizes, &spec.key_prefix, preload);
         let lookups = match &replay {
             Some(replay) => replay.names.iter().map(|name| (Lookup::of(name), None)).collect(),
             None => ops
                 .iter()
                 .map(|op| &op.template)
                 .map(|template| {
-                    let known = lengths.filter(|_| reads::reads_values(template, &spec.key_prefix));
+                    let known = lengths.filter(|_| lookup::reads_values(template, &spec.key_prefix));
                     (Lookup::of_template(template), known)
                 })
                 .collect(),
         };
-        let may_miss = replay.is_some() || ops.iter().any(|op| reads::removes(&op.template));
+        let may_miss = replay.is_some() || ops.iter().any(|op| lookup::removes(&op.template));
         Ok(Workload {
             ops,
             shares,
@@ -388,9 +384,9 @@ mod tests {
         assert_eq!(reader.check(read, &good, 0), Ok(true));
         assert!(reader.check(Issued { version: 2, ..read }, &good, 0).is_err(), "an older value passes");
         assert!(reader.check(read, b"$-1\r\n", 0).is_err(), "a lost key passes");
-        let deleted = Issued { version: verify::VERSION_DELETED, ..read };
+        let deleted = Issued { version: effect::VERSION_DELETED, ..read };
         assert!(reader.check(deleted, &good, 0).is_err(), "a deleted key passes");
-        assert_eq!(reader.check(Issued { version: verify::VERSION_UNKNOWN, ..read }, &good, 0), Ok(false));
+        assert_eq!(reader.check(Issued { version: effect::VERSION_UNKNOWN, ..read }, &good, 0), Ok(false));
     }
 
     #[test]

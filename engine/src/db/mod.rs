@@ -10,7 +10,7 @@ use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
 use crate::number;
 use crate::rng::Rng;
-use crate::snapshot::Progress;
+use crate::snapshot::former::Progress;
 use crate::table::{Slot, Table, TableStats};
 use crate::value::{Blob, EMBED_LEN_MAX, Expire, NewValue};
 

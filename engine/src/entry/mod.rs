@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 pub(crate) use raw::Stored;
 use raw::{Header, Raw};
-pub use view::{EntryRef, Taken};
+pub use view::EntryRef;
 
 use crate::access::Access;
 use crate::size_class::class_of;
@@ -43,7 +43,8 @@ impl EntryBox {
     }
 
     pub(crate) fn as_ref(&self) -> EntryRef<'_> {
-        EntryRef::new(self.raw)
+        // SAFETY: this box owns the entry, and is borrowed.
+        unsafe { EntryRef::new(self.raw) }
     }
 
     #[cfg(test)]
@@ -75,6 +76,21 @@ impl Drop for EntryBox {
     }
 }
 
+/// A value taken out of a database, with its key.
+pub struct Taken(pub(crate) EntryBox);
+
+impl Taken {
+    /// The value.
+    pub fn value(&self) -> ValueRef<'_> {
+        self.0.as_ref().value()
+    }
+
+    /// Everything about it.
+    pub fn entry(&self) -> EntryRef<'_> {
+        self.0.as_ref()
+    }
+}
+
 /// An entry borrowed for changing it where it lies.
 pub(crate) struct EntryMut<'a> {
     raw: Raw,
@@ -93,12 +109,14 @@ impl<'a> EntryMut<'a> {
 
     #[inline]
     pub(crate) fn as_ref(&self) -> EntryRef<'_> {
-        EntryRef::new(self.raw)
+        // SAFETY: the entry is borrowed for writing, of which this lends a part.
+        unsafe { EntryRef::new(self.raw) }
     }
 
     #[inline]
     pub(crate) fn into_ref(self) -> EntryRef<'a> {
-        EntryRef::new(self.raw)
+        // SAFETY: the entry is borrowed for as long as the result, and the only way to write it is given up.
+        unsafe { EntryRef::new(self.raw) }
     }
 
     #[inline]

@@ -329,7 +329,9 @@ impl Raw {
             match value {
                 Stored::Int(value) => self.word(header.word_offset()).cast::<i64>().write(value),
                 Stored::Blob(blob) => self.word(header.word_offset()).cast::<Blob>().write(blob),
-                Stored::Embedded { bytes, len } => {
+                Stored::Embedded { bytes, .. } => {
+                    // The header's length, for which there is room, whatever length the value came with.
+                    let len = header.value_len();
                     let copied = bytes.len().min(len);
                     let start = self.at(header.key_offset() + key_len);
                     start.copy_from_nonoverlapping(bytes.as_ptr(), copied);

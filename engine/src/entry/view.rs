@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 
-use super::EntryBox;
 use super::raw::Raw;
 use crate::access::{self, Access};
 use crate::prefetch::prefetch;
@@ -17,12 +16,15 @@ pub struct EntryRef<'a> {
 }
 
 impl<'a> EntryRef<'a> {
-    pub(super) fn new(raw: Raw) -> Self {
+    /// # Safety
+    /// The entry is live, and neither freed nor changed while `'a` lasts.
+    #[inline(always)]
+    pub(super) unsafe fn new(raw: Raw) -> Self {
         EntryRef { raw, borrows: PhantomData }
     }
 
     /// # Safety
-    /// `address` is from [`EntryBox::into_address`], and the entry is neither freed nor changed while
+    /// `address` is from [`EntryBox::into_address`](super::EntryBox::into_address), and the entry is neither freed nor changed while
     /// `'a` lasts.
     #[inline(always)]
     pub(crate) unsafe fn from_address(address: u64) -> Self {
@@ -133,20 +135,5 @@ impl<'a> EntryRef<'a> {
             ValueRef::Bytes(bytes) => prefetch(bytes.as_ptr()),
             ValueRef::Int(_) => {}
         }
-    }
-}
-
-/// A value taken out of a database, with its key.
-pub struct Taken(pub(crate) EntryBox);
-
-impl Taken {
-    /// The value.
-    pub fn value(&self) -> ValueRef<'_> {
-        self.0.as_ref().value()
-    }
-
-    /// Everything about it.
-    pub fn entry(&self) -> EntryRef<'_> {
-        self.0.as_ref()
     }
 }

@@ -5,11 +5,11 @@
 //! spare bits: pointer 0 the number of entries here; pointers 1 and 2 the overflow count;
 //!             the others unused
 //! ```
-//! Slots are filled from 0 without holes. The overflow count says how many entries have their home
+//! A slot in use owns its entry. Slots are filled from 0 without holes. The overflow count says how many entries have their home
 //! here and live in a later bucket, so that a miss normally reads one line. At its maximum it stays,
 //! until the segment is rebuilt: then it only means that later buckets must be looked at.
 
-use crate::entry::EntryRef;
+use crate::entry::{EntryBox, EntryRef};
 use crate::prefetch::prefetch;
 
 pub(crate) const SLOTS: usize = 8;
@@ -62,7 +62,7 @@ impl Bucket {
 
     /// A bit for each slot in use whose tag is `tag`.
     #[inline(always)]
-    pub(crate) fn matches(&self, tag: u16) -> u32 {
+    fn matches(&self, tag: u16) -> u32 {
         self.equal_tags(tag) & ((1 << self.len()) - 1)
     }
 
@@ -100,38 +100,102 @@ impl Bucket {
         size_of::<[u16; SLOTS]>() - 2 + POINTER_LEN * slot
     }
 
-    /// The address of the word whose upper six bytes are pointer `slot`.
-    #[inline(always)]
-    fn word(&self, slot: usize) -> *const u8 {
-        debug_assert!(slot < SLOTS);
-        (&raw const *self).cast::<u8>().wrapping_add(Self::word_offset(slot))
-    }
-
     /// The address in slot `slot`; 0 when unused.
+    ///
+    /// # Safety
+    /// `slot` is below [`SLOTS`].
     #[inline(always)]
-    pub(crate) fn address(&self, slot: usize) -> u64 {
+    unsafe fn address_unchecked(&self, slot: usize) -> u64 {
+        let word = (&raw const *self).cast::<u8>().wrapping_add(Self::word_offset(slot));
         // SAFETY: the word starts in the tags or pointers and ends with pointer `slot`, within the bucket.
-        let word = u64::from_le(unsafe { self.word(slot).cast::<u64>().read_unaligned() });
+        let word = u64::from_le(unsafe { word.cast::<u64>().read_unaligned() });
         (word >> 16) & !SPARE_MASK
     }
 
-    /// Starts bringing the entry in slot `slot` into the cache.
+    /// The address in slot `slot`, which must be in use.
+    #[inline(always)]
+    pub(crate) fn address(&self, slot: usize) -> u64 {
+        assert!(slot < self.len(), "the slot is in use");
+        // SAFETY: no more slots are in use than there are.
+        unsafe { self.address_unchecked(slot) }
+    }
+
+    /// Starts bringing the entry in slot `slot` into the cache; none if the slot is not in use.
     #[inline(always)]
     pub(crate) fn prefetch_entry(&self, slot: usize) {
-        prefetch(std::ptr::without_provenance::<u8>(self.address(slot) as usize));
+        if slot < SLOTS {
+            // SAFETY: just compared.
+            prefetch(std::ptr::without_provenance::<u8>(unsafe { self.address_unchecked(slot) } as usize));
+        }
+    }
+
+    /// Starts bringing all entries here into the cache.
+    #[inline(always)]
+    pub(crate) fn prefetch_entries(&self) {
+        for slot in 0..self.len() {
+            self.prefetch_entry(slot);
+        }
+    }
+
+    /// Starts bringing the entries of this tag into the cache; false if there is none.
+    #[inline(always)]
+    pub(crate) fn prefetch_entries_of(&self, tag: u16) -> bool {
+        let mask = self.matches(tag);
+        for slot in slots_of(mask) {
+            // SAFETY: a mask of `matches` has bits of slots only.
+            prefetch(std::ptr::without_provenance::<u8>(unsafe { self.address_unchecked(slot) } as usize));
+        }
+        mask != 0
+    }
+
+    /// The entry in slot `slot`.
+    ///
+    /// # Safety
+    /// The slot is in use.
+    #[inline(always)]
+    unsafe fn entry_unchecked(&self, slot: usize) -> EntryRef<'_> {
+        // SAFETY: a slot in use has the address of a live entry that it owns; the borrow of the bucket
+        // is one of the table, so nobody changes or frees the entry while it lasts.
+        unsafe { EntryRef::from_address(self.address_unchecked(slot)) }
     }
 
     /// The entry in slot `slot`, which must be in use.
     #[inline(always)]
     pub(crate) fn entry(&self, slot: usize) -> EntryRef<'_> {
-        debug_assert!(slot < self.len());
-        // SAFETY: a slot in use has the address of a live entry that the table owns; the borrow of the
-        // bucket is one of the table, so nobody changes or frees the entry while it lasts.
-        unsafe { EntryRef::from_address(self.address(slot)) }
+        assert!(slot < self.len(), "the slot is in use");
+        // SAFETY: just compared.
+        unsafe { self.entry_unchecked(slot) }
     }
 
-    fn set_pointer(&mut self, slot: usize, address: u64) {
-        debug_assert!(slot < SLOTS && address & SPARE_MASK == 0 && address >> 48 == 0);
+    /// The entry in slot `slot`, if that is in use.
+    #[inline(always)]
+    pub(crate) fn get(&self, slot: usize) -> Option<EntryRef<'_>> {
+        // SAFETY: just compared.
+        (slot < self.len()).then(|| unsafe { self.entry_unchecked(slot) })
+    }
+
+    /// The entries here, by slot.
+    #[inline(always)]
+    pub(crate) fn entries(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        // SAFETY: the slots below the length are in use.
+        (0..self.len()).map(|slot| unsafe { self.entry_unchecked(slot) })
+    }
+
+    /// The entries of this tag here, with their slots.
+    #[inline(always)]
+    pub(crate) fn entries_of(&self, tag: u16) -> impl Iterator<Item = (usize, EntryRef<'_>)> {
+        // SAFETY: a mask of `matches` has bits of slots in use only.
+        slots_of(self.matches(tag)).map(|slot| (slot, unsafe { self.entry_unchecked(slot) }))
+    }
+
+    /// Writes a pointer; what the slot owned before is forgotten.
+    ///
+    /// # Safety
+    /// `slot` is below [`SLOTS`], and the slot owns the entry of this address from now on, or the address is 0
+    /// and the slot is not in use.
+    #[inline(always)]
+    unsafe fn set_pointer(&mut self, slot: usize, address: u64) {
+        debug_assert!(address & SPARE_MASK == 0 && address >> 48 == 0);
         let word = (&raw mut *self).cast::<u8>().wrapping_add(Self::word_offset(slot));
         // SAFETY: as for reading; the low 20 bits, a tag or pointer before and the spare bits, are written back.
         unsafe {
@@ -140,44 +204,57 @@ impl Bucket {
         }
     }
 
-    /// Puts another entry's address into a slot in use; returns the one that was there.
-    pub(crate) fn replace(&mut self, slot: usize, address: u64) -> u64 {
+    /// Puts another entry into a slot in use; hands out the one that was there.
+    pub(crate) fn replace(&mut self, slot: usize, entry: EntryBox) -> EntryBox {
         let old = self.address(slot);
-        self.set_pointer(slot, address);
-        old
+        // SAFETY: `address` has checked that the slot is in use. It owned the entry of the old address and
+        // gives it up for the new one.
+        unsafe {
+            self.set_pointer(slot, entry.into_address());
+            EntryBox::from_address(old)
+        }
     }
 
-    /// Adds an entry; false if the bucket is full.
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// The bucket is full: the entry comes back.
     #[inline]
-    pub(crate) fn push(&mut self, tag: u16, address: u64) -> bool {
+    pub(crate) fn push(&mut self, tag: u16, entry: EntryBox) -> Result<(), EntryBox> {
         let len = self.len();
-        if len == SLOTS {
-            return false;
+        if len >= SLOTS {
+            return Err(entry);
         }
         self.tags[len] = tag;
-        self.set_pointer(len, address);
+        // SAFETY: just compared, and the slot is given the entry.
+        unsafe { self.set_pointer(len, entry.into_address()) };
         self.set_len(len + 1);
-        true
+        Ok(())
     }
 
-    /// Takes the address out of a slot in use; the last one moves there.
-    pub(crate) fn take(&mut self, slot: usize) -> u64 {
+    /// Takes the entry out of a slot in use; the last one moves there.
+    pub(crate) fn take(&mut self, slot: usize) -> EntryBox {
         let taken = self.address(slot);
         let last = self.len() - 1;
-        if slot != last {
-            self.tags[slot] = self.tags[last];
-            self.set_pointer(slot, self.address(last));
+        let moved = self.address(last);
+        // SAFETY: both slots are in use, which `address` has checked. The last one gives its entry up for the
+        // other, which has given up its own, and is not in use afterwards.
+        unsafe {
+            if slot != last {
+                self.tags[slot] = self.tags[last];
+                self.set_pointer(slot, moved);
+            }
+            self.tags[last] = 0;
+            self.set_pointer(last, 0);
+            self.set_len(last);
+            EntryBox::from_address(taken)
         }
-        self.tags[last] = 0;
-        self.set_pointer(last, 0);
-        self.set_len(last);
-        taken
     }
 }
 
 /// The slots of a mask of [`Bucket::matches`], lowest first.
 #[inline(always)]
-pub(crate) fn slots_of(mut mask: u32) -> impl Iterator<Item = usize> {
+fn slots_of(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         if mask == 0 {
             return None;

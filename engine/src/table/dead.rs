@@ -1,7 +1,6 @@
 //! Freeing a table's entries and segments in bounded pieces, once nobody looks into it any more.
 
 use super::{Root, Table};
-use crate::entry::EntryBox;
 
 /// How far the freeing of a table has come.
 #[derive(Default)]
@@ -45,26 +44,22 @@ impl Table {
                 at.index = 0;
                 continue;
             }
-            let segment = root.segment(at.index);
-            if segment.is_none() {
+            let Some(mut segment) = root.segment_mut(at.index) else {
                 at.index += 1;
                 continue;
-            }
+            };
             if at.bucket == segment.buckets() {
-                at.index += root.clear_segment(at.index);
+                let depth = segment.depth();
+                at.index += root.span(at.index, depth).len();
                 at.bucket = 0;
                 self.segments -= 1;
-                self.buckets -= segment.buckets();
-                segment.free();
+                self.buckets -= root.take(at.index - 1).map_or(0, |segment| segment.buckets());
                 continue;
             }
             let bucket = segment.bucket_mut(at.bucket);
-            for slot in 0..bucket.len() {
-                bucket.prefetch_entry(slot);
-            }
+            bucket.prefetch_entries();
             while let Some(last) = bucket.len().checked_sub(1) {
-                // SAFETY: the table owned the entry by its slot, which has just given the address up.
-                drop(unsafe { EntryBox::from_address(bucket.take(last)) });
+                drop(bucket.take(last));
                 done.entries += 1;
                 done.steps += 1;
             }

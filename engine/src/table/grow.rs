@@ -1,14 +1,10 @@
 //! Growing and shrinking: how a segment is resized, split and merged, and a directory doubled and halved.
 
 use super::bucket::SLOTS;
-use super::segment::{BUCKETS_SPLIT, Segment, WINDOW, buckets_after, buckets_for};
-use super::{Root, Roots, Table};
-use crate::hash::{Hash, KeyHasher, PATH_BITS, ROOTS};
+use super::segment::{BUCKETS_SPLIT, SegmentBox, WINDOW, buckets_after, buckets_for};
+use super::{DEPTH_MAX, Root, Roots, Table};
+use crate::hash::{Hash, KeyHasher, ROOTS};
 use crate::prefetch::prefetch;
-
-/// A directory is at most this deep, so that a position in it fits a scan cursor.
-pub(super) const DEPTH_MAX: u32 = 28;
-const _: () = assert!(DEPTH_MAX < PATH_BITS && DEPTH_MAX < 32);
 
 /// A new half of a split segment is made for this load, if its entries fit so.
 const LOAD_SPLIT_PERCENT: usize = 94;
@@ -34,10 +30,15 @@ impl Table {
         self.roots.get_or_insert_with(|| Box::new([const { Root::EMPTY }; ROOTS]))
     }
 
+    /// The hash's root.
+    fn root_mut(&mut self, hash: Hash) -> &mut Root {
+        &mut self.roots_mut()[hash.root()]
+    }
+
     pub(super) fn first_segment(&mut self, hash: Hash) {
-        let segment = Segment::new(1, 0, false);
-        let root = &mut self.roots_mut()[hash.root()];
-        root.rebuild(0, |_, _| segment.word());
+        let root = self.root_mut(hash);
+        root.begin_directory();
+        root.put(0, SegmentBox::new(1, 0, false));
         self.directory_bytes += size_of::<u64>();
         self.segments += 1;
         self.buckets += 1;
@@ -46,33 +47,37 @@ impl Table {
     /// Makes room where the hash belongs, whose window is full.
     #[cold]
     pub(super) fn grow(&mut self, hash: Hash, hasher: &KeyHasher) {
-        let segment = self.segment(hash);
-        let entries = segment.count();
-        if entries * 100 < segment.slots() * LOAD_GROW_PERCENT_MIN && !segment.wide() {
-            let root = &mut self.roots_mut()[hash.root()];
+        let Some(segment) = self.segment(hash) else { return };
+        let buckets = segment.buckets();
+        if segment.count() * 100 < segment.slots() * LOAD_GROW_PERCENT_MIN && !segment.wide() {
+            let root = self.root_mut(hash);
             let index = root.index(hash.path());
-            root.set_segment(index, segment.with_wide());
-        } else if segment.buckets() < BUCKETS_SPLIT || !self.split(hash, segment, hasher) {
-            self.resize(hash, segment, buckets_after(segment.buckets()));
+            if let Some(mut segment) = root.take(index) {
+                segment.set_wide();
+                root.put(index, segment);
+            }
+        } else if buckets < BUCKETS_SPLIT || !self.split(hash, hasher) {
+            self.resize(hash, buckets_after(buckets));
         }
     }
 
     /// Moves a segment's entries to one of `buckets` buckets, or more if they do not fit.
-    fn resize(&mut self, hash: Hash, old: Segment, buckets: usize) {
-        let new = fill(buckets, old.depth(), old.wide(), |target| old.copy_into(target, |_, _| true));
-        self.buckets = self.buckets + new.buckets() - old.buckets();
-        self.resizes += 1;
-        let root = &mut self.roots_mut()[hash.root()];
+    fn resize(&mut self, hash: Hash, buckets: usize) {
+        let Some(old) = self.segment(hash) else { return };
+        // SAFETY: the new segment takes the place of the old one below, whose buckets are then freed.
+        let new = fill(buckets, old.depth(), old.wide(), |target| unsafe { old.copy_into(target, |_, _| true) });
+        let added = new.buckets();
+        let root = self.root_mut(hash);
         let index = root.index(hash.path());
-        root.set_segment(index, new);
-        old.free();
+        let removed = root.take(index).map_or(0, |old| old.buckets());
+        root.put(index, new);
+        self.buckets = self.buckets + added - removed;
+        self.resizes += 1;
     }
 
     /// Splits a segment by one more bit of the hash; false if that would not help.
-    fn split(&mut self, hash: Hash, old: Segment, hasher: &KeyHasher) -> bool {
-        if old.depth() == DEPTH_MAX {
-            return false;
-        }
+    fn split(&mut self, hash: Hash, hasher: &KeyHasher) -> bool {
+        let Some(old) = self.segment(hash).filter(|old| old.depth() < DEPTH_MAX) else { return false };
         // The bit is not in the table: keys are hashed again, their entries loaded a few buckets ahead.
         const AHEAD: usize = 3;
         let bit = 1u64 << (63 - old.depth());
@@ -82,16 +87,16 @@ impl Table {
         for index in 0..old.buckets() + AHEAD {
             if index < old.buckets() {
                 let bucket = old.bucket(index);
+                bucket.prefetch_entries();
                 for slot in 0..bucket.len() {
-                    bucket.prefetch_entry(slot);
                     // A key in an entry that begins in a line's last quarter goes over into the next one.
                     prefetch(std::ptr::without_provenance::<u8>(bucket.address(slot) as usize + 31));
                 }
             }
             let Some(behind) = index.checked_sub(AHEAD) else { continue };
             let bucket = old.bucket(behind);
-            for slot in 0..bucket.len() {
-                let is_upper = hasher.hash(bucket.entry(slot).key()).path() & bit != 0;
+            for (slot, entry) in bucket.entries().enumerate() {
+                let is_upper = hasher.hash(entry.key()).path() & bit != 0;
                 upper[behind] |= u8::from(is_upper) << slot;
                 upper_entries += usize::from(is_upper);
             }
@@ -103,30 +108,29 @@ impl Table {
         let depth = old.depth() + 1;
         let half = |side: u8, count: usize| {
             fill(buckets_for(count, LOAD_SPLIT_PERCENT), depth, false, |target| {
-                old.copy_into(target, |bucket, slot| (upper[bucket] >> slot) & 1 == side)
+                // SAFETY: the two halves take the place of the old segment below, whose buckets are then freed.
+                unsafe { old.copy_into(target, |bucket, slot| (upper[bucket] >> slot) & 1 == side) }
             })
         };
         let low = half(0, entries - upper_entries);
         let high = half(1, upper_entries);
-        self.segments += 1;
-        self.buckets = self.buckets + low.buckets() + high.buckets() - old.buckets();
-        self.splits += 1;
-        let root = &mut self.roots_mut()[hash.root()];
+        let added = low.buckets() + high.buckets();
+        let root = self.root_mut(hash);
+        let removed = root.take(root.index(hash.path())).map_or(0, |old| old.buckets());
         let mut grown = 0;
-        if old.depth() == root.depth() {
+        if depth > root.depth() {
             grown = root.len() * size_of::<u64>();
-            root.rebuild(depth, |root, at| root.segment(at >> 1).word());
+            root.double();
         }
         let index = root.index(hash.path());
-        let span = 1usize << (root.depth() - depth);
-        let low_index = index & !(2 * span - 1);
-        root.set_segment(low_index, low);
-        root.set_segment(low_index + span, high);
-        if depth == root.depth() {
-            root.deepest += 2;
-        }
+        let half_span = root.span(index, depth).len();
+        let low_index = index & !half_span;
+        root.put(low_index, low);
+        root.put(low_index | half_span, high);
         self.directory_bytes += grown;
-        old.free();
+        self.segments += 1;
+        self.buckets = self.buckets + added - removed;
+        self.splits += 1;
         true
     }
 
@@ -134,70 +138,66 @@ impl Table {
     #[cold]
     pub(super) fn shrink(&mut self, hash: Hash) {
         for _ in 0..MERGES_MAX {
-            let segment = self.segment(hash);
-            let entries = segment.count();
-            if segment.is_none() || entries * 100 >= segment.slots() * LOAD_SHRINK_PERCENT {
+            let Some(segment) = self.segment(hash) else { return };
+            let (entries, old_buckets) = (segment.count(), segment.buckets());
+            if entries * 100 >= segment.slots() * LOAD_SHRINK_PERCENT {
                 return;
             }
-            if !self.merge(hash, segment, entries) {
+            if !self.merge(hash, entries) {
                 let buckets = buckets_for(entries, LOAD_SHRUNK_PERCENT);
-                if buckets < segment.buckets() {
-                    self.resize(hash, segment, buckets);
+                if buckets < old_buckets {
+                    self.resize(hash, buckets);
                 }
                 return;
             }
         }
     }
 
-    fn merge(&mut self, hash: Hash, segment: Segment, entries: usize) -> bool {
-        if segment.depth() == 0 {
-            return false;
-        }
-        let root = &mut self.roots_mut()[hash.root()];
+    /// Merges a segment of so many entries with its other half; false if that is split further, or they are too
+    /// many together.
+    fn merge(&mut self, hash: Hash, entries: usize) -> bool {
+        let root = self.root_mut(hash);
         let index = root.index(hash.path());
-        let buddy_index = index ^ (1usize << (root.depth() - segment.depth()));
-        let buddy = root.segment(buddy_index);
-        if buddy.depth() != segment.depth() {
-            return false;
-        }
+        let Some(segment) = root.segment(index).filter(|segment| segment.depth() > 0) else { return false };
+        let depth = segment.depth();
+        let buddy_index = index ^ root.span(index, depth).len();
+        let Some(buddy) = root.segment(buddy_index).filter(|buddy| buddy.depth() == depth) else { return false };
         let total = entries + buddy.count();
         if total > MERGE_ENTRIES_MAX {
             return false;
         }
         let wide = segment.wide() || buddy.wide();
-        let merged = fill(buckets_for(total, LOAD_SHRUNK_PERCENT), segment.depth() - 1, wide, |target| {
-            segment.copy_into(target, |_, _| true) && buddy.copy_into(target, |_, _| true)
+        let merged = fill(buckets_for(total, LOAD_SHRUNK_PERCENT), depth - 1, wide, |target| {
+            // SAFETY: the merged segment takes the place of the two below, whose buckets are then freed.
+            unsafe { segment.copy_into(target, |_, _| true) && buddy.copy_into(target, |_, _| true) }
         });
-        let root = &mut self.roots_mut()[hash.root()];
-        root.set_segment(index, merged);
+        let added = merged.buckets();
+        let removed: usize =
+            [index, buddy_index].into_iter().filter_map(|at| root.take(at)).map(|old| old.buckets()).sum();
+        root.put(index, merged);
         let before = root.len();
-        if segment.depth() == root.depth() {
-            root.deepest -= 2;
-            while root.deepest == 0 && root.depth() > 0 {
-                root.rebuild(root.depth() - 1, |root, at| root.segment(at << 1).word());
-            }
+        while root.deepest == 0 && root.depth() > 0 {
+            root.halve();
         }
         let freed = (before - root.len()) * size_of::<u64>();
         self.directory_bytes -= freed;
         self.segments -= 1;
-        self.buckets = self.buckets + merged.buckets() - segment.buckets() - buddy.buckets();
+        self.buckets = self.buckets + added - removed;
         self.merges += 1;
-        segment.free();
-        buddy.free();
         true
     }
 }
 
 /// Makes a segment of at least `buckets` buckets into which `copy` can put everything. Where not even
 /// a load of a half fits the windows, hashes collide: then an entry may live anywhere in the segment.
-fn fill(mut buckets: usize, depth: u32, mut wide: bool, copy: impl Fn(Segment) -> bool) -> Segment {
+fn fill(mut buckets: usize, depth: u32, mut wide: bool, copy: impl Fn(&mut SegmentBox) -> bool) -> SegmentBox {
     let start = buckets;
     loop {
-        let segment = Segment::new(buckets, depth, wide);
-        if copy(segment) {
+        let mut segment = SegmentBox::new(buckets, depth, wide);
+        if copy(&mut segment) {
             return segment;
         }
-        segment.free();
+        drop(segment);
         buckets = buckets_after(buckets);
         wide |= buckets > 2 * start && buckets > 2 * WINDOW;
     }

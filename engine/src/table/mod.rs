@@ -22,15 +22,19 @@ mod walk;
 use std::alloc::{self, Layout};
 
 use crate::entry::{EntryBox, EntryMut, EntryRef};
-use crate::hash::{Hash, KeyHasher, ROOTS};
+use crate::hash::{Hash, KeyHasher, PATH_BITS, ROOTS};
 use crate::prefetch::prefetch;
 use crate::rng::Rng;
-use bucket::{SLOTS, slots_of};
+use bucket::SLOTS;
 
 pub(crate) use dead::Drain;
-use segment::Segment;
 pub(crate) use segment::Slot;
+use segment::{Segment, SegmentBox, SegmentMut, Word};
 pub(crate) use walk::Position;
+
+/// A directory is at most this deep, so that a position in it fits a scan cursor.
+const DEPTH_MAX: u32 = 28;
+const _: () = assert!(DEPTH_MAX < PATH_BITS && DEPTH_MAX < 32);
 
 /// What a table is made of, for reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,15 +59,17 @@ pub struct TableStats {
     pub resizes: u64,
 }
 
-/// The directory of a root that has none of its own: one word that says "no segment".
+/// The directory of a root that has none of its own: one word that says "no segment". It saves lookups the
+/// question whether there is a directory; `Root::words_mut`, the only way to write one, does not lend it.
 static NO_DIRECTORY: [u64; 1] = [0];
 
-/// One root: a directory of 2^depth words, indexed by the path's top bits.
+/// One root: a directory of 2^depth words, indexed by the path's top bits. A segment's word is in the whole span
+/// of places that share the segment's bits, and nowhere else; so no segment is deeper than the directory.
 pub(crate) struct Root {
     directory: *mut u64,
     /// 63 - depth: the directory's index is `path >> 1 >> shift`.
     shift: u32,
-    /// How many segments are as deep as the directory; at 0 it is halved.
+    /// How many segments are as deep as the directory; at 0 it may be halved.
     deepest: u32,
 }
 
@@ -85,37 +91,80 @@ impl Root {
         1 << self.depth()
     }
 
+    /// The word for a path.
     #[inline(always)]
-    pub(crate) fn segment(&self, index: usize) -> Segment {
-        debug_assert!(index < self.len());
-        // SAFETY: the directory has 2^depth words, and an index has no more than depth bits.
-        Segment::from_word(unsafe { *self.directory.add(index) })
+    fn word_of(&self, path: u64) -> Option<Word> {
+        // SAFETY: the directory has 2^depth words, and a path's index no more than depth bits.
+        Word::new(unsafe { *self.directory.add(self.index(path)) })
+    }
+
+    /// The segment of a path.
+    #[inline(always)]
+    pub(crate) fn segment_of(&self, path: u64) -> Option<Segment<'_>> {
+        // SAFETY: a directory's words are live segments', which change through the root only, and that is borrowed.
+        self.word_of(path).map(|word| unsafe { Segment::from_word(word) })
+    }
+
+    /// The segment of a path, to change what is in it.
+    #[inline(always)]
+    fn segment_of_mut(&mut self, path: u64) -> Option<SegmentMut<'_>> {
+        // SAFETY: a directory's words are live segments', reached through the root only, and that is borrowed.
+        self.word_of(path).map(|word| unsafe { SegmentMut::from_word(word) })
+    }
+
+    /// The segment at a place of the directory, which must have that place.
+    pub(crate) fn segment(&self, index: usize) -> Option<Segment<'_>> {
+        // SAFETY: as for that of a path.
+        Word::new(self.words()[index]).map(|word| unsafe { Segment::from_word(word) })
+    }
+
+    /// As [`Root::segment`], to change what is in it.
+    pub(crate) fn segment_mut(&mut self, index: usize) -> Option<SegmentMut<'_>> {
+        // SAFETY: as for that of a path.
+        Word::new(self.words()[index]).map(|word| unsafe { SegmentMut::from_word(word) })
     }
 
     fn is_own(&self) -> bool {
         !std::ptr::eq(self.directory, NO_DIRECTORY.as_ptr())
     }
 
-    /// Points every word that shares the segment's bits with `index` to it.
-    fn set_segment(&mut self, index: usize, segment: Segment) {
-        debug_assert!(self.is_own());
-        let span = 1usize << (self.depth() - segment.depth());
-        let start = index & !(span - 1);
-        for at in start..start + span {
-            // SAFETY: the span of a segment lies within the 2^depth words of the root's own directory.
-            unsafe { *self.directory.add(at) = segment.word() };
-        }
+    fn words(&self) -> &[u64] {
+        // SAFETY: the directory has 2^depth words, which change through the root only.
+        unsafe { std::slice::from_raw_parts(self.directory, self.len()) }
     }
 
-    /// Removes the segment at `index` from all words that point to it; returns how many did.
-    fn clear_segment(&mut self, index: usize) -> usize {
-        let span = 1usize << (self.depth() - self.segment(index).depth());
+    fn words_mut(&mut self) -> &mut [u64] {
+        assert!(self.is_own(), "the directory that roots share is not written");
+        // SAFETY: a directory of the root's own has 2^depth words that nobody else knows of.
+        unsafe { std::slice::from_raw_parts_mut(self.directory, self.len()) }
+    }
+
+    /// The places that share the first `depth` bits with `index`.
+    fn span(&self, index: usize, depth: u32) -> std::ops::Range<usize> {
+        let span = 1usize << (self.depth() - depth);
         let start = index & !(span - 1);
-        for at in start..start + span {
-            // SAFETY: as for pointing words to a segment.
-            unsafe { *self.directory.add(at) = Segment::NONE.word() };
-        }
-        span
+        start..start + span
+    }
+
+    /// Points every word that shares the segment's bits with `index` to it, in a directory at least as deep. None
+    /// points to another there, unless that one is to leak.
+    fn put(&mut self, index: usize, segment: SegmentBox) {
+        let depth = segment.depth();
+        assert!(depth <= self.depth(), "a segment deeper than the directory");
+        let span = self.span(index, depth);
+        self.words_mut()[span].fill(segment.into_word().get());
+        self.deepest += u32::from(depth == self.depth());
+    }
+
+    /// Takes the segment at `index` out of all words that point to it.
+    fn take(&mut self, index: usize) -> Option<SegmentBox> {
+        let word = Word::new(self.words()[index])?;
+        let span = self.span(index, word.depth());
+        self.words_mut()[span].fill(0);
+        self.deepest -= u32::from(word.depth() == self.depth());
+        // SAFETY: the words of its span owned the segment, and no other word has it; the root is borrowed for
+        // writing, so no view of it is in use.
+        Some(unsafe { SegmentBox::from_word(word) })
     }
 
     fn layout(depth: u32) -> Layout {
@@ -123,46 +172,62 @@ impl Root {
         unsafe { Layout::from_size_align_unchecked(8usize << depth, 8) }
     }
 
-    fn allocate(depth: u32) -> *mut u64 {
+    /// Replaces the directory by one of another depth, at most `DEPTH_MAX`, whose words `word_at` gives from those
+    /// there are. It keeps every word in the whole span of its segment.
+    fn rebuild(&mut self, depth: u32, word_at: impl Fn(&[u64], usize) -> u64) {
+        assert!(depth <= DEPTH_MAX);
         let layout = Self::layout(depth);
         // SAFETY: the layout is not empty.
-        let directory = unsafe { alloc::alloc_zeroed(layout) };
+        let directory: *mut u64 = unsafe { alloc::alloc_zeroed(layout) }.cast();
         if directory.is_null() {
             alloc::handle_alloc_error(layout);
         }
-        directory.cast()
-    }
-
-    /// Replaces the directory by one of another depth whose words `word_at` gives.
-    fn rebuild(&mut self, depth: u32, word_at: impl Fn(&Self, usize) -> u64) {
-        let directory = Self::allocate(depth);
-        for at in 0..1usize << depth {
-            // SAFETY: within the 2^depth words just allocated.
-            unsafe { *directory.add(at) = word_at(self, at) };
+        // SAFETY: just allocated with room for so many words, all zero.
+        let words = unsafe { std::slice::from_raw_parts_mut(directory, 1 << depth) };
+        for (at, word) in words.iter_mut().enumerate() {
+            *word = word_at(self.words(), at);
+            assert!(Word::new(*word).is_none_or(|word| word.depth() <= depth), "a segment deeper than the directory");
         }
         self.free_directory();
-        self.directory = directory;
-        self.shift = 63 - depth;
+        (self.directory, self.shift) = (directory, 63 - depth);
         self.deepest = self.segments().filter(|segment| segment.depth() == depth).count() as u32;
     }
 
+    /// Gives the root a directory of its own: one word without a segment. Only if it has none.
+    fn begin_directory(&mut self) {
+        assert!(!self.is_own());
+        self.rebuild(0, |_, _| 0);
+    }
+
+    /// Makes the directory one bit deeper.
+    fn double(&mut self) {
+        self.rebuild(self.depth() + 1, |words, at| words[at >> 1]);
+    }
+
+    /// Makes the directory one bit shallower, if no segment needs that bit.
+    fn halve(&mut self) {
+        assert!(self.deepest == 0 && self.depth() > 0);
+        self.rebuild(self.depth() - 1, |words, at| words[at << 1]);
+    }
+
+    /// Goes back to the shared directory. Segments that are still in this one leak.
     fn free_directory(&mut self) {
         if self.is_own() {
-            // SAFETY: allocated with this layout by `allocate`, and replaced by the shared one at once.
+            // SAFETY: allocated with this layout by `rebuild`, and replaced by the shared one at once.
             unsafe { alloc::dealloc(self.directory.cast(), Self::layout(self.depth())) };
         }
         *self = Root::EMPTY;
     }
 
     /// Every segment once.
-    fn segments(&self) -> impl Iterator<Item = Segment> {
+    fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
         let mut index = 0;
         std::iter::from_fn(move || {
             while index < self.len() {
                 let segment = self.segment(index);
-                index += if segment.is_none() { 1 } else { 1 << (self.depth() - segment.depth()) };
-                if !segment.is_none() {
-                    return Some(segment);
+                index += segment.map_or(1, |segment| self.span(index, segment.depth()).len());
+                if segment.is_some() {
+                    return segment;
                 }
             }
             None
@@ -197,14 +262,13 @@ impl Table {
     }
 
     #[inline(always)]
-    fn segment(&self, hash: Hash) -> Segment {
-        match &self.roots {
-            Some(roots) => {
-                let root = &roots[hash.root()];
-                root.segment(root.index(hash.path()))
-            }
-            None => Segment::NONE,
-        }
+    fn segment(&self, hash: Hash) -> Option<Segment<'_>> {
+        self.roots.as_ref()?[hash.root()].segment_of(hash.path())
+    }
+
+    #[inline(always)]
+    fn segment_mut(&mut self, hash: Hash) -> Option<SegmentMut<'_>> {
+        self.roots.as_mut()?[hash.root()].segment_of_mut(hash.path())
     }
 
     /// The entry of a key.
@@ -220,11 +284,7 @@ impl Table {
         hash: Hash,
         wanted: impl FnMut(EntryRef<'a>) -> bool,
     ) -> Option<(Slot, EntryRef<'a>)> {
-        let segment = self.segment(hash);
-        if segment.is_none() {
-            return None;
-        }
-        segment.find(hash.tag(), wanted)
+        self.segment(hash)?.find(hash.tag(), wanted)
     }
 
     /// The entry of a key, to change it where it lies.
@@ -235,44 +295,30 @@ impl Table {
         Some(unsafe { EntryMut::from_address(entry.address()) })
     }
 
-    /// The segment and bucket of a slot that was found with this hash, if it is still in use.
-    #[inline]
-    fn resolve(&self, hash: Hash, slot: Slot) -> Option<Segment> {
-        let segment = self.segment(hash);
-        let bucket = slot.bucket as usize;
-        let in_use =
-            !segment.is_none() && bucket < segment.buckets() && (slot.slot as usize) < segment.bucket(bucket).len();
-        in_use.then_some(segment)
-    }
-
     /// The entry in a slot found before, to change it where it lies.
     #[inline]
     pub(crate) fn entry_mut(&mut self, hash: Hash, slot: Slot) -> Option<EntryMut<'_>> {
-        let segment = self.resolve(hash, slot)?;
-        let address = segment.bucket(slot.bucket as usize).address(slot.slot as usize);
+        let address = self.entry(hash, slot)?.address();
         // SAFETY: the slot is in use, so this is a live entry, and the table is borrowed for writing.
         Some(unsafe { EntryMut::from_address(address) })
     }
 
-    /// The entry in a slot found before.
+    /// The entry in a slot found with this hash before, if the slot is still in use.
+    #[inline]
     pub(crate) fn entry(&self, hash: Hash, slot: Slot) -> Option<EntryRef<'_>> {
-        let segment = self.resolve(hash, slot)?;
-        Some(segment.bucket(slot.bucket as usize).entry(slot.slot as usize))
+        self.segment(hash)?.entry(slot)
     }
 
     /// Puts an entry into the slot of another with the same key, which is handed out.
     pub(crate) fn replace(&mut self, hash: Hash, slot: Slot, entry: EntryBox) -> Option<EntryBox> {
-        let segment = self.resolve(hash, slot)?;
-        let old = segment.bucket_mut(slot.bucket as usize).replace(slot.slot as usize, entry.into_address());
-        // SAFETY: the slot owned the entry by this address and has just given it up.
-        Some(unsafe { EntryBox::from_address(old) })
+        let mut segment = self.segment_mut(hash).filter(|segment| segment.as_ref().entry(slot).is_some())?;
+        Some(segment.bucket_mut(slot.bucket as usize).replace(slot.slot as usize, entry))
     }
 
     /// Starts loading the hash's home bucket.
     #[inline(always)]
     pub(crate) fn prefetch_bucket(&self, hash: Hash) {
-        let segment = self.segment(hash);
-        if !segment.is_none() {
+        if let Some(segment) = self.segment(hash) {
             prefetch(segment.bucket_address(segment.home(hash.tag())));
         }
     }
@@ -280,16 +326,9 @@ impl Table {
     /// Starts loading the entries that may be the hash's. Reads its bucket.
     #[inline(always)]
     pub(crate) fn prefetch_entry(&self, hash: Hash) {
-        let segment = self.segment(hash);
-        if segment.is_none() {
-            return;
-        }
-        let home = segment.bucket(segment.home(hash.tag()));
-        let mask = home.matches(hash.tag());
-        for slot in slots_of(mask) {
-            home.prefetch_entry(slot);
-        }
-        if mask == 0 && home.overflow() > 0 {
+        let Some(segment) = self.segment(hash) else { return };
+        let home = segment.home_bucket(hash.tag());
+        if !home.prefetch_entries_of(hash.tag()) && home.overflow() > 0 {
             self.find(hash, |entry| {
                 entry.prefetch();
                 true
@@ -299,32 +338,32 @@ impl Table {
 
     /// Adds an entry whose key is not in the table.
     pub(crate) fn insert(&mut self, hash: Hash, entry: EntryBox, hasher: &KeyHasher) {
-        let address = entry.into_address();
+        let mut entry = entry;
         loop {
-            let segment = self.segment(hash);
-            if segment.is_none() {
+            let Some(mut segment) = self.segment_mut(hash) else {
                 self.first_segment(hash);
-            } else if segment.place(hash.tag(), address) {
-                self.len += 1;
-                return;
-            } else {
-                self.grow(hash, hasher);
+                continue;
+            };
+            match segment.place(hash.tag(), entry) {
+                Ok(()) => break,
+                Err(back) => entry = back,
             }
+            self.grow(hash, hasher);
         }
+        self.len += 1;
     }
 
     /// Takes an entry out of a slot just found. Slots found before are no longer good.
     pub(crate) fn remove(&mut self, hash: Hash, slot: Slot) -> Option<EntryBox> {
-        let segment = self.resolve(hash, slot)?;
-        let (address, bucket_is_empty) = segment.take(slot);
+        let mut segment = self.segment_mut(hash).filter(|segment| segment.as_ref().entry(slot).is_some())?;
+        let (entry, bucket_is_empty) = segment.take(slot);
         self.len -= 1;
         // Reading the whole segment's counts is worth it only when it may be nearly empty, of which
         // an empty bucket is the sign: at a healthy load one removal in a thousand leaves one.
         if bucket_is_empty {
             self.shrink(hash);
         }
-        // SAFETY: the slot owned the entry by this address and has given it up.
-        Some(unsafe { EntryBox::from_address(address) })
+        Some(entry)
     }
 
     /// A random entry; every one is equally likely, but for segments' loads differing a little.
@@ -337,10 +376,7 @@ impl Table {
         }
         if self.len > WALK_LEN_MAX {
             for _ in 0..GUESSES_MAX {
-                let segment = self.segment(Hash(rng.next_u64()));
-                if segment.is_none() {
-                    continue;
-                }
+                let Some(segment) = self.segment(Hash(rng.next_u64())) else { continue };
                 let bucket = segment.bucket(rng.below(segment.buckets() as u64) as usize);
                 let slot = rng.below(SLOTS as u64) as usize;
                 if slot < bucket.len() {
@@ -354,8 +390,7 @@ impl Table {
         for at in 0..ROOTS {
             let root = &self.roots.as_ref()?[(start + at) % ROOTS];
             for segment in root.segments() {
-                for index in 0..segment.buckets() {
-                    let bucket = segment.bucket(index);
+                for bucket in segment.each_bucket() {
                     if left < bucket.len() as u64 {
                         return Some(bucket.entry(left as usize));
                     }
@@ -379,10 +414,7 @@ impl Table {
             if seen >= want {
                 return;
             }
-            let segment = self.segment(Hash(rng.next_u64()));
-            if segment.is_none() {
-                continue;
-            }
+            let Some(segment) = self.segment(Hash(rng.next_u64())) else { continue };
             let bucket = segment.bucket(rng.below(segment.buckets() as u64) as usize);
             let len = bucket.len();
             let take = len.min(want - seen).min(OF_ONE_MAX);
@@ -405,14 +437,9 @@ impl Table {
     /// Every entry, in no particular order.
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(EntryRef<'_>)) {
         for segment in self.roots.iter().flat_map(|roots| roots.iter()).flat_map(Root::segments) {
-            for index in 0..segment.buckets() {
-                let bucket = segment.bucket(index);
-                for slot in 0..bucket.len() {
-                    bucket.prefetch_entry(slot);
-                }
-                for slot in 0..bucket.len() {
-                    visit(bucket.entry(slot));
-                }
+            for bucket in segment.each_bucket() {
+                bucket.prefetch_entries();
+                bucket.entries().for_each(&mut *visit);
             }
         }
     }

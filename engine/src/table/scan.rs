@@ -14,8 +14,7 @@
 //! merged segment is visited from its beginning. Either way some keys come twice and none is missed.
 //! A segment is read by home buckets, so entries that live elsewhere are not missed either.
 
-use super::grow::DEPTH_MAX;
-use super::{Root, Table};
+use super::{DEPTH_MAX, Root, Table};
 use crate::entry::EntryRef;
 use crate::hash::ROOTS;
 
@@ -68,8 +67,7 @@ impl Position {
         } else {
             (self.prefix >> (self.depth - root.depth())) as usize
         };
-        let segment = root.segment(index);
-        let merged = !segment.is_none() && segment.depth() < self.depth;
+        let merged = root.segment(index).is_some_and(|segment| segment.depth() < self.depth);
         (index, if merged { 0 } else { self.tag })
     }
 }
@@ -83,11 +81,10 @@ impl Table {
         for _ in 0..EMPTY_MAX {
             let root = &roots[position.root];
             let (index, tag) = position.locate(root);
-            let segment = root.segment(index);
             let mut visited = false;
             // A root without a segment has only the one word.
             let mut next_index = root.len();
-            if !segment.is_none() {
+            if let Some(segment) = root.segment(index) {
                 let home = segment.home(tag as u16);
                 segment.visit_home(home, &mut |entry_tag, entry| {
                     if u32::from(entry_tag) >= tag {
@@ -110,7 +107,7 @@ impl Table {
                 next_index = first_index + span;
             }
             position = if next_index < root.len() {
-                let depth = root.segment(next_index).depth();
+                let depth = root.segment(next_index).map_or(0, |segment| segment.depth());
                 let prefix = next_index as u64 >> (root.depth() - depth);
                 Position { root: position.root, prefix, depth, tag: 0 }
             } else if position.root + 1 < ROOTS {

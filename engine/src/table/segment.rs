@@ -1,12 +1,20 @@
 //! A segment: a short array of buckets that is resized as a whole, and the directory's word for it.
 //!
+//! [`Word`] is the number. What may be done with the buckets behind it is told by three types:
+//! [`Segment`] reads while the table is borrowed, [`SegmentMut`] changes while it is borrowed for that, and
+//! [`SegmentBox`] owns, on its way into a directory or out of it.
+//!
 //! The bucket of a tag is monotone in the tag, whatever the number of buckets: `tag * buckets >> 16`.
 //! So a segment is resized, split or merged in tag order, and resizing reads tags only, no entry.
 
 use std::alloc::{self, Layout};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::num::NonZeroU64;
+use std::ops::Deref;
 
-use super::bucket::{Bucket, SLOTS, slots_of};
-use crate::entry::EntryRef;
+use super::bucket::{Bucket, SLOTS};
+use crate::entry::{EntryBox, EntryRef};
 
 /// A segment with this many buckets splits instead of growing.
 pub(crate) const BUCKETS_SPLIT: usize = 64;
@@ -15,7 +23,7 @@ pub(crate) const WINDOW: usize = 7;
 /// No more buckets fit the directory's word.
 const BUCKETS_MAX: usize = 1 << 16;
 
-/// A directory's word for a segment; 0 for none.
+/// A directory's word for a segment; 0, which is no `Word`, for none.
 ///
 /// ```text
 ///  63             54 53   52      48 47              6 5             0
@@ -26,7 +34,7 @@ const BUCKETS_MAX: usize = 1 << 16;
 /// A wide segment lets an entry live in any bucket. It only comes about when so many hashes collide
 /// that splitting would not help.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment(u64);
+pub(crate) struct Word(NonZeroU64);
 
 /// Where in its segment an entry is. Good until the table changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,86 +43,46 @@ pub(crate) struct Slot {
     pub(super) slot: u8,
 }
 
-impl Segment {
-    pub(crate) const NONE: Segment = Segment(0);
-
+impl Word {
     const ADDRESS_MASK: u64 = 0x0000_ffff_ffff_ffc0;
     const DEPTH_SHIFT: u32 = 48;
     const WIDE: u64 = 1 << 53;
     const HIGH_SHIFT: u32 = 54;
 
-    /// Allocates an empty segment. `depth` is at most 31, `buckets` from 1 to 65536.
-    pub(crate) fn new(buckets: usize, depth: u32, wide: bool) -> Self {
-        // More buckets take half a million keys of one hash, which without the hash's key nobody finds.
-        assert!((1..=BUCKETS_MAX).contains(&buckets) && depth < 32);
-        let layout = Self::layout(buckets);
-        // SAFETY: the layout is not empty; all zeros is an empty bucket.
-        let pointer = unsafe { alloc::alloc_zeroed(layout) };
-        if pointer.is_null() {
-            alloc::handle_alloc_error(layout);
-        }
-        let address = pointer.expose_provenance() as u64;
-        debug_assert!(address & !Self::ADDRESS_MASK == 0);
-        let less_one = buckets as u64 - 1;
-        let wide = if wide { Self::WIDE } else { 0 };
-        Segment(
-            address
-                | (less_one & 63)
-                | (u64::from(depth) << Self::DEPTH_SHIFT)
-                | wide
-                | ((less_one >> 6) << Self::HIGH_SHIFT),
-        )
-    }
-
-    /// Frees the buckets, not the entries in them. No copy of the word may be used again.
-    pub(crate) fn free(self) {
-        // SAFETY: allocated in `new` with this layout; the directory held the only lasting copy.
-        unsafe { alloc::dealloc(self.base().cast(), Self::layout(self.buckets())) }
-    }
-
-    fn layout(buckets: usize) -> Layout {
-        // SAFETY: at most 4 MiB, and the alignment is a power of two.
-        unsafe { Layout::from_size_align_unchecked(buckets * size_of::<Bucket>(), align_of::<Bucket>()) }
+    /// None for 0.
+    #[inline(always)]
+    pub(crate) fn new(word: u64) -> Option<Self> {
+        NonZeroU64::new(word).map(Word)
     }
 
     #[inline(always)]
-    pub(crate) fn from_word(word: u64) -> Self {
-        Segment(word)
-    }
-
-    #[inline(always)]
-    pub(crate) fn word(self) -> u64 {
-        self.0
-    }
-
-    #[inline(always)]
-    pub(crate) fn is_none(self) -> bool {
-        self.0 == 0
+    pub(crate) fn get(self) -> u64 {
+        self.0.get()
     }
 
     #[inline(always)]
     fn base(self) -> *mut Bucket {
-        std::ptr::with_exposed_provenance_mut((self.0 & Self::ADDRESS_MASK) as usize)
+        std::ptr::with_exposed_provenance_mut((self.get() & Self::ADDRESS_MASK) as usize)
     }
 
     #[inline(always)]
     pub(crate) fn buckets(self) -> usize {
-        (((self.0 & 63) | ((self.0 >> Self::HIGH_SHIFT) << 6)) + 1) as usize
+        (((self.get() & 63) | ((self.get() >> Self::HIGH_SHIFT) << 6)) + 1) as usize
+    }
+
+    pub(crate) fn slots(self) -> usize {
+        self.buckets() * SLOTS
     }
 
     /// How many directory bits all entries here share.
     #[inline(always)]
     pub(crate) fn depth(self) -> u32 {
-        ((self.0 >> Self::DEPTH_SHIFT) & 31) as u32
+        ((self.get() >> Self::DEPTH_SHIFT) & 31) as u32
     }
 
     #[inline(always)]
     pub(crate) fn wide(self) -> bool {
-        self.0 & Self::WIDE != 0
-    }
-
-    pub(crate) fn with_wide(self) -> Self {
-        Segment(self.0 | Self::WIDE)
+        self.get() & Self::WIDE != 0
     }
 
     /// Over how many buckets, from its home on, an entry may live.
@@ -123,6 +91,7 @@ impl Segment {
         if self.wide() { self.buckets() } else { self.buckets().min(WINDOW) }
     }
 
+    /// The bucket in which an entry of this tag belongs, which there always is.
     #[inline(always)]
     pub(crate) fn home(self, tag: u16) -> usize {
         (usize::from(tag) * self.buckets()) >> 16
@@ -139,32 +108,67 @@ impl Segment {
     pub(crate) fn bucket_address(self, bucket: usize) -> *const u8 {
         self.base().wrapping_add(bucket).cast()
     }
+}
+
+/// A segment of a table that is borrowed for reading.
+#[derive(Clone, Copy)]
+pub(crate) struct Segment<'t> {
+    word: Word,
+    borrows: PhantomData<&'t Bucket>,
+}
+
+impl Deref for Segment<'_> {
+    type Target = Word;
 
     #[inline(always)]
-    pub(crate) fn bucket<'a>(self, bucket: usize) -> &'a Bucket {
-        debug_assert!(!self.is_none() && bucket < self.buckets());
-        // SAFETY: the word stands for a live array of this many buckets; the table's borrow excludes writers.
+    fn deref(&self) -> &Word {
+        &self.word
+    }
+}
+
+impl<'t> Segment<'t> {
+    /// # Safety
+    /// `word` is from [`SegmentBox::into_word`], and while `'t` lasts the segment is neither changed nor freed.
+    #[inline(always)]
+    pub(super) unsafe fn from_word(word: Word) -> Self {
+        Segment { word, borrows: PhantomData }
+    }
+
+    /// # Safety
+    /// There is such a bucket.
+    #[inline(always)]
+    unsafe fn bucket_unchecked(self, bucket: usize) -> &'t Bucket {
+        // SAFETY: the word stands for a live array of this many buckets that nobody changes while `'t` lasts.
         unsafe { &*self.base().add(bucket) }
     }
 
+    /// A bucket, which there must be.
     #[inline(always)]
-    pub(crate) fn bucket_mut<'a>(self, bucket: usize) -> &'a mut Bucket {
-        debug_assert!(!self.is_none() && bucket < self.buckets());
-        // SAFETY: as above; callers hold the table's exclusive borrow and keep one bucket at a time.
-        unsafe { &mut *self.base().add(bucket) }
+    pub(crate) fn bucket(self, bucket: usize) -> &'t Bucket {
+        assert!(bucket < self.buckets(), "no such bucket");
+        // SAFETY: just compared.
+        unsafe { self.bucket_unchecked(bucket) }
+    }
+
+    /// All buckets.
+    pub(crate) fn each_bucket(self) -> &'t [Bucket] {
+        // SAFETY: the word stands for a live array of this many buckets that nobody changes while `'t` lasts.
+        unsafe { std::slice::from_raw_parts(self.base(), self.buckets()) }
+    }
+
+    /// The home of a tag.
+    #[inline(always)]
+    pub(crate) fn home_bucket(self, tag: u16) -> &'t Bucket {
+        // SAFETY: a home is below the number of buckets, a tag being below 2^16.
+        unsafe { self.bucket_unchecked(self.home(tag)) }
     }
 
     /// Finds the entry of this tag that `wanted` accepts.
     #[inline(always)]
-    pub(crate) fn find<'a>(
-        self,
-        tag: u16,
-        mut wanted: impl FnMut(EntryRef<'a>) -> bool,
-    ) -> Option<(Slot, EntryRef<'a>)> {
+    pub(crate) fn find(self, tag: u16, mut wanted: impl FnMut(EntryRef<'t>) -> bool) -> Option<(Slot, EntryRef<'t>)> {
         let home = self.home(tag);
-        let first = self.bucket(home);
-        for slot in slots_of(first.matches(tag)) {
-            let entry = first.entry(slot);
+        let first = self.home_bucket(tag);
+        for (slot, entry) in first.entries_of(tag) {
             if wanted(entry) {
                 return Some((Slot { bucket: home as u32, slot: slot as u8 }, entry));
             }
@@ -174,9 +178,9 @@ impl Segment {
         }
         for step in 1..self.window() {
             let index = self.after(home, step);
-            let bucket = self.bucket(index);
-            for slot in slots_of(bucket.matches(tag)) {
-                let entry = bucket.entry(slot);
+            // SAFETY: home and step both are below the number of buckets, and at that number it goes round.
+            let bucket = unsafe { self.bucket_unchecked(index) };
+            for (slot, entry) in bucket.entries_of(tag) {
                 if wanted(entry) {
                     return Some((Slot { bucket: index as u32, slot: slot as u8 }, entry));
                 }
@@ -185,32 +189,131 @@ impl Segment {
         None
     }
 
-    /// Puts an entry into its home or a bucket after it; false if there is no room and none can be made.
-    #[inline]
-    pub(crate) fn place(self, tag: u16, address: u64) -> bool {
-        let home = self.home(tag);
-        if self.bucket_mut(home).push(tag, address) {
-            return true;
-        }
-        for step in 1..self.window() {
-            if self.bucket_mut(self.after(home, step)).push(tag, address) {
-                self.bucket_mut(home).overflow_add();
-                return true;
+    /// The entry in a place, if the place is in use.
+    #[inline(always)]
+    pub(crate) fn entry(self, place: Slot) -> Option<EntryRef<'t>> {
+        let bucket = place.bucket as usize;
+        // SAFETY: just compared.
+        let bucket = (bucket < self.buckets()).then(|| unsafe { self.bucket_unchecked(bucket) })?;
+        bucket.get(place.slot as usize)
+    }
+
+    /// Hands on every entry whose home is bucket `home`, wherever it lives.
+    pub(crate) fn visit_home(self, home: usize, visit: &mut dyn FnMut(u16, EntryRef<'t>)) {
+        let first = self.bucket(home);
+        let steps = if first.overflow() == 0 { 1 } else { self.window() };
+        for step in 0..steps {
+            let bucket = self.bucket(self.after(home, step));
+            for (slot, entry) in bucket.entries().enumerate() {
+                let tag = bucket.tag(slot);
+                if self.home(tag) == home {
+                    visit(tag, entry);
+                }
             }
         }
-        let Some(index) = self.make_room(home) else { return false };
-        let placed = self.bucket_mut(index).push(tag, address);
-        debug_assert!(placed, "room was just made");
+    }
+
+    /// How many entries live here, by reading every bucket.
+    pub(crate) fn count(self) -> usize {
+        self.each_bucket().iter().map(Bucket::len).sum()
+    }
+
+    /// Puts all entries that `wanted` picks (by bucket and slot) into `target` too; false if one did not fit.
+    ///
+    /// # Safety
+    /// Two segments then own the same entries. One of the two is given up, as buckets without entries, before
+    /// an entry is taken out of the other or changed in it, and nothing is taken out of the one given up.
+    pub(crate) unsafe fn copy_into(self, target: &mut SegmentBox, wanted: impl Fn(usize, usize) -> bool) -> bool {
+        for (index, bucket) in self.each_bucket().iter().enumerate() {
+            for slot in 0..bucket.len() {
+                if !wanted(index, slot) {
+                    continue;
+                }
+                // SAFETY: the address of a live entry; that it has a second owner is the caller's to mend.
+                let entry = unsafe { EntryBox::from_address(bucket.address(slot)) };
+                if let Err(entry) = target.as_mut().place(bucket.tag(slot), entry) {
+                    // It has its owner here.
+                    let _ = entry.into_address();
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// A segment of a table that is borrowed for writing.
+pub(crate) struct SegmentMut<'t> {
+    word: Word,
+    borrows: PhantomData<&'t mut Bucket>,
+}
+
+impl Deref for SegmentMut<'_> {
+    type Target = Word;
+
+    #[inline(always)]
+    fn deref(&self) -> &Word {
+        &self.word
+    }
+}
+
+impl SegmentMut<'_> {
+    /// # Safety
+    /// `word` is from [`SegmentBox::into_word`], and while `'t` lasts nobody else reaches the segment.
+    #[inline(always)]
+    pub(super) unsafe fn from_word(word: Word) -> Self {
+        SegmentMut { word, borrows: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn as_ref(&self) -> Segment<'_> {
+        // SAFETY: borrowed for writing, of which this lends a part.
+        unsafe { Segment::from_word(self.word) }
+    }
+
+    #[inline(always)]
+    fn bucket(&self, bucket: usize) -> &Bucket {
+        self.as_ref().bucket(bucket)
+    }
+
+    /// A bucket, which there must be.
+    #[inline(always)]
+    pub(crate) fn bucket_mut(&mut self, bucket: usize) -> &mut Bucket {
+        assert!(bucket < self.buckets(), "no such bucket");
+        // SAFETY: just compared; the word stands for a live array of this many buckets, borrowed for writing.
+        unsafe { &mut *self.base().add(bucket) }
+    }
+
+    /// Puts an entry into its home or a bucket after it.
+    ///
+    /// # Errors
+    /// There is no room and none can be made: the entry comes back.
+    #[inline]
+    pub(crate) fn place(&mut self, tag: u16, entry: EntryBox) -> Result<(), EntryBox> {
+        let home = self.home(tag);
+        let Err(mut entry) = self.bucket_mut(home).push(tag, entry) else { return Ok(()) };
+        for step in 1..self.window() {
+            let index = self.after(home, step);
+            match self.bucket_mut(index).push(tag, entry) {
+                Ok(()) => {
+                    self.bucket_mut(home).overflow_add();
+                    return Ok(());
+                }
+                Err(back) => entry = back,
+            }
+        }
+        let Some(index) = self.make_room(home) else { return Err(entry) };
+        self.bucket_mut(index).push(tag, entry)?;
         if index != home {
             self.bucket_mut(home).overflow_add();
         }
-        placed
+        Ok(())
     }
 
     /// Moves an entry out of the full window of `home` to a later bucket of its own window; returns
     /// the bucket that has room now. Fills segments by a tenth more before they must grow.
     #[cold]
-    fn make_room(self, home: usize) -> Option<usize> {
+    fn make_room(&mut self, home: usize) -> Option<usize> {
         if self.buckets() <= self.window() {
             return None;
         }
@@ -222,9 +325,7 @@ impl Segment {
                 let gone = if index >= from { index - from } else { index + self.buckets() - from };
                 let mut targets = (gone + 1..self.window()).map(|further| self.after(from, further));
                 let Some(target) = targets.find(|&to| self.bucket(to).len() < SLOTS) else { continue };
-                let address = self.bucket_mut(index).take(slot);
-                let moved = self.bucket_mut(target).push(tag, address);
-                debug_assert!(moved, "the bucket had room");
+                self.relocate(index, slot, target);
                 if gone == 0 {
                     self.bucket_mut(from).overflow_add();
                 }
@@ -234,71 +335,112 @@ impl Segment {
         None
     }
 
-    /// Takes an entry out, and moves one that lives elsewhere home into the gap. Tells whether the
-    /// entry's bucket is empty now.
-    pub(crate) fn take(self, place: Slot) -> (u64, bool) {
+    /// Moves an entry to another bucket, which must have room.
+    fn relocate(&mut self, from: usize, slot: usize, to: usize) {
+        let tag = self.bucket(from).tag(slot);
+        let entry = self.bucket_mut(from).take(slot);
+        let moved = self.bucket_mut(to).push(tag, entry);
+        debug_assert!(moved.is_ok(), "the bucket had room");
+    }
+
+    /// Takes an entry out of a slot in use, and moves one that lives elsewhere home into the gap. Tells whether
+    /// the entry's bucket is empty now.
+    pub(crate) fn take(&mut self, place: Slot) -> (EntryBox, bool) {
         let (index, slot) = (place.bucket as usize, place.slot as usize);
         let home = self.home(self.bucket(index).tag(slot));
-        let address = self.bucket_mut(index).take(slot);
+        let entry = self.bucket_mut(index).take(slot);
         if index != home {
             self.bucket_mut(home).overflow_sub();
         }
         if self.bucket(index).overflow() > 0 {
             self.pull_home(index);
         }
-        (address, self.bucket(index).len() == 0)
+        (entry, self.bucket(index).len() == 0)
     }
 
-    fn pull_home(self, home: usize) {
+    fn pull_home(&mut self, home: usize) {
         for step in 1..self.window() {
             let index = self.after(home, step);
             let bucket = self.bucket(index);
             if let Some(slot) = (0..bucket.len()).find(|&slot| self.home(bucket.tag(slot)) == home) {
-                let tag = bucket.tag(slot);
-                let address = self.bucket_mut(index).take(slot);
-                let pulled = self.bucket_mut(home).push(tag, address);
-                debug_assert!(pulled, "the gap was just made");
+                self.relocate(index, slot, home);
                 self.bucket_mut(home).overflow_sub();
                 return;
             }
         }
     }
+}
 
-    /// Hands on every entry whose home is bucket `home`, wherever it lives.
-    pub(crate) fn visit_home<'a>(self, home: usize, visit: &mut dyn FnMut(u16, EntryRef<'a>)) {
-        let first = self.bucket(home);
-        let steps = if first.overflow() == 0 { 1 } else { self.window() };
-        for step in 0..steps {
-            let bucket = self.bucket(self.after(home, step));
-            for slot in 0..bucket.len() {
-                let tag = bucket.tag(slot);
-                if self.home(tag) == home {
-                    visit(tag, bucket.entry(slot));
-                }
+/// A segment and its ownership. Dropped, it frees its buckets but not the entries in them.
+pub(crate) struct SegmentBox {
+    word: Word,
+}
+
+impl Deref for SegmentBox {
+    type Target = Word;
+
+    fn deref(&self) -> &Word {
+        &self.word
+    }
+}
+
+impl SegmentBox {
+    /// An empty one. `depth` is at most 31, `buckets` from 1 to 65536.
+    pub(crate) fn new(buckets: usize, depth: u32, wide: bool) -> Self {
+        // More buckets take half a million keys of one hash, which without the hash's key nobody finds.
+        assert!((1..=BUCKETS_MAX).contains(&buckets) && depth < 32);
+        let layout = Self::layout(buckets);
+        // SAFETY: the layout is not empty; all zeros is an empty bucket.
+        let pointer = unsafe { alloc::alloc_zeroed(layout) };
+        let address = pointer.expose_provenance() as u64;
+        let less_one = buckets as u64 - 1;
+        let wide = if wide { Word::WIDE } else { 0 };
+        let rest =
+            (less_one & 63) | (u64::from(depth) << Word::DEPTH_SHIFT) | wide | ((less_one >> 6) << Word::HIGH_SHIFT);
+        match Word::new(address | rest) {
+            Some(word) if address != 0 => {
+                // No address a program is given has more bits; one that had would be another's in the word.
+                assert!(address & !Word::ADDRESS_MASK == 0, "an address of more than 48 bits");
+                SegmentBox { word }
             }
+            _ => alloc::handle_alloc_error(layout),
         }
     }
 
-    /// How many entries live here, by reading every bucket.
-    pub(crate) fn count(self) -> usize {
-        (0..self.buckets()).map(|bucket| self.bucket(bucket).len()).sum()
+    fn layout(buckets: usize) -> Layout {
+        // SAFETY: a segment has at most `BUCKETS_MAX` buckets, 4 MiB, and the alignment is a power of two.
+        unsafe { Layout::from_size_align_unchecked(buckets * size_of::<Bucket>(), align_of::<Bucket>()) }
     }
 
-    pub(crate) fn slots(self) -> usize {
-        self.buckets() * SLOTS
+    /// Gives up ownership for the directory's word.
+    pub(crate) fn into_word(self) -> Word {
+        ManuallyDrop::new(self).word
     }
 
-    /// Puts all entries that `wanted` picks (by bucket and slot) into `target`; false if one did not fit.
-    pub(crate) fn copy_into(self, target: Segment, wanted: impl Fn(usize, usize) -> bool) -> bool {
-        for index in 0..self.buckets() {
-            let bucket = self.bucket(index);
-            for slot in 0..bucket.len() {
-                if wanted(index, slot) && !target.place(bucket.tag(slot), bucket.address(slot)) {
-                    return false;
-                }
-            }
-        }
-        true
+    /// Takes ownership back.
+    ///
+    /// # Safety
+    /// `word` is from [`SegmentBox::into_word`], ownership was not yet taken back from it, and no view of the
+    /// segment is in use.
+    pub(super) unsafe fn from_word(word: Word) -> Self {
+        SegmentBox { word }
+    }
+
+    /// Lets entries live in any bucket from now on.
+    pub(crate) fn set_wide(&mut self) {
+        self.word = Word(self.word.0 | Word::WIDE);
+    }
+
+    pub(crate) fn as_mut(&mut self) -> SegmentMut<'_> {
+        // SAFETY: ours, and borrowed for writing.
+        unsafe { SegmentMut::from_word(self.word) }
+    }
+}
+
+impl Drop for SegmentBox {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, and owned by this box, which is gone after this.
+        unsafe { alloc::dealloc(self.base().cast(), Self::layout(self.buckets())) }
     }
 }
 

@@ -46,23 +46,18 @@ impl Table {
         let mut at = from;
         loop {
             let root = &roots[at.root];
-            let segment = root.segment(root.index(at.path));
-            if segment.is_none() {
+            let Some(segment) = root.segment_of(at.path) else {
                 at = at.root_after()?;
                 continue;
-            }
+            };
             let unused = 64 - segment.depth();
             // At depth 0 the path has no bit that says anything.
             let begin = at.path.checked_shr(unused).unwrap_or(0).checked_shl(unused).unwrap_or(0);
             // It was merged with what has been visited.
             let straddles = begin < at.path;
-            for index in 0..segment.buckets() {
-                let bucket = segment.bucket(index);
-                for slot in 0..bucket.len() {
-                    bucket.prefetch_entry(slot);
-                }
-                for slot in 0..bucket.len() {
-                    let entry = bucket.entry(slot);
+            for bucket in segment.each_bucket() {
+                bucket.prefetch_entries();
+                for entry in bucket.entries() {
                     if !straddles || at.is_ahead(hasher.hash(entry.key())) {
                         visit(entry);
                     }

@@ -72,7 +72,8 @@ fuzz_target!(|data: &[u8]| {
     let mut device = fabric.device(SoftLimits::default()).expect("a descriptor");
     let qp = device.resolve(addr).expect("a route");
     let pd = device.alloc_pd(qp).expect("a domain");
-    let memory = device.register(pd, 4096, Access::RemoteWrite).expect("memory");
+    let memory = device.register(pd, 4096, Access::Local).expect("memory");
+    let answers = device.register(pd, 2048, Access::RemoteWrite).expect("memory");
     device.create_qp(qp, pd, QpCaps { send_depth: 512, recv_depth: 512, inline_bytes: 0 }).expect("a queue pair");
     for _ in 0..64 {
         let _ = device.post_recv(qp, &[RecvWr { wr_id: 0, local: Sge { region: memory, offset: 2048, length: 64 } }]);
@@ -111,7 +112,7 @@ fuzz_target!(|data: &[u8]| {
         }
         let (op, length) = match what % 12 {
             0 => {
-                let announcement = Window { address: memory.address, length: 2048, rkey: memory.rkey };
+                let announcement = Window { address: answers.address, length: answers.length, rkey: answers.rkey };
                 let _ = device.bytes_mut(memory, 0, 32).map(|into| into.copy_from_slice(&Control::RegisterXferMemory(announcement).encode()));
                 (SendOp::Send, 32)
             }

@@ -37,19 +37,25 @@ pub(super) enum Phase {
 /// Memory of one connection: its protection domain and what is registered in it. A domain of its own
 /// keeps clients from each other's memory, and so it is pooled whole.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kit {
+pub(super) struct ConnectionMemory {
     pub(super) pd: Pd,
     pub(super) windows: [Region; 2],
     pub(super) tx: Region,
     pub(super) recv: Region,
 }
 
-impl Kit {
+impl ConnectionMemory {
     pub(super) fn bytes(rx: u32, tx: u32, recv_depth: u32) -> usize {
         2 * rx as usize + tx as usize + (recv_depth * RECV_SLOT_BYTES) as usize
     }
 
-    pub(super) fn new<D: Device>(device: &mut D, qp: Qp, rx: u32, tx: u32, recv_depth: u32) -> Result<Kit, VerbsError> {
+    pub(super) fn new<D: Device>(
+        device: &mut D,
+        qp: Qp,
+        rx: u32,
+        tx: u32,
+        recv_depth: u32,
+    ) -> Result<ConnectionMemory, VerbsError> {
         let pd = device.alloc_pd(qp)?;
         let wanted = [
             (rx, Access::RemoteWrite),
@@ -71,7 +77,9 @@ impl Kit {
             }
         }
         match made {
-            [Some(first), Some(second), Some(tx), Some(recv)] => Ok(Kit { pd, windows: [first, second], tx, recv }),
+            [Some(first), Some(second), Some(tx), Some(recv)] => {
+                Ok(ConnectionMemory { pd, windows: [first, second], tx, recv })
+            }
             _ => Err(VerbsError::Unknown("region")),
         }
     }
@@ -85,9 +93,7 @@ impl Kit {
                 continue;
             }
             let here = count.min(length - at);
-            if let Ok(bytes) = device.bytes_mut(region, at as u32, here as u32) {
-                bytes.fill(0);
-            }
+            let _ = device.wipe(region, at as u32, here as u32);
             count -= here;
             at = 0;
             if count == 0 {
@@ -117,7 +123,7 @@ pub(super) struct Conn {
     pub(super) qp: Qp,
     pub(super) peer: Peer,
     pub(super) remote: SocketAddr,
-    pub(super) kit: Option<Kit>,
+    pub(super) memory: Option<ConnectionMemory>,
     /// Sends of at most so many bytes go inline.
     pub(super) inline_bytes: u32,
     pub(super) rx: Rx,
@@ -155,7 +161,7 @@ impl Conn {
             qp: Qp(0),
             peer: Peer::Memory(0),
             remote: nowhere,
-            kit: None,
+            memory: None,
             inline_bytes: 0,
             rx: Rx::new(0),
             tx: Tx::default(),

@@ -22,15 +22,15 @@ use nix::sys::time::TimeSpec;
 use tercel_transport::{Close, ConnId, Event, Peer, RECEIVE_LIMIT_DEFAULT, Stats, TxBuf, Wake};
 
 use crate::verbs::{Completion, Device, Listener, Qp, RecvWr, SendWr, VerbsError};
-use conn::{Conn, Kit, Phase};
+use conn::{Conn, ConnectionMemory, Phase};
 pub use options::{Counters, Ended, Options, Reason};
 
 /// Buffers kept for reuse, and the largest of them in bytes.
 const SPARE_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 const LEASE_BYTES: usize = 4096;
-/// Room for what a window's end cuts: a pipeline of ordinary requests.
-const SPILL_BYTES: usize = 16 * 1024;
+/// Room for received bytes that a connection may keep for itself, in bytes: a pipeline of ordinary requests.
+const RECEIVED_KEPT_BYTES: usize = 16 * 1024;
 /// Ended connections remembered for the log until somebody asks.
 const ENDED_MAX: usize = 256;
 /// How long a queue pair may take to flush before it is destroyed all the same.
@@ -92,8 +92,8 @@ pub struct Endpoint<D: Device> {
     /// Slots taken, whatever their phase.
     taken: usize,
     /// Registered memory that is nobody's, wiped; and some that is being wiped, with how far.
-    kits: Vec<Kit>,
-    soiled: VecDeque<(Kit, usize)>,
+    free_memory: Vec<ConnectionMemory>,
+    to_wipe: VecDeque<(ConnectionMemory, usize)>,
     pinned_bytes: usize,
     pool: Vec<TxBuf>,
     spare: Vec<Vec<u8>>,
@@ -154,8 +154,8 @@ impl<D: Device> Endpoint<D> {
             by_qp: HashMap::new(),
             by_address: HashMap::new(),
             taken: 0,
-            kits: Vec::new(),
-            soiled: VecDeque::new(),
+            free_memory: Vec::new(),
+            to_wipe: VecDeque::new(),
             pinned_bytes: 0,
             pool: Vec::new(),
             spare: Vec::new(),
@@ -253,9 +253,9 @@ impl<D: Device> Endpoint<D> {
 
     /// Gives pooled memory back to the device.
     pub fn trim(&mut self) {
-        while let Some(kit) = self.kits.pop().or_else(|| self.soiled.pop_front().map(|(kit, _)| kit)) {
-            self.pinned_bytes -= self.kit_bytes();
-            kit.free(&mut self.device);
+        while let Some(memory) = self.free_memory.pop().or_else(|| self.to_wipe.pop_front().map(|(memory, _)| memory)) {
+            self.pinned_bytes -= self.connection_memory_bytes();
+            memory.free(&mut self.device);
         }
     }
 
@@ -270,8 +270,8 @@ impl<D: Device> Endpoint<D> {
         self.find(conn).map(|conn| conn.qp)
     }
 
-    fn kit_bytes(&self) -> usize {
-        Kit::bytes(self.options.rx_window_bytes, self.options.tx_bytes, self.options.recv_depth)
+    fn connection_memory_bytes(&self) -> usize {
+        ConnectionMemory::bytes(self.options.rx_window_bytes, self.options.tx_bytes, self.options.recv_depth)
     }
 
     #[inline]
@@ -379,7 +379,7 @@ impl<D: Device> Endpoint<D> {
         self.device.arm().ok()?;
         // What completed before arming wakes nobody: look once more.
         self.process();
-        if self.has_news() || !self.soiled.is_empty() || self.bell.is_rung() {
+        if self.has_news() || !self.to_wipe.is_empty() || self.bell.is_rung() {
             self.device.acknowledge();
             return None;
         }
@@ -416,10 +416,7 @@ impl<D: Device> Endpoint<D> {
     #[must_use]
     #[inline]
     pub fn received(&self, conn: ConnId) -> &[u8] {
-        match self.find(conn) {
-            Some(Conn { kit: Some(kit), rx, .. }) => rx.received(&self.device, &kit.windows),
-            _ => &[],
-        }
+        self.find(conn).map_or(&[], |conn| conn.rx.received())
     }
 
     /// Drops the first `len` received bytes.
@@ -431,7 +428,7 @@ impl<D: Device> Endpoint<D> {
         else {
             return;
         };
-        conn.rx.consume(len, window_bytes, &mut self.spare);
+        conn.rx.consume(len, &mut self.spare);
         conn.rx.turn(window_bytes, early);
         if conn.rx.is_announcement_due() {
             self.touch(id.index);
@@ -515,14 +512,17 @@ impl<D: Device> Endpoint<D> {
         if conn.reason.is_none() {
             conn.reason = Some(Reason::Closed);
         }
-        self.bury(index);
+        self.tear_down(index);
     }
 
     /// Memory held for a connection in bytes.
     #[must_use]
     pub fn memory(&self, conn: ConnId) -> usize {
         self.find(conn).map_or(0, |conn| {
-            size_of::<Conn>() + conn.kit.map_or(0, |_| self.kit_bytes()) + conn.rx.memory() + conn.tx.memory()
+            size_of::<Conn>()
+                + conn.memory.map_or(0, |_| self.connection_memory_bytes())
+                + conn.rx.memory()
+                + conn.tx.memory()
         })
     }
 

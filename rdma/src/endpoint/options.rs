@@ -146,7 +146,7 @@ pub struct Counters {
     pub stalls: u64,
     /// Completions taken.
     pub completions: u64,
-    /// Times bytes were moved because a window ended inside what was not consumed yet.
+    /// Times a window ended inside what was not consumed yet.
     pub spills: u64,
     /// Doorbells rung for sends.
     pub doorbells: u64,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tercel_transport::Event;
 
-use super::conn::{Conn, Kit, Phase, RECV_SLOT_BYTES};
+use super::conn::{Conn, ConnectionMemory, Phase, RECV_SLOT_BYTES};
 use super::options::{Ended, Reason};
 use super::tx::Shape;
 use super::{ENDED_MAX, Endpoint, FLUSH_NS_MAX, WIPE_BYTES};
@@ -53,7 +53,7 @@ impl<D: Device> Endpoint<D> {
         if self.now_ns >= self.next_due_ns {
             self.on_time();
         }
-        if !self.soiled.is_empty() {
+        if !self.to_wipe.is_empty() {
             self.wipe();
         }
         if !self.dirty.is_empty() {
@@ -63,28 +63,28 @@ impl<D: Device> Endpoint<D> {
 
     /// Wipes a little of the memory that connections have left.
     fn wipe(&mut self) {
-        let whole = self.kit_bytes();
-        if let Some((kit, at)) = self.soiled.front_mut() {
-            kit.wipe(&mut self.device, *at, WIPE_BYTES);
+        let whole = self.connection_memory_bytes();
+        if let Some((memory, at)) = self.to_wipe.front_mut() {
+            memory.wipe(&mut self.device, *at, WIPE_BYTES);
             *at += WIPE_BYTES;
             if *at >= whole
-                && let Some((kit, _)) = self.soiled.pop_front()
+                && let Some((memory, _)) = self.to_wipe.pop_front()
             {
-                self.kits.push(kit);
+                self.free_memory.push(memory);
             }
         }
     }
 
     /// Memory for a connection from the pool, if there is any on its adapter.
-    fn pooled_kit(&mut self, qp: Qp) -> Option<Kit> {
-        if let Some(at) = self.kits.iter().rposition(|kit| self.device.is_reachable(kit.pd, qp)) {
-            return Some(self.kits.swap_remove(at));
+    fn pooled_memory(&mut self, qp: Qp) -> Option<ConnectionMemory> {
+        if let Some(at) = self.free_memory.iter().rposition(|memory| self.device.is_reachable(memory.pd, qp)) {
+            return Some(self.free_memory.swap_remove(at));
         }
-        let at = self.soiled.iter().position(|(kit, _)| self.device.is_reachable(kit.pd, qp))?;
-        let (kit, wiped) = self.soiled.remove(at)?;
-        let left = self.kit_bytes() - wiped;
-        kit.wipe(&mut self.device, wiped, left);
-        Some(kit)
+        let at = self.to_wipe.iter().position(|(memory, _)| self.device.is_reachable(memory.pd, qp))?;
+        let (memory, wiped) = self.to_wipe.remove(at)?;
+        let left = self.connection_memory_bytes() - wiped;
+        memory.wipe(&mut self.device, wiped, left);
+        Some(memory)
     }
 
     /// Windows that became full before the owner's last turn.
@@ -150,8 +150,8 @@ impl<D: Device> Endpoint<D> {
         let per_connection = self.options.send_depth + self.options.recv_depth;
         let queue_room =
             u64::from(per_connection) * (self.taken as u64 + 1) <= u64::from(self.device.limits().cq_depth);
-        let pinned = if self.kits.is_empty() && self.soiled.is_empty() {
-            self.pinned_bytes + self.kit_bytes()
+        let pinned = if self.free_memory.is_empty() && self.to_wipe.is_empty() {
+            self.pinned_bytes + self.connection_memory_bytes()
         } else {
             self.pinned_bytes
         };
@@ -181,21 +181,26 @@ impl<D: Device> Endpoint<D> {
     fn equip(&mut self, index: u32) -> Result<(), Reason> {
         let (send_depth, recv_depth) = (self.options.send_depth, self.options.recv_depth);
         let qp = self.conns[index as usize].qp;
-        let kit = match self.pooled_kit(qp) {
-            Some(kit) => kit,
+        let memory = match self.pooled_memory(qp) {
+            Some(memory) => memory,
             None => {
-                let kit =
-                    Kit::new(&mut self.device, qp, self.options.rx_window_bytes, self.options.tx_bytes, recv_depth)?;
-                self.pinned_bytes += self.kit_bytes();
-                kit
+                let memory = ConnectionMemory::new(
+                    &mut self.device,
+                    qp,
+                    self.options.rx_window_bytes,
+                    self.options.tx_bytes,
+                    recv_depth,
+                )?;
+                self.pinned_bytes += self.connection_memory_bytes();
+                memory
             }
         };
         let conn = &mut self.conns[index as usize];
-        conn.kit = Some(kit);
+        conn.memory = Some(memory);
         conn.recv_free.extend(0..recv_depth as u16);
         let caps = self.device.create_qp(
             qp,
-            kit.pd,
+            memory.pd,
             QpCaps { send_depth, recv_depth, inline_bytes: self.options.inline_bytes },
         )?;
         conn.inline_bytes = caps.inline_bytes;
@@ -205,10 +210,10 @@ impl<D: Device> Endpoint<D> {
     /// Posts the receives that are free.
     fn post_receives(&mut self, index: u32) -> Result<(), Reason> {
         let conn = &mut self.conns[index as usize];
-        let Some(kit) = conn.kit else { return Ok(()) };
+        let Some(memory) = conn.memory else { return Ok(()) };
         self.recvs.clear();
         for slot in conn.recv_free.drain(..) {
-            let local = Sge { region: kit.recv, offset: u32::from(slot) * RECV_SLOT_BYTES, length: RECV_SLOT_BYTES };
+            let local = Sge { region: memory.recv, offset: u32::from(slot) * RECV_SLOT_BYTES, length: RECV_SLOT_BYTES };
             self.recvs.push(RecvWr { wr_id: wr_id(index, conn.epoch, slot), local });
         }
         conn.recvs_out += self.recvs.len() as u32;
@@ -283,22 +288,22 @@ impl<D: Device> Endpoint<D> {
         if !left_in_order && !matches!(conn.phase, Phase::Greeting | Phase::Live | Phase::Draining) {
             return Ok(());
         }
-        let Some(kit) = &conn.kit else { return Ok(()) };
+        let Some(memory) = &conn.memory else { return Ok(()) };
         conn.tx.heard();
         match completion.arrived {
             Arrived::Immediate(immediate) => {
                 if conn.rx.is_announcement_due() {
                     return Err(Reason::NoWindow);
                 }
-                let moved =
-                    conn.rx.arrived(immediate, completion.length, &self.device, &kit.windows, &mut self.spare)?;
-                self.counters.spills += u64::from(moved);
+                let spills =
+                    conn.rx.arrived(immediate, completion.length, &self.device, &memory.windows, &mut self.spare)?;
+                self.counters.spills += u64::from(spills);
                 self.stats.receives += 1;
                 self.stats.received_bytes += u64::from(immediate);
                 let window_bytes = self.options.rx_window_bytes;
                 if conn.phase == Phase::Draining || conn.closing {
                     // Nobody will read it, but the peer may not read us before it has written.
-                    conn.rx.consume(usize::MAX, window_bytes, &mut self.spare);
+                    conn.rx.consume(usize::MAX, &mut self.spare);
                 } else if !std::mem::replace(&mut conn.readable, true) {
                     self.readable.push(index);
                 }
@@ -311,7 +316,7 @@ impl<D: Device> Endpoint<D> {
             Arrived::Message => {
                 let offset = u32::from(slot) * RECV_SLOT_BYTES;
                 let length = completion.length;
-                let bytes = self.device.bytes(kit.recv, offset, length.min(RECV_SLOT_BYTES)).unwrap_or_default();
+                let bytes = self.device.bytes(memory.recv, offset, length.min(RECV_SLOT_BYTES)).unwrap_or_default();
                 if length > RECV_SLOT_BYTES {
                     return Err(ControlError::Length(length as usize).into());
                 }
@@ -367,10 +372,7 @@ impl<D: Device> Endpoint<D> {
         }
         // What came before the owner knew of the connection is told with it.
         let conn = &mut self.conns[index as usize];
-        if conn.known
-            && conn.rx.unconsumed(self.options.rx_window_bytes) > 0
-            && !std::mem::replace(&mut conn.readable, true)
-        {
+        if conn.known && conn.rx.unconsumed() > 0 && !std::mem::replace(&mut conn.readable, true) {
             self.readable.push(index);
         }
     }
@@ -380,7 +382,7 @@ impl<D: Device> Endpoint<D> {
         let window_bytes = self.options.rx_window_bytes;
         let conn = &mut self.conns[index as usize];
         conn.phase = Phase::Draining;
-        conn.rx.consume(usize::MAX, window_bytes, &mut self.spare);
+        conn.rx.consume(usize::MAX, &mut self.spare);
         conn.rx.turn(window_bytes, self.options.announce_early);
         self.set_deadline(index, self.options.drain_timeout);
         self.touch(index);
@@ -407,12 +409,12 @@ impl<D: Device> Endpoint<D> {
             self.set_deadline(index, std::time::Duration::from_nanos(FLUSH_NS_MAX));
             self.touch(index);
         } else {
-            self.bury(index);
+            self.tear_down(index);
         }
     }
 
     /// The connection is nobody's any more: disconnect it, and let go of it once it has flushed.
-    pub(super) fn bury(&mut self, index: u32) {
+    pub(super) fn tear_down(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
         if conn.known {
             conn.generation = conn.generation.wrapping_add(1);
@@ -440,13 +442,16 @@ impl<D: Device> Endpoint<D> {
                 self.by_address.remove(&conn.remote.ip());
             }
         }
-        if let Some(kit) = conn.kit.take() {
-            if self.kits.len() + self.soiled.len() < self.options.pooled_max {
-                self.soiled.push_back((kit, 0));
+        if let Some(memory) = conn.memory.take() {
+            if self.free_memory.len() + self.to_wipe.len() < self.options.pooled_max {
+                self.to_wipe.push_back((memory, 0));
             } else {
-                self.pinned_bytes -=
-                    Kit::bytes(self.options.rx_window_bytes, self.options.tx_bytes, self.options.recv_depth);
-                kit.free(&mut self.device);
+                self.pinned_bytes -= ConnectionMemory::bytes(
+                    self.options.rx_window_bytes,
+                    self.options.tx_bytes,
+                    self.options.recv_depth,
+                );
+                memory.free(&mut self.device);
             }
         }
         *conn = Conn {
@@ -530,17 +535,17 @@ impl<D: Device> Endpoint<D> {
 
     fn pump_sends(&mut self, index: u32) {
         let conn = &mut self.conns[index as usize];
-        let Some(kit) = &conn.kit else { return };
+        let Some(memory) = &conn.memory else { return };
         let shape = Shape {
             wr_id: wr_id(index, conn.epoch, SEND_TAG),
-            region: kit.tx,
+            region: memory.tx,
             depth: self.options.send_depth,
             inline_bytes: conn.inline_bytes,
         };
         let list = &mut self.sends;
         list.clear();
         if let Some(window) = conn.rx.due_window() {
-            let region = kit.windows[window];
+            let region = memory.windows[window];
             let announcement = Control::RegisterXferMemory(crate::proto::Window {
                 address: region.address,
                 length: region.length,
@@ -585,7 +590,7 @@ impl<D: Device> Endpoint<D> {
         }
         if finish && conn.tx.is_settled() {
             conn.reason = Some(Reason::Closed);
-            self.bury(index);
+            self.tear_down(index);
         }
     }
 }

@@ -1,31 +1,19 @@
 //! The receiving half of one connection: two windows that the peer fills in turn, and what was
-//! received and not consumed. Bytes stay where the peer wrote them, except when a window ends inside
-//! something unfinished: then they are gathered in a vector until what began in the old window is
-//! consumed, and from there on are read in place again.
+//! received and not consumed. The peer may write to its windows at any time, so bytes are copied out of
+//! them as soon as a completion tells of them, once, and are this side's alone from then on.
 
-use crate::proto::{self, ImmediateError};
+use super::options::Reason;
+use crate::proto;
 use crate::verbs::{Device, Region};
-
-/// Where the unconsumed bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// In the current window.
-    Window,
-    /// In the other window, whose end they are; the current one is still empty.
-    Tail,
-    /// Gathered in the vector.
-    Spill,
-}
 
 /// The receiving half.
 pub(super) struct Rx {
     current: usize,
     /// Bytes of the current window written to.
     filled: u32,
-    /// Consumed bytes at the front of where the bytes are.
+    /// What was copied out of the windows, of which the first `start` bytes are consumed.
+    bytes: Vec<u8>,
     start: usize,
-    place: Place,
-    spill: Vec<u8>,
     /// The current window was announced.
     announced: bool,
     /// The owner has had its turn since the window became full: what it left is waiting for more.
@@ -36,29 +24,12 @@ pub(super) struct Rx {
 
 impl Rx {
     pub(super) fn new(limit: usize) -> Self {
-        Rx {
-            current: 0,
-            filled: 0,
-            start: 0,
-            place: Place::Window,
-            spill: Vec::new(),
-            announced: false,
-            waited: false,
-            limit,
-        }
-    }
-
-    fn end(&self, window_bytes: u32) -> usize {
-        match self.place {
-            Place::Window => self.filled as usize,
-            Place::Tail => window_bytes as usize,
-            Place::Spill => self.spill.len(),
-        }
+        Rx { current: 0, filled: 0, bytes: Vec::new(), start: 0, announced: false, waited: false, limit }
     }
 
     #[inline]
-    pub(super) fn unconsumed(&self, window_bytes: u32) -> usize {
-        self.end(window_bytes) - self.start
+    pub(super) fn unconsumed(&self) -> usize {
+        self.bytes.len() - self.start
     }
 
     /// Which window to announce, if one is due.
@@ -77,17 +48,13 @@ impl Rx {
 
     /// The unconsumed bytes.
     #[inline]
-    pub(super) fn received<'a, D: Device>(&'a self, device: &'a D, windows: &[Region; 2]) -> &'a [u8] {
-        let region = match self.place {
-            Place::Spill => return self.spill.get(self.start..).unwrap_or_default(),
-            Place::Window => windows[self.current],
-            Place::Tail => windows[self.current ^ 1],
-        };
-        let length = self.unconsumed(region.length) as u32;
-        device.bytes(region, self.start as u32, length).unwrap_or_default()
+    pub(super) fn received(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
     }
 
-    /// Takes an immediate. Returns whether bytes had to be moved.
+    /// Takes an immediate, and copies out what it tells of. Returns whether that begins a window while bytes of
+    /// the one before are unconsumed.
+    #[inline]
     pub(super) fn arrived<D: Device>(
         &mut self,
         immediate: u32,
@@ -95,47 +62,27 @@ impl Rx {
         device: &D,
         windows: &[Region; 2],
         spare: &mut Vec<Vec<u8>>,
-    ) -> Result<bool, ImmediateError> {
-        let window_bytes = windows[self.current].length;
-        proto::check_immediate(immediate, written, window_bytes - self.filled)?;
-        let mut moved = false;
-        if self.place == Place::Tail {
-            let mut spill = spare.pop().unwrap_or_else(|| Vec::with_capacity(super::SPILL_BYTES));
-            spill.extend_from_slice(self.received(device, windows));
-            self.spill = spill;
-            self.place = Place::Spill;
+    ) -> Result<bool, Reason> {
+        let window = windows[self.current];
+        proto::check_immediate(immediate, written, window.length - self.filled)?;
+        let spills = self.filled == 0 && self.unconsumed() > 0;
+        if self.bytes.capacity() == 0 {
+            self.bytes = spare.pop().unwrap_or_default();
+        } else if self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
             self.start = 0;
-            moved = true;
         }
-        if self.place == Place::Spill {
-            if self.start > self.spill.len() / 2 {
-                self.spill.drain(..self.start);
-                self.start = 0;
-            }
-            self.spill
-                .extend_from_slice(device.bytes(windows[self.current], self.filled, immediate).unwrap_or_default());
-        }
+        device.copy_out(window, self.filled, immediate, &mut self.bytes)?;
         self.filled += immediate;
-        Ok(moved)
+        Ok(spills)
     }
 
     /// Drops the first `len` bytes, or all there are. The vector goes back once it is not needed.
     #[inline]
-    pub(super) fn consume(&mut self, len: usize, window_bytes: u32, spare: &mut Vec<Vec<u8>>) {
-        self.start += len.min(self.unconsumed(window_bytes));
-        let left = self.unconsumed(window_bytes);
-        match self.place {
-            Place::Tail if left == 0 => {
-                self.place = Place::Window;
-                self.start = 0;
-            }
-            // What is left all lies in the current window too.
-            Place::Spill if left <= self.filled as usize => {
-                self.place = Place::Window;
-                self.start = self.filled as usize - left;
-                self.release(spare);
-            }
-            _ => {}
+    pub(super) fn consume(&mut self, len: usize, spare: &mut Vec<Vec<u8>>) {
+        self.start += len.min(self.unconsumed());
+        if self.start == self.bytes.len() {
+            self.release(spare);
         }
     }
 
@@ -153,7 +100,7 @@ impl Rx {
     /// `early`, else once all is consumed or the owner has left something that waits for more.
     #[inline]
     pub(super) fn turn(&mut self, window_bytes: u32, early: bool) {
-        let left = self.unconsumed(window_bytes);
+        let left = self.unconsumed();
         if self.filled < window_bytes || left >= self.limit || (left > 0 && !early && !self.waited) {
             return;
         }
@@ -161,13 +108,6 @@ impl Rx {
         self.current ^= 1;
         self.filled = 0;
         self.announced = false;
-        if self.place == Place::Window {
-            if left > 0 {
-                self.place = Place::Tail;
-            } else {
-                self.start = 0;
-            }
-        }
     }
 
     /// Nobody will ask for anything any more.
@@ -176,23 +116,26 @@ impl Rx {
         *self = Rx::new(self.limit);
     }
 
+    /// Lets go of everything copied. The vector that was used last is the one used next, by whichever
+    /// connection; with enough of those a small one stays, so that no number of connections that speak at once
+    /// makes them allocate.
+    #[inline]
     fn release(&mut self, spare: &mut Vec<Vec<u8>>) {
-        let mut spill = std::mem::take(&mut self.spill);
-        if spill.capacity() > 0 && spill.capacity() <= super::SPARE_BYTES_MAX && spare.len() < super::SPARE_MAX {
-            spill.clear();
-            spare.push(spill);
+        self.start = 0;
+        self.bytes.clear();
+        let capacity = self.bytes.capacity();
+        if capacity == 0 || (spare.len() >= super::SPARE_MAX && capacity <= super::RECEIVED_KEPT_BYTES) {
+            return;
         }
-    }
-
-    #[cfg(test)]
-    fn in_spill(window_bytes: u32) -> Rx {
-        let spill = vec![0; window_bytes as usize];
-        Rx { filled: window_bytes, start: 3, place: Place::Spill, spill, announced: true, ..Rx::new(1) }
+        let bytes = std::mem::take(&mut self.bytes);
+        if capacity <= super::SPARE_BYTES_MAX && spare.len() < super::SPARE_MAX {
+            spare.push(bytes);
+        }
     }
 
     /// Memory of its own beside the windows, in bytes.
     pub(super) fn memory(&self) -> usize {
-        self.spill.capacity()
+        self.bytes.capacity()
     }
 }
 
@@ -202,11 +145,33 @@ mod tests {
 
     #[test]
     fn one_abandoned_in_the_middle_has_nothing_left() {
-        let mut rx = Rx::in_spill(100);
-        assert_eq!(rx.unconsumed(100), 97);
+        let mut rx = Rx { filled: 100, bytes: vec![0; 100], start: 3, announced: true, ..Rx::new(1) };
+        assert_eq!(rx.unconsumed(), 97);
         rx.abandon(&mut Vec::new());
         assert!(!rx.is_full(100));
         rx.turn(100, true);
-        assert_eq!(rx.unconsumed(100), 0);
+        assert_eq!((rx.unconsumed(), rx.received()), (0, &[][..]));
+    }
+
+    #[test]
+    fn a_vector_goes_back_or_stays_small() {
+        let mut spare = Vec::new();
+        let consumed = |capacity: usize, spare: &mut Vec<Vec<u8>>| {
+            let mut rx = Rx { bytes: Vec::with_capacity(capacity), ..Rx::new(1) };
+            rx.bytes.resize(capacity, 7);
+            rx.consume(usize::MAX, spare);
+            assert_eq!(rx.unconsumed(), 0);
+            rx.memory()
+        };
+        for _ in 0..super::super::SPARE_MAX {
+            assert_eq!(consumed(64, &mut spare), 0);
+        }
+        assert_eq!(spare.len(), super::super::SPARE_MAX);
+        assert_eq!(consumed(64, &mut spare), 64);
+        assert_eq!(consumed(super::super::RECEIVED_KEPT_BYTES + 1, &mut spare), 0);
+        assert_eq!(spare.len(), super::super::SPARE_MAX);
+        spare.clear();
+        assert_eq!(consumed(super::super::SPARE_BYTES_MAX + 1, &mut spare), 0);
+        assert!(spare.is_empty());
     }
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::ffi::consts::*;
-use super::owned::{CmId, Cq, News};
+use super::owned::{CmId, Cq, RawCmEvent};
 use super::{Adapter, Conn, HcaDevice, at, os, watch};
 use crate::verbs::{CmEvent, Listener, Pd, Qp, QpCaps, Refusal, VerbsError};
 
@@ -38,7 +38,7 @@ impl HcaDevice {
         let mut id = CmId::new(&self.channel, name).map_err(os)?;
         if id.resolve(to, RESOLVE_MS_MAX).is_err() {
             // No way there is told as every other failed dial is.
-            self.news.push_back(CmEvent::Refused(Qp(name), Refusal::Unreachable));
+            self.events.push_back(CmEvent::Refused(Qp(name), Refusal::Unreachable));
         }
         self.conns.insert(Conn { id, dialling: Some(to), pd: None, device: None });
         Ok(Qp(name))
@@ -80,7 +80,7 @@ impl HcaDevice {
 
     #[inline]
     pub(super) fn next_event(&mut self) -> Option<CmEvent> {
-        if let Some(event) = self.news.pop_front() {
+        if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
         if self.unasked < ASK_EVERY {
@@ -93,12 +93,12 @@ impl HcaDevice {
     #[cold]
     fn ask(&mut self) -> Option<CmEvent> {
         loop {
-            let Some(news) = self.channel.next() else {
+            let Some(raw) = self.channel.next() else {
                 self.unasked = 0;
                 self.ask_adapters();
-                return self.news.pop_front();
+                return self.events.pop_front();
             };
-            if let Some(event) = self.understand(news) {
+            if let Some(event) = self.understand(raw) {
                 return Some(event);
             }
         }
@@ -111,7 +111,7 @@ impl HcaDevice {
                     IBV_EVENT_CQ_ERR => self.overrun = true,
                     IBV_EVENT_DEVICE_FATAL => {
                         let gone = self.conns.iter().filter(|(_, conn)| conn.device == Some(device));
-                        self.news.extend(gone.map(|(name, _)| CmEvent::DeviceRemoved(Qp(name))));
+                        self.events.extend(gone.map(|(name, _)| CmEvent::DeviceRemoved(Qp(name))));
                     }
                     _ => {}
                 }
@@ -119,9 +119,9 @@ impl HcaDevice {
         }
     }
 
-    fn understand(&mut self, news: News) -> Option<CmEvent> {
-        if let Some(mut id) = news.dialled {
-            let listener = Listener((news.token & !LISTENER) as u32);
+    fn understand(&mut self, event: RawCmEvent) -> Option<CmEvent> {
+        if let Some(mut id) = event.dialled {
+            let listener = Listener((event.token & !LISTENER) as u32);
             let device = id.device(&self.devices);
             let addresses = id.remote_addr().zip(id.local_addr());
             let (Some((remote, local)), Some(_), true, Some(name)) =
@@ -135,11 +135,11 @@ impl HcaDevice {
             self.conns.insert(Conn { id, dialling: None, pd: None, device });
             return Some(CmEvent::Request { listener, qp: Qp(name), remote, local });
         }
-        let qp = Qp(news.token);
+        let qp = Qp(event.token);
         let devices = self.devices.clone();
-        let conn = self.conns.get_mut(news.token)?;
+        let conn = self.conns.get_mut(event.token)?;
         let unreachable = CmEvent::Refused(qp, Refusal::Unreachable);
-        match news.kind {
+        match event.kind {
             RDMA_CM_EVENT_ADDR_RESOLVED => match conn.id.resolve_route(RESOLVE_MS_MAX) {
                 Ok(()) => None,
                 Err(_) => Some(unreachable),

@@ -61,7 +61,7 @@ pub struct HcaDevice {
     epoll: Epoll,
     /// Listeners named so far.
     named: u32,
-    news: VecDeque<CmEvent>,
+    events: VecDeque<CmEvent>,
     /// Polls since the connection manager was asked.
     unasked: u32,
     /// An adapter's completion queue overran.
@@ -132,7 +132,7 @@ impl HcaDevice {
             options,
             epoll,
             named: 0,
-            news: VecDeque::new(),
+            events: VecDeque::new(),
             unasked: u32::MAX,
             overrun: false,
             scratch: Vec::new(),
@@ -147,6 +147,11 @@ impl HcaDevice {
 
 fn watch(epoll: &Epoll, fd: BorrowedFd<'_>) -> Result<(), VerbsError> {
     epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(|errno| os(errno.into()))
+}
+
+/// Why bytes are not lent.
+fn unreachable_bytes(mr: &Mr, offset: u32, length: u32) -> VerbsError {
+    if mr.is_shared() { VerbsError::PeerMayWrite } else { VerbsError::Range { offset, length } }
 }
 
 impl Device for HcaDevice {
@@ -208,17 +213,26 @@ impl Device for HcaDevice {
 
     #[inline]
     fn bytes(&self, region: Region, offset: u32, length: u32) -> Result<&[u8], VerbsError> {
-        self.region(region)?.mr.bytes(offset, length).ok_or(VerbsError::Range { offset, length })
+        let mr = &self.region(region)?.mr;
+        mr.bytes(offset, length).ok_or_else(|| unreachable_bytes(mr, offset, length))
     }
 
     #[inline]
     fn bytes_mut(&mut self, region: Region, offset: u32, length: u32) -> Result<&mut [u8], VerbsError> {
-        let found = self
-            .regions
-            .get_mut(region.id as usize)
-            .filter(|found| found.region == region)
-            .ok_or(VerbsError::Unknown("region"))?;
-        found.mr.bytes_mut(offset, length).ok_or(VerbsError::Range { offset, length })
+        let error = unreachable_bytes(&self.region(region)?.mr, offset, length);
+        self.regions.get_mut(region.id as usize).and_then(|found| found.mr.bytes_mut(offset, length)).ok_or(error)
+    }
+
+    #[inline]
+    fn copy_out(&self, region: Region, offset: u32, length: u32, into: &mut Vec<u8>) -> Result<(), VerbsError> {
+        let copied = self.region(region)?.mr.copy_out(offset, length, into);
+        copied.ok_or(VerbsError::Range { offset, length })
+    }
+
+    fn wipe(&mut self, region: Region, offset: u32, length: u32) -> Result<(), VerbsError> {
+        self.region(region)?;
+        let wiped = self.regions.get_mut(region.id as usize).and_then(|found| found.mr.wipe(offset, length));
+        wiped.ok_or(VerbsError::Range { offset, length })
     }
 
     fn listen(&mut self, addr: SocketAddr, backlog: u32) -> Result<Listener, VerbsError> {

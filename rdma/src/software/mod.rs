@@ -4,8 +4,8 @@
 //! different threads; memory is only touched while its own device is polled.
 
 mod faults;
-mod memory;
 mod net;
+mod regions;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,8 +18,8 @@ use crate::verbs::{
     VerbsError,
 };
 pub use faults::Faults;
-use memory::Memory;
 use net::{Listening, Net, Port};
+use regions::Regions;
 
 /// Connects devices. Clones are the same fabric.
 #[derive(Clone)]
@@ -101,7 +101,7 @@ impl Fabric {
             net: self.net.clone(),
             port,
             limits,
-            memory: Memory::new(limits.registered_bytes_max),
+            regions: Regions::new(limits.registered_bytes_max),
             bell,
             listeners: 0,
         })
@@ -113,7 +113,7 @@ pub struct SoftDevice {
     net: Arc<Mutex<Net>>,
     port: usize,
     limits: SoftLimits,
-    memory: Memory,
+    regions: Regions,
     bell: Arc<EventFd>,
     listeners: u32,
 }
@@ -125,9 +125,9 @@ impl SoftDevice {
         let net = lock(&self.net);
         Holdings {
             queue_pairs: net.ends.iter().filter(|(_, end)| end.port == self.port).count(),
-            protection_domains: self.memory.pds(),
-            regions: self.memory.regions(),
-            registered_bytes: self.memory.registered_bytes,
+            protection_domains: self.regions.pds(),
+            regions: self.regions.regions(),
+            registered_bytes: self.regions.registered_bytes,
             completions: net.ports[self.port].cq.len(),
             events: net.ports[self.port].cm.len(),
         }
@@ -137,7 +137,7 @@ impl SoftDevice {
     pub fn vanish(&mut self, qp: Qp) {
         let pd = lock(&self.net).vanish(qp);
         if let Some(pd) = pd {
-            self.memory.release_pd(pd);
+            self.regions.release_pd(pd);
         }
     }
 
@@ -172,7 +172,7 @@ impl SoftDevice {
 
     /// Lets less be registered from now on.
     pub fn set_registered_bytes_max(&mut self, bytes: usize) {
-        self.memory.limit_bytes = bytes;
+        self.regions.limit_bytes = bytes;
     }
 }
 
@@ -198,7 +198,7 @@ impl Device for SoftDevice {
     }
 
     fn alloc_pd(&mut self, _qp: Qp) -> Result<Pd, VerbsError> {
-        Ok(self.memory.alloc_pd())
+        Ok(self.regions.alloc_pd())
     }
 
     fn is_reachable(&self, _pd: Pd, _qp: Qp) -> bool {
@@ -206,23 +206,34 @@ impl Device for SoftDevice {
     }
 
     fn dealloc_pd(&mut self, pd: Pd) -> Result<(), VerbsError> {
-        self.memory.dealloc_pd(pd)
+        self.regions.dealloc_pd(pd)
     }
 
     fn register(&mut self, pd: Pd, length: u32, access: Access) -> Result<Region, VerbsError> {
-        self.memory.register(pd, length, access)
+        self.regions.register(pd, length, access)
     }
 
     fn deregister(&mut self, region: Region) -> Result<(), VerbsError> {
-        self.memory.deregister(region)
+        self.regions.deregister(region)
     }
 
     fn bytes(&self, region: Region, offset: u32, length: u32) -> Result<&[u8], VerbsError> {
-        self.memory.bytes(region, offset, length)
+        self.regions.bytes(region, offset, length)
     }
 
     fn bytes_mut(&mut self, region: Region, offset: u32, length: u32) -> Result<&mut [u8], VerbsError> {
-        self.memory.bytes_mut(region, offset, length)
+        self.regions.bytes_mut(region, offset, length)
+    }
+
+    #[inline]
+    fn copy_out(&self, region: Region, offset: u32, length: u32, into: &mut Vec<u8>) -> Result<(), VerbsError> {
+        into.extend_from_slice(self.regions.piece(region, offset, length)?);
+        Ok(())
+    }
+
+    fn wipe(&mut self, region: Region, offset: u32, length: u32) -> Result<(), VerbsError> {
+        self.regions.piece_mut(region, offset, length)?.fill(0);
+        Ok(())
     }
 
     fn listen(&mut self, addr: SocketAddr, backlog: u32) -> Result<Listener, VerbsError> {
@@ -260,8 +271,8 @@ impl Device for SoftDevice {
 
     fn create_qp(&mut self, qp: Qp, pd: Pd, caps: QpCaps) -> Result<QpCaps, VerbsError> {
         let caps = QpCaps { inline_bytes: caps.inline_bytes.min(self.limits.inline_bytes_max), ..caps };
-        self.memory.use_pd(pd)?;
-        lock(&self.net).create_qp(self.port, qp, pd, caps).inspect_err(|_| self.memory.release_pd(pd))?;
+        self.regions.use_pd(pd)?;
+        lock(&self.net).create_qp(self.port, qp, pd, caps).inspect_err(|_| self.regions.release_pd(pd))?;
         Ok(caps)
     }
 
@@ -288,12 +299,12 @@ impl Device for SoftDevice {
         }
         net.disconnect(qp);
         if let Some(pd) = net.remove(qp) {
-            self.memory.release_pd(pd);
+            self.regions.release_pd(pd);
         }
     }
 
     fn post_send(&mut self, qp: Qp, list: &[SendWr]) -> Result<(), VerbsError> {
-        lock(&self.net).post_send(self.port, qp, list, &self.memory)
+        lock(&self.net).post_send(self.port, qp, list, &self.regions)
     }
 
     fn post_recv(&mut self, qp: Qp, list: &[RecvWr]) -> Result<(), VerbsError> {
@@ -302,7 +313,7 @@ impl Device for SoftDevice {
 
     fn poll_cq(&mut self, into: &mut [Completion]) -> Result<usize, VerbsError> {
         let mut net = lock(&self.net);
-        net.advance(self.port, &mut self.memory);
+        net.advance(self.port, &mut self.regions);
         let step = net.step;
         let port = &mut net.ports[self.port];
         if port.overrun {

@@ -9,7 +9,7 @@ use nix::sys::eventfd::EventFd;
 use slab::Slab;
 
 use super::faults::{Faults, Random};
-use super::memory::Memory;
+use super::regions::Regions;
 use crate::verbs::{
     Arrived, CmEvent, Completion, ConnParams, Listener, Pd, Qp, QpCaps, RecvWr, Refusal, SendOp, SendWr, Sge, Status,
     VerbsError,
@@ -397,7 +397,7 @@ impl Net {
         port: usize,
         id: Qp,
         list: &[SendWr],
-        memory: &Memory,
+        regions: &Regions,
     ) -> Result<(), VerbsError> {
         self.operation(id);
         let end = self.own(port, id)?;
@@ -413,7 +413,7 @@ impl Net {
         }
         for wr in list {
             if wr.inline {
-                memory.bytes(wr.local.region, wr.local.offset, wr.local.length)?;
+                regions.piece(wr.local.region, wr.local.offset, wr.local.length)?;
             }
         }
         let error = end.state == State::Error;
@@ -423,7 +423,7 @@ impl Net {
                 continue;
             }
             let inline = if wr.inline {
-                Some(self.copy(memory.bytes(wr.local.region, wr.local.offset, wr.local.length)?))
+                Some(self.copy(regions.piece(wr.local.region, wr.local.offset, wr.local.length)?))
             } else {
                 None
             };
@@ -436,7 +436,7 @@ impl Net {
         }
         self.activate(id);
         if !self.random.chance(self.faults.late_per_million) {
-            self.transmit(id, memory);
+            self.transmit(id, regions);
         }
         Ok(())
     }
@@ -460,7 +460,7 @@ impl Net {
     }
 
     /// Puts posted requests onto the wire.
-    fn transmit(&mut self, id: Qp, memory: &Memory) {
+    fn transmit(&mut self, id: Qp, regions: &Regions) {
         loop {
             let Some(end) = self.end(id) else { return };
             let (Some((pd, _)), Some(peer), false) = (end.qp, end.peer, end.sq.is_empty() || end.state != State::Ready)
@@ -490,7 +490,7 @@ impl Net {
             };
             let payload = match wqe.inline {
                 Some(payload) => payload,
-                None => match memory.local(pd, wqe.wr.local) {
+                None => match regions.local(pd, wqe.wr.local) {
                     Ok(bytes) => self.copy(bytes),
                     Err(status) => {
                         self.complete(id, port, wqe.wr.wr_id, status, Arrived::Nothing, 0);
@@ -525,7 +525,7 @@ impl Net {
     }
 
     /// Moves everything of one device along: what it posted late, and what has arrived for it.
-    pub(super) fn advance(&mut self, port: usize, memory: &mut Memory) {
+    pub(super) fn advance(&mut self, port: usize, regions: &mut Regions) {
         self.step += 1;
         let mut at = 0;
         while let Some(slot) = self.ports[port].active.get(at).copied() {
@@ -533,8 +533,8 @@ impl Net {
                 self.ports[port].active.swap_remove(at);
                 continue;
             };
-            self.transmit(id, memory);
-            self.deliver(id, memory);
+            self.transmit(id, regions);
+            self.deliver(id, regions);
             match self.end(id) {
                 Some(end) if end.state == State::Ready && !(end.sq.is_empty() && end.inbound.is_empty()) => at += 1,
                 end => {
@@ -567,7 +567,7 @@ impl Net {
             })
     }
 
-    fn deliver(&mut self, id: Qp, memory: &mut Memory) {
+    fn deliver(&mut self, id: Qp, regions: &mut Regions) {
         for _ in 0..DELIVER_MAX {
             let step = self.step;
             let chance = self.faults.not_ready_per_million;
@@ -597,7 +597,7 @@ impl Net {
             let receive = if wants_receive { end.rq.pop_front() } else { None };
             let length = packet.payload.len() as u32;
             let ended = match packet.op {
-                SendOp::Send => memory.fill(
+                SendOp::Send => regions.fill(
                     pd,
                     receive.map_or(
                         Sge {
@@ -610,7 +610,7 @@ impl Net {
                     &packet.payload,
                 ),
                 SendOp::Write { address, rkey } | SendOp::WriteImm { address, rkey, .. } => {
-                    memory.remote_write(pd, address, rkey, &packet.payload)
+                    regions.remote_write(pd, address, rkey, &packet.payload)
                 }
             };
             self.spare.push(packet.payload);

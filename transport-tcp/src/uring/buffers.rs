@@ -1,6 +1,7 @@
 //! The provided-buffer ring: memory lent to the kernel, which fills one buffer per receive and
 //! tells its number. A buffer is either the kernel's (between [`Buffers::give`] and the completion
-//! that names it) or ours (until it is given again). Only as many are given as turn out to be
+//! that names it) or ours (until it is given again); which, is kept account of, so that a buffer of
+//! the kernel's is never looked into and none is given twice. Only as many are given as turn out to be
 //! needed, since the kernel takes them in turn and few warm ones beat many cold ones.
 
 use std::io;
@@ -59,6 +60,8 @@ pub(super) struct Buffers {
     size_bytes: usize,
     /// Buffers that exist so far, on either side.
     given: u16,
+    /// For each buffer, whether it is ours to read.
+    ours: Box<[bool]>,
     tail: u16,
 }
 
@@ -69,7 +72,8 @@ impl Buffers {
         let count = count.clamp(8, 1 << 14).next_power_of_two();
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
         let data = Mapping::new(usize::from(count) * size_bytes)?;
-        Ok(Buffers { entries, data, count, size_bytes, given: 0, tail: 0 })
+        let ours = vec![false; usize::from(count)].into_boxed_slice();
+        Ok(Buffers { entries, data, count, size_bytes, given: 0, ours, tail: 0 })
     }
 
     /// Address and number of the ring's entries, for the registration.
@@ -86,18 +90,33 @@ impl Buffers {
         for _ in 0..more {
             let id = self.given;
             self.given += 1;
+            self.came_back(id);
             self.give(id);
         }
         true
     }
 
-    /// Gives a buffer (back) to the kernel. Numbers never handed out are ignored.
+    /// A completion has named the buffer: it is ours until it is given again.
+    #[inline]
+    pub(super) fn came_back(&mut self, id: u16) {
+        if id < self.given {
+            self.ours[usize::from(id)] = true;
+        }
+    }
+
+    #[inline]
+    fn is_ours(&self, id: u16) -> bool {
+        self.ours.get(usize::from(id)).copied().unwrap_or(false)
+    }
+
+    /// Gives a buffer (back) to the kernel. One that is not ours to give is left alone.
     pub(super) fn give(&mut self, id: u16) {
-        if id >= self.given {
+        if !self.is_ours(id) {
             return;
         }
+        self.ours[usize::from(id)] = false;
         let at = usize::from(self.tail & (self.count - 1));
-        // SAFETY: `id` is below `count`, so the address lies inside the mapping.
+        // SAFETY: a buffer of ours has a number below `count`, so the address lies inside the mapping.
         let addr = unsafe { self.data.base.as_ptr().add(usize::from(id) * self.size_bytes) };
         // At most `count` buffers exist, so this entry is not one the kernel is yet to read. The tail, in
         // the first entry's spare field, is left alone by writing address, length and number.
@@ -118,15 +137,53 @@ impl Buffers {
         }
     }
 
-    /// The first `len` bytes of a buffer that is ours. A number or length the kernel cannot have
-    /// meant gives nothing.
+    /// The first `len` bytes of a buffer that is ours. One that is the kernel's, and a number or length
+    /// the kernel cannot have meant, give nothing.
     pub(super) fn slice(&self, id: u16, len: usize) -> &[u8] {
-        if id >= self.given || len > self.size_bytes {
+        if !self.is_ours(id) || len > self.size_bytes {
             return &[];
         }
         // SAFETY: inside the mapping by the check above, initialised since it was mapped zeroed,
-        // and not written while borrowed: the kernel writes only buffers it has been given, which
-        // takes `&mut self`.
+        // and not written while borrowed: it is not the kernel's, and giving it away takes `&mut self`.
         unsafe { std::slice::from_raw_parts(self.data.base.as_ptr().add(usize::from(id) * self.size_bytes), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever numbers come from the kernel's side and ours, a buffer is readable exactly while it is ours,
+        /// and given as often as it came back.
+        #[test]
+        fn a_buffer_is_one_sides_at_a_time(steps in prop::collection::vec((any::<bool>(), 0u16..40), 0..200)) {
+            let mut buffers = Buffers::new(64, 16).unwrap();
+            prop_assert!(buffers.grow());
+            let mut ours = std::collections::BTreeSet::new();
+            let mut given = GIVEN_FIRST;
+            prop_assert_eq!(buffers.tail, given);
+            for (comes, id) in steps {
+                if comes && id < GIVEN_FIRST {
+                    ours.insert(id);
+                }
+                if comes {
+                    buffers.came_back(id);
+                } else {
+                    given += u16::from(ours.remove(&id));
+                    buffers.give(id);
+                }
+                prop_assert_eq!(buffers.tail, given);
+                for id in 0..64 {
+                    prop_assert_eq!(buffers.slice(id, 16).len(), if ours.contains(&id) { 16 } else { 0 });
+                    prop_assert_eq!(buffers.slice(id, 17).len(), 0);
+                }
+            }
+        }
     }
 }

@@ -133,7 +133,10 @@ impl Ring {
     }
 
     /// Queues a submission.
-    fn push(&mut self, entry: squeue::Entry) {
+    ///
+    /// # Safety
+    /// What the entry points to stays where it is, and is not written, until the operation's last completion.
+    unsafe fn push(&mut self, entry: squeue::Entry) {
         self.inflight += 1;
         self.queued += 1;
         if self.backlog.is_empty() && self.try_push(&entry) {
@@ -144,10 +147,8 @@ impl Ring {
     }
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
-        // Provided buffers live as long as the ring, pinned reply buffers and operations until their
-        // completion has been handled, a connection's slot and descriptor until all of its operations have.
-        // SAFETY: every caller of `push` builds the entry from a descriptor and from memory that stay
-        // until the completion.
+        // SAFETY: entries come from `push`, whose callers answer for what they point to. A descriptor that were
+        // closed would be an error's matter, not memory's.
         unsafe { self.ring.submission().push(entry).is_ok() }
     }
 
@@ -208,6 +209,9 @@ impl Ring {
     /// Takes what has completed off the ring.
     pub(crate) fn reap(&mut self) {
         for entry in self.ring.completion() {
+            if let Some(id) = cqueue::buffer_select(entry.flags()) {
+                self.buffers.came_back(id);
+            }
             if !cqueue::more(entry.flags()) {
                 self.inflight = self.inflight.saturating_sub(1);
             }
@@ -228,53 +232,71 @@ impl Ring {
     /// Arms a receive that goes on until it is cancelled, fails or finds no buffer.
     pub(crate) fn receive(&mut self, fd: RawFd, index: u32) {
         let entry = opcode::RecvMulti::new(Fd(fd), GROUP).build();
-        self.push(entry.user_data(number(kind::RECEIVE, index)));
+        // SAFETY: the bytes go into provided buffers, which live as long as the ring.
+        unsafe { self.push(entry.user_data(number(kind::RECEIVE, index))) };
     }
 
-    /// Sends one piece, which the caller keeps where it is until the completion, or as much of it
-    /// as the socket takes: waiting for the whole (MSG_WAITALL) would hide from the executor how
-    /// far a slow reader has come.
-    pub(crate) fn send(&mut self, fd: RawFd, index: u32, bytes: &[u8]) {
+    /// Sends one piece, or as much of it as the socket takes: waiting for the whole (MSG_WAITALL) would
+    /// hide from the executor how far a slow reader has come.
+    ///
+    /// # Safety
+    /// The bytes stay where they are and are not changed until the completion.
+    pub(crate) unsafe fn send(&mut self, fd: RawFd, index: u32, bytes: &[u8]) {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), len).flags(libc::MSG_NOSIGNAL).build();
-        self.push(entry.user_data(number(kind::SEND, index)));
+        // SAFETY: passed on to the caller.
+        unsafe { self.push(entry.user_data(number(kind::SEND, index))) };
     }
 
     /// Sends the pieces of an operation.
-    pub(crate) fn send_message(&mut self, fd: RawFd, op: u32, header: *const libc::msghdr) {
+    ///
+    /// # Safety
+    /// `header` is from [`ops::Op::set_pieces`] of operation `op`, which is released only after the completion,
+    /// and the pieces stay where they are and are not changed until then.
+    pub(crate) unsafe fn send_message(&mut self, fd: RawFd, op: u32, header: *const libc::msghdr) {
         let entry = opcode::SendMsg::new(Fd(fd), header).flags(libc::MSG_NOSIGNAL as u32).build();
-        self.push(entry.user_data(number(kind::SEND_OP, op)));
+        // SAFETY: passed on to the caller.
+        unsafe { self.push(entry.user_data(number(kind::SEND_OP, op))) };
     }
 
-    /// Sends without a copy bytes that the operation keeps alive.
-    pub(crate) fn send_zero_copy(&mut self, fd: RawFd, op: u32, address: *const u8, len: u32) {
+    /// Sends `len` bytes without a copy.
+    ///
+    /// # Safety
+    /// Operation `op` holds the bytes at `address`, and is released only after the completion after which no
+    /// other follows: the notification, if there is one.
+    pub(crate) unsafe fn send_zero_copy(&mut self, fd: RawFd, op: u32, address: *const u8, len: u32) {
         let usage = if self.reports_copies { ZC_REPORT_USAGE } else { 0 };
         let entry = opcode::SendZc::new(Fd(fd), address, len).flags(libc::MSG_NOSIGNAL).zc_flags(usage).build();
-        self.push(entry.user_data(number(kind::SEND_ZC, op)));
+        // SAFETY: passed on to the caller.
+        unsafe { self.push(entry.user_data(number(kind::SEND_ZC, op))) };
     }
 
     /// Arms an accept that goes on until it is cancelled or fails.
     pub(crate) fn accept(&mut self, fd: RawFd, index: u32) {
         let entry = opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build();
-        self.push(entry.user_data(number(kind::ACCEPT, index)));
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(entry.user_data(number(kind::ACCEPT, index))) };
     }
 
     /// Reports once when a descriptor is readable.
     pub(crate) fn poll_readable(&mut self, fd: RawFd, kind: u64, index: u32) {
         let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build();
-        self.push(entry.user_data(number(kind, index)));
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(entry.user_data(number(kind, index))) };
     }
 
     /// Asks the operation with this number to end; it still completes.
     pub(crate) fn cancel(&mut self, target: u64) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target)).build();
-        self.push(entry.user_data(number(kind::IGNORE, 0)));
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(entry.user_data(number(kind::IGNORE, 0))) };
     }
 
     /// Asks every operation on a descriptor to end; they still complete.
     pub(crate) fn cancel_fd(&mut self, fd: RawFd) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(fd)).all()).build();
-        self.push(entry.user_data(number(kind::IGNORE, 0)));
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(entry.user_data(number(kind::IGNORE, 0))) };
     }
 
     /// The content of a filled buffer.
@@ -296,7 +318,8 @@ impl Ring {
     /// most. False if it has not: what was lent must then never be freed.
     pub(crate) fn quiesce(&mut self) -> bool {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-        self.push(entry.user_data(number(kind::IGNORE, 0)));
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(entry.user_data(number(kind::IGNORE, 0))) };
         for _ in 0..20 {
             self.reap();
             if self.inflight == 0 {

@@ -25,7 +25,7 @@ impl Op {
         Box::new(Op { conn: ConnId { index: u32::MAX, generation: 0 }, hold: None, header, pieces })
     }
 
-    /// Fills in the header. The pieces must stay where they are until the operation is done.
+    /// Fills in the header, which stays where it is until the operation is taken again.
     pub(crate) fn set_pieces(&mut self, pieces: &[IoSlice<'_>]) -> *const libc::msghdr {
         let count = pieces.len().min(PIECES_MAX);
         for (slot, piece) in self.pieces.iter_mut().zip(pieces) {
@@ -63,8 +63,11 @@ impl Ops {
         self.all.get(index as usize).map(|op| &**op)
     }
 
-    /// The kernel is done with it.
-    pub(crate) fn release(&mut self, index: u32) {
+    /// Lets go of what an operation holds, and lets it be taken again.
+    ///
+    /// # Safety
+    /// It was taken and not yet released, and the kernel has completed it: no completion of it will follow.
+    pub(crate) unsafe fn release(&mut self, index: u32) {
         if let Some(op) = self.all.get_mut(index as usize) {
             op.hold = None;
             self.free.push(index);

@@ -19,8 +19,8 @@ pub struct EventChannel {
     api: &'static Api,
 }
 
-/// News of the connection manager.
-pub struct News {
+/// An event of the connection manager as the library tells it.
+pub struct RawCmEvent {
     /// Its kind: one of the `RDMA_CM_EVENT_` constants.
     pub kind: u32,
     /// Errors: a negative error number, or the peer's reason for a rejection.
@@ -44,15 +44,15 @@ impl EventChannel {
         Ok(Rc::new(channel))
     }
 
-    /// The descriptor that is readable when there is news.
+    /// The descriptor that is readable when there is an event.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the channel is ours until `drop`, and open so long.
         unsafe { BorrowedFd::borrow_raw(self.raw.as_ref().fd) }
     }
 
-    /// The next news. The new connection of a request belongs to the caller and has token 0.
-    pub fn next(self: &Rc<Self>) -> Option<News> {
+    /// The next event. The new connection of a request belongs to the caller and has token 0.
+    pub fn next(self: &Rc<Self>) -> Option<RawCmEvent> {
         let mut event = ptr::null_mut();
         // SAFETY: our channel and a place for a pointer.
         if unsafe { (self.api.rdma_get_cm_event)(self.raw.as_ptr(), &mut event) } != 0 {
@@ -78,7 +78,7 @@ impl EventChannel {
                     receives: RecvList::default(),
                 }
             });
-            Some(News { kind, status, token, dialled })
+            Some(RawCmEvent { kind, status, token, dialled })
         }
     }
 }
@@ -183,7 +183,7 @@ fn address_of(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
 }
 
 impl CmId {
-    /// A fresh one. `token` names it in [`News`].
+    /// A fresh one. `token` names it in [`RawCmEvent`].
     ///
     /// # Errors
     /// The kernel has no more.
@@ -211,7 +211,7 @@ impl CmId {
         unsafe { self.raw.as_ref() }
     }
 
-    /// Names it in [`News`] from now on.
+    /// Names it in [`RawCmEvent`] from now on.
     pub fn set_token(&mut self, token: u64) {
         // SAFETY: ours, and the member is there for its user.
         unsafe { self.raw.as_mut() }.context = token as *mut c_void;

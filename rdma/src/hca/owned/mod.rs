@@ -25,7 +25,7 @@
 
 mod cm;
 mod cq;
-mod memory;
+mod regions;
 
 use std::ffi::{CStr, c_int};
 use std::io;
@@ -35,9 +35,9 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::ffi::{self, Api};
-pub use cm::{CmId, EventChannel, News, Send};
+pub use cm::{CmId, EventChannel, RawCmEvent, Send};
 pub use cq::Cq;
-pub use memory::{Block, Heap, Mr, Slice};
+pub use regions::{Block, Heap, Mr, Slice};
 
 /// What a call says that returns an error number, or -1 and `errno`.
 fn told(result: c_int) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use tercel_transport::{ConnId, Event};
 
-use super::Engine;
+use super::EventLoop;
 use crate::conns::{Mode, State};
 use crate::inbox::RingLease;
 use crate::uring::{Completion, ZC_COPIED, kind, number};
@@ -20,7 +20,7 @@ const FLOOD_CALM: u8 = 32;
 /// Receives after which the number of active connections is looked at.
 const WINDOW_RECEIVES: u32 = 256;
 
-impl Engine {
+impl EventLoop {
     /// Brings about and handles what the ring has.
     pub(super) fn poll_ring(&mut self, events: &mut Vec<Event>) {
         self.return_leases();
@@ -157,7 +157,7 @@ impl Engine {
                 self.stats.buffer_starvations += 1;
                 self.starved.push(index);
                 // Armed again with the next poll, when buffers have come back.
-                return self.bury(index);
+                return self.release_slot(index);
             }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             errno => {
@@ -169,7 +169,7 @@ impl Engine {
             self.flood(index);
         }
         self.update_interest(index);
-        self.bury(index);
+        self.release_slot(index);
     }
 
     fn send_completed(&mut self, done: Completion) {
@@ -185,12 +185,14 @@ impl Engine {
                         conn.copies_anyway = true;
                     }
                 }
-                ring.ops.release(op);
+                // SAFETY: the notification is the last completion, and the one before it left the operation alone.
+                unsafe { ring.ops.release(op) };
                 return;
             }
             index = owner.index;
             if !done.more() {
-                ring.ops.release(op);
+                // SAFETY: this is the last completion of an operation that was taken for it.
+                unsafe { ring.ops.release(op) };
             }
         }
         let Some(conn) = self.conns.slot(index) else { return };
@@ -220,11 +222,11 @@ impl Engine {
             error if done.kind() == kind::SEND_ZC && -error == libc::ENOMEM => conn.copies_anyway = true,
             error => {
                 self.broke(index, -error);
-                return self.bury(index);
+                return self.release_slot(index);
             }
         }
         if conn.state == State::Dying {
-            return self.bury(index);
+            return self.release_slot(index);
         }
         self.start_send(index);
     }

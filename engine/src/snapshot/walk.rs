@@ -1,168 +1,8 @@
-//! Snapshots without a fork: every key as it was at one moment, handed out piece by piece while the
-//! keys go on changing.
-//!
-//! The walk goes through the segments in the order of the hash, so one position tells what has been
-//! handed out. A key that lies ahead of it is looked at before its first change: a copy of what it was
-//! is handed out instead, or nothing if it was not there. A segment that was merged across the position
-//! is filtered by the keys' hashes. Nothing is kept in the entries, and a table that no snapshot walks
-//! pays one test of a pointer a write.
-//!
-//! While a disk stalls, as many keys may change as there are. So nothing here grows, is handed out or is
-//! freed all at once.
+//! Handing out a snapshot, piece by piece, and ending one.
 
-use std::collections::BTreeMap;
-
-use crate::entry::{EntryBox, EntryRef};
-use crate::expiry::Timers;
-use crate::hash::{Hash, KeyHasher};
+use super::former::Progress;
+use crate::entry::EntryRef;
 use crate::keyspace::Keyspace;
-use crate::table::{Position, Table};
-
-/// Former entries handed out in one step at most: as many as a segment holds.
-const FORMER_STEP: usize = 448;
-/// Former entries in one allocation.
-const FORMER_BLOCK: usize = 1024;
-
-/// Keys of the same place in the order of the walk: nearly always one.
-enum Keys {
-    One(Box<[u8]>),
-    More(Vec<Box<[u8]>>),
-}
-
-impl Keys {
-    fn contains(&self, key: &[u8]) -> bool {
-        match self {
-            Keys::One(one) => **one == *key,
-            Keys::More(keys) => keys.iter().any(|one| **one == *key),
-        }
-    }
-
-    fn push(&mut self, key: Box<[u8]>) {
-        match self {
-            Keys::More(keys) => keys.push(key),
-            Keys::One(one) => *self = Keys::More(vec![std::mem::take(one), key]),
-        }
-    }
-}
-
-/// What a snapshot has noted of the keys ahead of it. A tree and blocks, for a table of hashes or one long
-/// vector would move everything it holds now and then, within one client's write.
-#[derive(Default)]
-pub(crate) struct Noted {
-    /// Keys ahead that have changed, appeared or gone since.
-    changed: BTreeMap<Position, Keys>,
-    /// What those of them that were there were then, and are still to be handed out.
-    former: Vec<Vec<EntryBox>>,
-}
-
-impl Noted {
-    fn contains(&self, key: &[u8], hash: Hash) -> bool {
-        self.changed.get(&Position::of(hash)).is_some_and(|keys| keys.contains(key))
-    }
-
-    fn add(&mut self, key: &[u8], hash: Hash) {
-        use std::collections::btree_map::Entry;
-        match self.changed.entry(Position::of(hash)) {
-            Entry::Vacant(place) => {
-                place.insert(Keys::One(key.into()));
-            }
-            Entry::Occupied(mut place) => place.get_mut().push(key.into()),
-        }
-    }
-
-    fn keep(&mut self, entry: EntryBox) {
-        match self.former.last_mut() {
-            Some(block) if block.len() < FORMER_BLOCK => block.push(entry),
-            _ => {
-                let mut block = Vec::with_capacity(FORMER_BLOCK);
-                block.push(entry);
-                self.former.push(block);
-            }
-        }
-    }
-
-    fn next_former(&mut self) -> Option<EntryBox> {
-        loop {
-            if let Some(entry) = self.former.last_mut()?.pop() {
-                return Some(entry);
-            }
-            self.former.pop();
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.former.iter().all(Vec::is_empty)
-    }
-
-    /// Forgets some of the keys before a place.
-    fn forget_before(&mut self, at: Position) {
-        for _ in 0..FORMER_STEP {
-            match self.changed.first_entry() {
-                Some(first) if *first.key() < at => drop(first.remove()),
-                _ => break,
-            }
-        }
-    }
-
-    /// Frees up to `steps` things, and returns how many it did.
-    pub(crate) fn drain(&mut self, steps: usize) -> usize {
-        (0..steps).take_while(|_| self.next_former().is_some() || self.changed.pop_first().is_some()).count()
-    }
-}
-
-/// How far the snapshot of one database has come.
-pub(crate) struct Progress {
-    /// The database's number when the snapshot began.
-    db: usize,
-    /// Everything before it has been handed out. None once the walk is over.
-    at: Option<Position>,
-    noted: Noted,
-}
-
-impl Progress {
-    /// Notes that a key is about to change, and keeps what it is if that is still to be handed out.
-    #[cold]
-    pub(crate) fn before_change(&mut self, table: &Table, key: &[u8], hash: Hash) {
-        if !self.at.is_some_and(|at| at.is_ahead(hash)) || self.noted.contains(key, hash) {
-            return;
-        }
-        self.noted.add(key, hash);
-        if let Some((_, entry)) = table.find_key(key, hash) {
-            self.noted.keep(EntryBox::duplicate(entry, key, entry.expire_at(), entry.access_field()));
-        }
-    }
-
-    pub(crate) fn into_noted(self) -> Noted {
-        self.noted
-    }
-
-    /// Hands out some of what changed, then one segment. True while there is more.
-    fn step(&mut self, table: &Table, hasher: &KeyHasher, visit: &mut dyn FnMut(usize, EntryRef<'_>)) -> bool {
-        for _ in 0..FORMER_STEP {
-            let Some(entry) = self.noted.next_former() else { break };
-            visit(self.db, entry.as_ref());
-        }
-        if let Some(at) = self.at {
-            let (db, noted) = (self.db, &self.noted);
-            self.at = table.walk(at, hasher, &mut |entry| {
-                if noted.changed.is_empty() || !noted.contains(entry.key(), hasher.hash(entry.key())) {
-                    visit(db, entry);
-                }
-            });
-        }
-        if let Some(at) = self.at {
-            self.noted.forget_before(at);
-        }
-        self.at.is_some() || !self.noted.former.is_empty()
-    }
-}
-
-/// A flushed database that a snapshot still walks.
-pub(crate) struct Orphan {
-    pub(crate) table: Table,
-    pub(crate) timers: Timers,
-    pub(crate) progress: Box<Progress>,
-}
 
 impl Keyspace {
     /// Begins a snapshot of everything as it is now, in place of one that is under way. What it holds
@@ -171,7 +11,7 @@ impl Keyspace {
         self.snapshot_cancel();
         self.walked_dbs = 0;
         for (index, db) in self.dbs.iter_mut().enumerate().filter(|(_, db)| !db.is_empty()) {
-            db.snapshot = Some(Box::new(Progress { db: index, at: Some(Position::START), noted: Noted::default() }));
+            db.snapshot = Some(Box::new(Progress::new(index)));
         }
     }
 
@@ -179,12 +19,12 @@ impl Keyspace {
     /// piece: each key there was when it began, once, with the number its database had then. False when
     /// all have been.
     pub fn snapshot_step(&mut self, visit: &mut dyn FnMut(usize, EntryRef<'_>)) -> bool {
-        if let Some(orphan) = self.orphans.last_mut() {
-            if !orphan.progress.step(&orphan.table, &self.hasher, visit)
-                && let Some(done) = self.orphans.pop()
+        if let Some(detached) = self.detached_dbs.last_mut() {
+            if !detached.progress.step(&detached.table, &self.hasher, visit)
+                && let Some(done) = self.detached_dbs.pop()
             {
                 self.discard(done.table, done.timers);
-                self.discard_noted(done.progress.into_noted());
+                self.discard_former(done.progress.into_former());
             }
             return true;
         }
@@ -193,7 +33,7 @@ impl Keyspace {
                 if !progress.step(&db.table, &self.hasher, visit)
                     && let Some(done) = db.snapshot.take()
                 {
-                    self.discard_noted(done.into_noted());
+                    self.discard_former(done.into_former());
                 }
                 return true;
             }
@@ -206,12 +46,12 @@ impl Keyspace {
     pub fn snapshot_cancel(&mut self) {
         for index in 0..self.dbs.len() {
             if let Some(progress) = self.dbs[index].snapshot.take() {
-                self.discard_noted(progress.into_noted());
+                self.discard_former(progress.into_former());
             }
         }
-        while let Some(orphan) = self.orphans.pop() {
-            self.discard(orphan.table, orphan.timers);
-            self.discard_noted(orphan.progress.into_noted());
+        while let Some(detached) = self.detached_dbs.pop() {
+            self.discard(detached.table, detached.timers);
+            self.discard_former(detached.progress.into_former());
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tercel_transport::{Event, RECEIVE_LIMIT_DEFAULT};
 
-use super::{Engine, kind, now, token};
+use super::{EventLoop, kind, now, token};
 use crate::conns::Mode;
 use crate::socket::{self, Listener};
 use crate::{Error, ListenAddr, ListenerId, epoll, uring};
@@ -47,7 +47,7 @@ pub(crate) struct ListenSlot {
     pub(super) closed: bool,
 }
 
-impl Engine {
+impl EventLoop {
     pub(crate) fn listen(&mut self, addr: &ListenAddr, backlog: u32) -> Result<ListenerId, Error> {
         let listener = Listener::open(addr, backlog, self.options.keepalive_seconds)?;
         let index = self.listeners.len() as u32;

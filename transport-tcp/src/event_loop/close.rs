@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use tercel_transport::{Close, ConnId};
 
-use super::{Engine, Leaving, now};
+use super::{EventLoop, Leaving, now};
 use crate::conns::State;
 use crate::socket;
 
 /// Bytes a peer may still send while its connection drains; they are thrown away.
 const DISCARD_MAX_BYTES: usize = 4 * 1024 * 1024;
 
-impl Engine {
+impl EventLoop {
     pub(crate) fn close(&mut self, id: ConnId, how: Close) {
         let Some(conn) = self.conns.find_mut(id) else { return };
         let index = id.index;
@@ -70,11 +70,11 @@ impl Engine {
         self.update_interest(index);
         self.leave_direct(index);
         self.cancel_all(index);
-        self.bury(index);
+        self.release_slot(index);
     }
 
     /// Frees the slot of a dying connection once the kernel has finished with it.
-    pub(super) fn bury(&mut self, index: u32) {
+    pub(super) fn release_slot(&mut self, index: u32) {
         let Some(conn) = self.conns.slot(index) else { return };
         if conn.state == State::Dying && conn.inflight == 0 {
             conn.outbox.unpin();

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::ffi::c_int;
 use std::io;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::super::ffi::{self, consts::*};
 use super::{Pd, made};
@@ -132,6 +134,8 @@ pub struct Mr {
     raw: NonNull<ffi::ibv_mr>,
     length: u32,
     pd: Rc<Pd>,
+    /// The peer may write to it.
+    shared: bool,
     /// Gone only when the region is being taken apart.
     block: Option<Block>,
     at: NonNull<u8>,
@@ -168,7 +172,7 @@ impl Mr {
         let raw = made(unsafe {
             (pd.devices.api.ibv_reg_mr)(pd.raw.as_ptr(), at.as_ptr().cast(), length as usize, access as c_int)
         })?;
-        Ok(Mr { raw, length, pd: pd.clone(), block: Some(block), at })
+        Ok(Mr { raw, length, pd: pd.clone(), shared: remote_write, block: Some(block), at })
     }
 
     /// Unregisters, and hands the memory back.
@@ -214,14 +218,19 @@ impl Mr {
         })
     }
 
-    /// Reads its bytes; `None` if they are outside. Of a region open to a peer only what completions
-    /// have told of is settled: a hostile peer can change the rest, and that, at any moment, which
-    /// readers have to stand as they stand any other value.
+    /// Whether the peer may write to it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Borrows its bytes; `None` if they are outside, or if the peer may write to them: a slice must not
+    /// change under its reader. Of a region that receives fill, what completions have told of is settled.
     #[must_use]
     pub fn bytes(&self, offset: u32, length: u32) -> Option<&[u8]> {
         // SAFETY: within pages this region holds, zeroed at first and only ever written as bytes. The
-        // device may write to them besides; plain bytes have no value that is invalid.
-        self.holds(offset, length)
+        // device writes to them only where a receive is posted, which nobody asks for before its completion.
+        (!self.shared && self.holds(offset, length))
             .then(|| unsafe { std::slice::from_raw_parts(self.at.as_ptr().add(offset as usize), length as usize) })
     }
 
@@ -229,8 +238,81 @@ impl Mr {
     #[must_use]
     pub fn bytes_mut(&mut self, offset: u32, length: u32) -> Option<&mut [u8]> {
         // SAFETY: as in `bytes`, and no other borrow of this process is alive.
-        self.holds(offset, length)
+        (!self.shared && self.holds(offset, length))
             .then(|| unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr().add(offset as usize), length as usize) })
+    }
+
+    /// Appends its bytes to `into`; `None` if they are outside. The peer may be writing to them.
+    #[inline]
+    pub fn copy_out(&self, offset: u32, length: u32, into: &mut Vec<u8>) -> Option<()> {
+        if !self.holds(offset, length) {
+            return None;
+        }
+        let length = length as usize;
+        into.reserve(length);
+        // SAFETY: the bytes lie within pages this region holds, zeroed at first, to which this process has no
+        // reference; then so many bytes of the vector have been written.
+        unsafe {
+            load_shared(self.at.as_ptr().add(offset as usize), &mut into.spare_capacity_mut()[..length]);
+            into.set_len(into.len() + length);
+        }
+        Some(())
+    }
+
+    /// Makes its bytes zero; `None` if they are outside. The peer may be writing to them.
+    pub fn wipe(&mut self, offset: u32, length: u32) -> Option<()> {
+        // SAFETY: the bytes lie within pages this region holds; whoever has a slice of them has borrowed it.
+        self.holds(offset, length)
+            .then(|| unsafe { zero_shared(self.at.as_ptr().add(offset as usize), length as usize) })
+    }
+}
+
+/// Copies bytes that a device may be writing to at this moment, which no plain read may. What is relied upon: a
+/// relaxed atomic load is defined whoever else writes to its place, and the device is as another thread that
+/// writes atomically, byte by byte at the least. So each byte is one that was there; which, of bytes that are
+/// being written, nobody can say. That bytes whose completion was taken are seen as they were written is the
+/// device's promise and needs no fence here: the completion was read before, by the library, with its barrier.
+///
+/// # Safety
+/// `from` is the start of as many bytes that may be read, and no reference to any of them exists.
+#[inline]
+unsafe fn load_shared(from: *mut u8, into: &mut [MaybeUninit<u8>]) {
+    let head = from.align_offset(size_of::<u64>()).min(into.len());
+    let (first, rest) = into.split_at_mut(head);
+    let (words, last) = rest.as_chunks_mut::<{ size_of::<u64>() }>();
+    // SAFETY: all within the bytes that `from` begins, and words where the address is a multiple of a word.
+    unsafe {
+        let byte = |at: usize| MaybeUninit::new(AtomicU8::from_ptr(from.add(at)).load(Ordering::Relaxed));
+        for (at, place) in first.iter_mut().enumerate() {
+            *place = byte(at);
+        }
+        for (at, place) in words.iter_mut().enumerate() {
+            let word = AtomicU64::from_ptr(from.add(head).cast::<u64>().add(at)).load(Ordering::Relaxed);
+            *place = word.to_ne_bytes().map(MaybeUninit::new);
+        }
+        let tail = head + words.len() * size_of::<u64>();
+        for (at, place) in last.iter_mut().enumerate() {
+            *place = byte(tail + at);
+        }
+    }
+}
+
+/// As [`load_shared`], to make bytes zero.
+///
+/// # Safety
+/// `at` is the start of `length` bytes that may be written, and no reference to any of them exists.
+unsafe fn zero_shared(at: *mut u8, length: usize) {
+    let head = at.align_offset(size_of::<u64>()).min(length);
+    let words = (length - head) / size_of::<u64>();
+    let tail = head + words * size_of::<u64>();
+    // SAFETY: as for loading.
+    unsafe {
+        for at in (0..head).chain(tail..length).map(|offset| at.add(offset)) {
+            AtomicU8::from_ptr(at).store(0, Ordering::Relaxed);
+        }
+        for word in 0..words {
+            AtomicU64::from_ptr(at.add(head).cast::<u64>().add(word)).store(0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -238,5 +320,39 @@ impl Drop for Mr {
     fn drop(&mut self) {
         // SAFETY: ours. Afterwards the device lets nobody at the pages, which are still mapped.
         unsafe { (self.pd.devices.api.ibv_dereg_mr)(self.raw.as_ptr()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Wherever a piece begins and ends between words, it is that piece which is copied, and wiped.
+        #[test]
+        fn a_piece_of_shared_memory_is_copied_and_wiped_to_the_byte(
+            mut memory in prop::collection::vec(1u8.., 0..100),
+            from in 0usize..100,
+            length in 0usize..100,
+        ) {
+            let from = from.min(memory.len());
+            let length = length.min(memory.len() - from);
+            let mut wanted = memory.clone();
+            let mut copy = vec![MaybeUninit::new(0u8); length];
+            let at = memory.as_mut_ptr();
+            // SAFETY: a piece of the vector, which is not looked at meanwhile; all of `copy` is written.
+            unsafe {
+                load_shared(at.add(from), &mut copy);
+                zero_shared(at.add(from), length);
+                let copy: Vec<u8> = copy.iter().map(|byte| byte.assume_init()).collect();
+                prop_assert_eq!(&copy[..], &wanted[from..from + length]);
+            }
+            wanted[from..from + length].fill(0);
+            prop_assert_eq!(memory, wanted);
+        }
     }
 }

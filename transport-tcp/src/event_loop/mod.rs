@@ -1,4 +1,4 @@
-//! The machine behind [`crate::TcpTransport`]: one connection table served in two ways.
+//! The event loop behind [`crate::TcpTransport`]: one connection table served in two ways.
 //!
 //! *Direct*: the connection is in the epoll set and is read by a plain call, at once and into its
 //! own buffer. The cheapest way for few busy connections, the only one without io_uring, and the
@@ -67,7 +67,7 @@ struct Leaving {
 }
 
 /// All state of one transport.
-pub(crate) struct Engine {
+pub(crate) struct EventLoop {
     pub(crate) options: TcpOptions,
     pub(crate) conns: Conns,
     pub(crate) pool: Pool,
@@ -118,7 +118,7 @@ pub(crate) struct Engine {
     woken: bool,
 }
 
-impl Engine {
+impl EventLoop {
     pub(crate) fn new(options: TcpOptions) -> Result<Self, Error> {
         let (ring, ring_refused) = match options.backend {
             Backend::Epoll => (None, None),
@@ -135,7 +135,7 @@ impl Engine {
         epoll
             .add(bell.raw_fd(), epoll::IN, token(kind::BELL, 0))
             .map_err(|source| Error::Setup { what: "an epoll registration", source })?;
-        Ok(Engine {
+        Ok(EventLoop {
             conns: Conns::with_capacity(options.max_connections_hint),
             pool: Pool::new(options.receive_buffer_bytes),
             options,
@@ -409,7 +409,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for EventLoop {
     fn drop(&mut self) {
         let Some(mut ring) = self.ring.take() else { return };
         if ring.quiesce() {

@@ -51,7 +51,7 @@ struct Conn {
     scanner: Scanner,
 }
 
-struct Engine<'a, C, K> {
+struct Driver<'a, C, K> {
     client: &'a mut C,
     clock: &'a K,
     plan: &'a Plan,
@@ -139,7 +139,7 @@ pub fn run<C: Client, K: Clock>(
         .collect::<Vec<_>>();
     let dirty = Vec::with_capacity(conns.len());
     let start_ns = clock.now_ns();
-    let mut engine = Engine {
+    let mut driver = Driver {
         client,
         clock,
         plan,
@@ -156,14 +156,14 @@ pub fn run<C: Client, K: Clock>(
         behind: Behind::default(),
         past_end: 0,
     };
-    engine.outcome.found.resize(engine.generator.workload().names().len(), Found::default());
-    if let Err(failure) = engine.drive(start_ns, stop) {
-        engine.outcome.failure = Some(failure);
+    driver.outcome.found.resize(driver.generator.workload().names().len(), Found::default());
+    if let Err(failure) = driver.drive(start_ns, stop) {
+        driver.outcome.failure = Some(failure);
     }
-    engine.outcome
+    driver.outcome
 }
 
-impl<C: Client, K: Clock> Engine<'_, C, K> {
+impl<C: Client, K: Clock> Driver<'_, C, K> {
     fn drive(&mut self, start_ns: u64, stop: &AtomicBool) -> Result<(), String> {
         let mut buffer = vec![0; RECEIVE_LEN];
         let mut ready = Vec::with_capacity(self.conns.len().max(256));

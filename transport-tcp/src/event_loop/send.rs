@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 
 use tercel_transport::{ConnId, Event};
 
-use super::Engine;
+use super::EventLoop;
 use crate::conns::{Mode, State};
 use crate::outbox::{Next, PIECES_MAX};
 use crate::socket;
@@ -13,7 +13,7 @@ use crate::socket;
 /// Bytes sent for one connection in one go; a fast reader of a huge reply waits its turn.
 const SEND_MAX_BYTES: usize = 1024 * 1024;
 
-impl Engine {
+impl EventLoop {
     /// Sends what is queued for a connection: through the ring if it receives through the ring,
     /// else by direct calls, as far as its socket takes it.
     pub(super) fn start_send(&mut self, index: u32) {
@@ -77,21 +77,26 @@ impl Engine {
         let (Some(conn), Some(ring)) = (self.conns.slot(index), &mut self.ring) else { return };
         let fd = conn.raw_fd();
         if let Some(bytes) = conn.outbox.single() {
-            ring.send(fd, index, &bytes[..bytes.len().min(SEND_MAX_BYTES)]);
+            let bytes = &bytes[..bytes.len().min(SEND_MAX_BYTES)];
+            // SAFETY: the outbox is pinned below: its buffers are neither changed nor let go of until the
+            // completion unpins it, nor is the slot; of a ring that does not end, both are leaked.
+            unsafe { ring.send(fd, index, bytes) };
         } else {
             let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
             match conn.outbox.next(&mut pieces, large) {
                 Next::Pieces(count) => {
                     let (op, place) = ring.ops.take(id);
                     let header = place.set_pieces(&pieces[..count]);
-                    ring.send_message(fd, op, header);
+                    // SAFETY: as above for the pieces; the operation is released by its last completion.
+                    unsafe { ring.send_message(fd, op, header) };
                 }
                 Next::Large { piece, from } => {
                     let (op, place) = ring.ops.take(id);
                     let bytes = (*piece).as_ref().get(from..).unwrap_or_default();
                     let (address, len) = (bytes.as_ptr(), bytes.len().min(SEND_MAX_BYTES) as u32);
                     place.hold = Some(piece);
-                    ring.send_zero_copy(fd, op, address, len);
+                    // SAFETY: the operation holds the piece, and is released by its last completion.
+                    unsafe { ring.send_zero_copy(fd, op, address, len) };
                 }
                 Next::Nothing => return self.all_sent(index),
             }

@@ -16,7 +16,7 @@ struct Registered {
 }
 
 /// Protection domains and regions of one device.
-pub(super) struct Memory {
+pub(super) struct Regions {
     pds: Slab<u32>,
     regions: Slab<Registered>,
     next_address: u64,
@@ -26,9 +26,9 @@ pub(super) struct Memory {
     pub(super) limit_bytes: usize,
 }
 
-impl Memory {
+impl Regions {
     pub(super) fn new(limit_bytes: usize) -> Self {
-        Memory {
+        Regions {
             pds: Slab::new(),
             regions: Slab::new(),
             next_address: 0x7000_0000_0000,
@@ -104,13 +104,32 @@ impl Memory {
         self.regions.get(region.id as usize).filter(|found| found.region == region).ok_or(VerbsError::Unknown("region"))
     }
 
+    /// What the device's user borrows: nothing that the peer may write to.
     pub(super) fn bytes(&self, region: Region, offset: u32, length: u32) -> Result<&[u8], VerbsError> {
+        self.check_local(region)?;
+        self.piece(region, offset, length)
+    }
+
+    pub(super) fn bytes_mut(&mut self, region: Region, offset: u32, length: u32) -> Result<&mut [u8], VerbsError> {
+        self.check_local(region)?;
+        self.piece_mut(region, offset, length)
+    }
+
+    fn check_local(&self, region: Region) -> Result<(), VerbsError> {
+        match self.find(region)?.access {
+            Access::Local => Ok(()),
+            Access::RemoteWrite => Err(VerbsError::PeerMayWrite),
+        }
+    }
+
+    /// Bytes of any region, as the device itself reaches them.
+    pub(super) fn piece(&self, region: Region, offset: u32, length: u32) -> Result<&[u8], VerbsError> {
         let out = VerbsError::Range { offset, length };
         let end = offset.checked_add(length).ok_or(out.clone())?;
         self.find(region)?.bytes.get(offset as usize..end as usize).ok_or(out)
     }
 
-    pub(super) fn bytes_mut(&mut self, region: Region, offset: u32, length: u32) -> Result<&mut [u8], VerbsError> {
+    pub(super) fn piece_mut(&mut self, region: Region, offset: u32, length: u32) -> Result<&mut [u8], VerbsError> {
         let out = VerbsError::Range { offset, length };
         let end = offset.checked_add(length).ok_or(out.clone())?;
         self.find(region)?;
@@ -120,7 +139,7 @@ impl Memory {
     /// The bytes of a work request of a queue pair in `pd`.
     pub(super) fn local(&self, pd: Pd, sge: Sge) -> Result<&[u8], Status> {
         self.find(sge.region).ok().filter(|found| found.pd == pd).ok_or(Status::LocalProtection)?;
-        self.bytes(sge.region, sge.offset, sge.length).map_err(|_| Status::LocalProtection)
+        self.piece(sge.region, sge.offset, sge.length).map_err(|_| Status::LocalProtection)
     }
 
     /// Fills a receive.
@@ -129,7 +148,7 @@ impl Memory {
         if payload.len() > sge.length as usize {
             return Err(Status::LocalLength);
         }
-        let into = self.bytes_mut(sge.region, sge.offset, payload.len() as u32).map_err(|_| Status::LocalProtection)?;
+        let into = self.piece_mut(sge.region, sge.offset, payload.len() as u32).map_err(|_| Status::LocalProtection)?;
         into.copy_from_slice(payload);
         Ok(())
     }

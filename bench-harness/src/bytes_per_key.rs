@@ -4,64 +4,24 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use serde::Serialize;
 use tercel_resp::reply::Value;
 
 use crate::admin::Admin;
 use crate::clock::sleep;
 use crate::report::Report;
-use crate::report::table::markdown;
+use crate::report::views::{BYTES_PER_KEY, BytesPerKeyRow};
 use crate::run::{Session, preload};
 use crate::server::{Contender, Placement, Server, all_answer};
 use crate::workload::values::parse_count;
 use crate::workload::{Workload, WorkloadSpec, template};
 
-/// What reports of it are called.
-pub const KIND: &str = "memory";
 /// How long a server may settle before its memory is read.
 const SETTLE: Duration = Duration::from_millis(500);
-
-/// One server at one size and count.
-#[derive(Clone, Debug, Serialize)]
-pub struct MemoryRow {
-    /// The server.
-    pub label: String,
-    /// Keys written.
-    pub keys: u64,
-    /// Keys the server held when its memory was read.
-    pub keys_held: u64,
-    /// Length of a key in bytes.
-    pub key_bytes: usize,
-    /// Lengths of the values.
-    pub value_bytes: String,
-    /// Growth of the resident memory a key, in bytes.
-    pub rss_bytes_per_key: f64,
-    /// Growth of `used_memory` of INFO a key, in bytes.
-    pub used_bytes_per_key: f64,
-    /// Resident memory in the end.
-    pub rss_bytes: u64,
-    /// `used_memory` in the end.
-    pub used_bytes: u64,
-}
-
-impl MemoryRow {
-    /// Why the figures are not those of the keys written.
-    #[must_use]
-    pub fn problem(&self) -> Option<String> {
-        (self.keys != self.keys_held).then(|| {
-            format!(
-                "{}: of {} keys written ({} bytes a value) the server held {} in the end; bytes a key are not those of \
-                 keys that were evicted or have expired",
-                self.label, self.keys, self.value_bytes, self.keys_held
-            )
-        })
-    }
-}
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Memory")]
-pub struct MemorySpec {
+pub struct BytesPerKeySpec {
     /// Numbers of keys, comma-separated
     #[arg(long, default_value = "1m", value_name = "COUNTS")]
     pub keys: String,
@@ -74,25 +34,6 @@ pub struct MemorySpec {
     /// Time to live of the keys in seconds
     #[arg(long, value_name = "SECONDS")]
     pub ttl: Option<String>,
-}
-
-/// The table.
-#[must_use]
-pub fn table(rows: &[MemoryRow]) -> String {
-    let head = ["server", "keys", "key bytes", "value bytes", "RSS a key", "used_memory a key", "RSS / used"];
-    let mut all = vec![head.map(str::to_owned).to_vec()];
-    for row in rows {
-        all.push(vec![
-            row.label.clone(),
-            row.keys.to_string(),
-            row.key_bytes.to_string(),
-            row.value_bytes.clone(),
-            format!("{:.1}", row.rss_bytes_per_key),
-            format!("{:.1}", row.used_bytes_per_key),
-            format!("{:.3}", row.rss_bytes_per_key / row.used_bytes_per_key),
-        ]);
-    }
-    markdown(&all)
 }
 
 fn read(server: &Server) -> anyhow::Result<(u64, u64)> {
@@ -119,7 +60,7 @@ pub struct Combination {
     workload: Workload,
 }
 
-impl MemorySpec {
+impl BytesPerKeySpec {
     /// Every combination, checked.
     ///
     /// # Errors
@@ -160,7 +101,8 @@ pub fn run(
     placement: Placement,
 ) -> anyhow::Result<Report> {
     all_answer(contenders, &placement, session)?;
-    let mut report = Report::new(KIND, session.fingerprint.clone(), "keys written once, then memory read".to_owned());
+    let mut report =
+        Report::new(BYTES_PER_KEY, session.fingerprint.clone(), "keys written once, then memory read".to_owned());
     for combination in combinations {
         for contender in contenders {
             match one(session, contender, combination, placement) {
@@ -181,7 +123,7 @@ fn one(
     contender: &Contender,
     combination: &Combination,
     placement: Placement,
-) -> anyhow::Result<MemoryRow> {
+) -> anyhow::Result<BytesPerKeyRow> {
     ensure!(!session.stopped(), "interrupted");
     let (keys, workload) = (combination.keys, &combination.workload);
     let server = contender.up(&placement, session)?;
@@ -199,7 +141,7 @@ fn one(
         other => bail!("{} answered {other:?} to DBSIZE", contender.name),
     };
     let per_key = |after: u64, before: u64| after.saturating_sub(before) as f64 / keys as f64;
-    Ok(MemoryRow {
+    Ok(BytesPerKeyRow {
         label: contender.name.clone(),
         keys,
         keys_held,
@@ -217,14 +159,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn spec() -> MemorySpec {
-        MemorySpec { keys: "1k,2k".into(), key_size: "12,16".into(), value_size: "8; 64;1..9".into(), ttl: None }
+    fn spec() -> BytesPerKeySpec {
+        BytesPerKeySpec { keys: "1k,2k".into(), key_size: "12,16".into(), value_size: "8; 64;1..9".into(), ttl: None }
     }
 
     #[test]
     fn every_combination_is_made_or_refused() {
         assert_eq!(spec().compile().unwrap().len(), 12);
-        let refused = |change: &dyn Fn(&mut MemorySpec)| {
+        let refused = |change: &dyn Fn(&mut BytesPerKeySpec)| {
             let mut spec = spec();
             change(&mut spec);
             format!("{:#}", spec.compile().err().unwrap())

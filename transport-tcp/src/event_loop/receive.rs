@@ -5,7 +5,7 @@ use std::io;
 
 use tercel_transport::{ConnId, Event, Hangup};
 
-use super::{Engine, kind, token};
+use super::{EventLoop, kind, token};
 use crate::conns::{Mode, State};
 use crate::{epoll, socket};
 
@@ -16,7 +16,7 @@ const TAKE_MAX_BYTES: usize = 64 * 1024;
 /// that is more.
 const INBOX_KEPT_BYTES: usize = 64 * 1024;
 
-impl Engine {
+impl EventLoop {
     /// Puts a connection under one way of receiving and starts it.
     pub(super) fn enter_mode(&mut self, index: u32, mode: Mode) {
         let Some(conn) = self.conns.slot(index) else { return };
