@@ -33,11 +33,18 @@ fn root() -> &'static Path {
 /// The lines of a file's own code: without comments, and without its tests at the end.
 fn lines(file: &Path) -> Vec<Line> {
     let text = std::fs::read_to_string(file).unwrap();
-    text.lines()
+    let all: Vec<&str> = text.lines().collect();
+    // Tests in a file of their own are only declared here, and code follows.
+    let begins_tests = |at: usize| {
+        let item = all[at..].iter().find(|line| !line.starts_with("#["));
+        all[at].starts_with("#[cfg(test)]") && item.is_some_and(|item| item.ends_with('{'))
+    };
+    let end = (0..all.len()).find(|at| begins_tests(*at)).unwrap_or(all.len());
+    all[..end]
+        .iter()
         .enumerate()
-        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
         .filter(|(_, line)| !line.trim_start().starts_with("//"))
-        .map(|(at, line)| Line { file: file.to_owned(), number: at + 1, text: line.to_owned() })
+        .map(|(at, line)| Line { file: file.to_owned(), number: at + 1, text: (*line).to_owned() })
         .collect()
 }
 
