@@ -10,7 +10,7 @@ use tercel_commands::commands;
 use tercel_core::base::clock::ManualTime;
 use tercel_core::host::FakeHost;
 use tercel_core::server::Server;
-use tercel_core::settings::Settings;
+use tercel_core::settings::{Choice, LocalAccess, Settings};
 use tercel_transport::memory::{MemoryNet, MemoryPeer, MemoryTransport};
 
 /// With this a slice is two or three pieces.
@@ -25,6 +25,7 @@ struct House {
 impl House {
     fn new() -> House {
         let settings = Settings::default().with_changes(&[("save", "")]).unwrap();
+        let settings = Settings { enable_debug_command: Choice(LocalAccess::Yes), ..settings };
         let transport = MemoryTransport::new();
         let net = transport.net();
         let host = FakeHost::with_time(ManualTime::ticking(LOOK_NS));
@@ -95,6 +96,81 @@ fn others_are_served_between_the_slices_of_a_long_command() {
         let answer = String::from_utf8(slow.read_available()).unwrap();
         assert_eq!(answer, format!("{expected}$6\r\nbehind\r\n"), "{command:?}");
     }
+}
+
+/// Keys `key:0` and so on.
+fn many_keys(house: &mut House, client: &MemoryPeer, count: usize) {
+    for from in (0..count).step_by(1000) {
+        let words: Vec<String> = (from..from + 1000).flat_map(|key| [format!("key:{key}"), "v".into()]).collect();
+        let mut command = vec!["MSET"];
+        command.extend(words.iter().map(String::as_str));
+        assert_eq!(house.call(client, &command), "+OK\r\n");
+    }
+}
+
+/// The whole answer, which may come in parts.
+fn whole(house: &mut House, client: &MemoryPeer) -> String {
+    let mut answer = Vec::new();
+    loop {
+        house.settle();
+        let more = client.read_available();
+        if more.is_empty() {
+            return String::from_utf8(answer).unwrap();
+        }
+        answer.extend(more);
+    }
+}
+
+/// Keys come and go while KEYS and DEBUG DIGEST look: they tell of the moment they began.
+#[test]
+fn a_look_at_all_keys_is_of_one_moment() {
+    let mut house = House::new();
+    let peers: Vec<MemoryPeer> = (0..4).map(|_| house.net.connect()).collect();
+    let [listing, digesting, later, quick] = &peers[..] else { unreachable!() };
+    many_keys(&mut house, quick, 20_000);
+    digesting.write(&request(&["DEBUG", "DIGEST"]));
+    let before = whole(&mut house, digesting);
+    listing.write(&request(&["KEYS", "key:*"]));
+    digesting.write(&request(&["DEBUG", "DIGEST"]));
+    house.executor.turn();
+    for round in 0..40usize {
+        let (gone, new) = (format!("key:{}", round * 499), format!("key:new{round}"));
+        quick.write(&[request(&["DEL", &gone]), request(&["SET", &new, "v"])].concat());
+        assert_eq!(house.answer(quick).0, ":1\r\n+OK\r\n", "served meanwhile");
+    }
+    assert!(listing.read_available().is_empty() && digesting.read_available().is_empty(), "still looking");
+    // One that begins later is of its own moment.
+    later.write(&request(&["KEYS", "*"]));
+    house.executor.turn();
+    quick.write(&request(&["FLUSHALL"]));
+    assert_eq!(house.answer(quick).0, "+OK\r\n");
+    let (listed, listed_later) = (whole(&mut house, listing), whole(&mut house, later));
+    let names = |answer: &str| -> std::collections::BTreeSet<String> {
+        answer.lines().filter(|line| line.starts_with("key:")).map(str::to_owned).collect()
+    };
+    assert!(listed.starts_with("*20000\r\n") && names(&listed).len() == 20_000);
+    assert!(names(&listed).contains("key:499") && !names(&listed).contains("key:new0"));
+    assert!(listed_later.starts_with("*20000\r\n") && names(&listed_later).contains("key:new39"));
+    assert!(!names(&listed_later).contains("key:499"));
+    assert_eq!(whole(&mut house, digesting), before);
+    assert_eq!(house.call(quick, &["DBSIZE"]), ":0\r\n");
+}
+
+/// What a look held back is given back when its client is gone.
+#[test]
+fn a_look_that_nobody_waits_for_ends() {
+    let mut house = House::new();
+    let (slow, quick) = (house.net.connect(), house.net.connect());
+    many_keys(&mut house, &quick, 20_000);
+    slow.write(&request(&["KEYS", "*"]));
+    house.executor.turn();
+    slow.close();
+    house.settle();
+    assert_eq!(house.call(&quick, &["FLUSHALL"]), "+OK\r\n");
+    house.settle();
+    // Nothing walks the flushed table any more, so it is freed.
+    let info = house.call(&quick, &["INFO", "memory"]);
+    assert!(info.contains("lazyfree_pending_objects:0\r\n") && info.contains("lazyfreed_objects:20000\r\n"), "{info}");
 }
 
 #[test]
@@ -173,13 +249,7 @@ fn what_a_long_command_took_is_counted_once() {
 fn a_walk_of_many_keys_lets_others_in() {
     let mut house = House::new();
     let (slow, quick) = (house.net.connect(), house.net.connect());
-    for batch in 0..20 {
-        let words: Vec<String> =
-            (0..1000).flat_map(|key| [format!("key:{}", batch * 1000 + key), "v".into()]).collect();
-        let mut command = vec!["MSET"];
-        command.extend(words.iter().map(String::as_str));
-        assert_eq!(house.call(&quick, &command), "+OK\r\n");
-    }
+    many_keys(&mut house, &quick, 20_000);
     slow.write(&request(&["SCAN", "0", "COUNT", "1000000"]));
     let mut written = 0;
     let mut answer = loop {
@@ -191,14 +261,7 @@ fn a_walk_of_many_keys_lets_others_in() {
             break answer;
         }
     };
-    loop {
-        house.settle();
-        let more = slow.read_available();
-        if more.is_empty() {
-            break;
-        }
-        answer.extend(more);
-    }
+    answer.extend(whole(&mut house, &slow).into_bytes());
     let answer = String::from_utf8(answer).unwrap();
     assert!(written > 100, "{written} were served meanwhile");
     assert!(answer.starts_with("*2\r\n$1\r\n0\r\n*"), "{}", &answer[..30]);

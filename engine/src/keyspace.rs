@@ -10,7 +10,7 @@ use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
 use crate::overview::Overview;
 use crate::rng::Rng;
-use crate::snapshot::former::{DetachedDb, FormerEntries};
+use crate::snapshot::former::{DetachedDb, FormerEntries, Snapshot};
 use crate::table::{Drain, Table};
 
 /// What a [`Keyspace`] is made from.
@@ -26,10 +26,12 @@ pub struct KeyspaceConfig {
 /// All databases.
 pub struct Keyspace {
     pub(crate) dbs: Vec<Db>,
-    /// Flushed databases that a snapshot still walks.
+    /// Flushed databases that snapshots still walk.
     pub(crate) detached_dbs: Vec<DetachedDb>,
-    /// Databases before this one have nothing that a snapshot still walks.
-    pub(crate) walked_dbs: usize,
+    /// Snapshots under way.
+    pub(crate) snapshots: Vec<Snapshot>,
+    /// Snapshots begun, ever.
+    pub(crate) snapshots_begun: u64,
     pub(crate) hasher: KeyHasher,
     overview: Overview,
     rng: Rng,
@@ -59,7 +61,8 @@ impl Keyspace {
         Keyspace {
             dbs: (0..databases).map(|_| Db::new(hasher, rng.next_u64())).collect(),
             detached_dbs: Vec::new(),
-            walked_dbs: 0,
+            snapshots: Vec::new(),
+            snapshots_begun: 0,
             hasher,
             overview: Overview::new(databases),
             rng,
@@ -103,7 +106,9 @@ impl Keyspace {
         self.dbs.swap(a, b);
         self.overview.touch(a);
         self.overview.touch(b);
-        self.walked_dbs = self.walked_dbs.min(a).min(b);
+        for snapshot in &mut self.snapshots {
+            snapshot.walked_dbs = snapshot.walked_dbs.min(a).min(b);
+        }
         self.pool.clear();
     }
 
@@ -113,9 +118,11 @@ impl Keyspace {
         let table = std::mem::take(&mut self.dbs[db].table);
         let timers = std::mem::take(&mut self.dbs[db].timers);
         let entries = table.len();
-        match self.dbs[db].snapshot.take() {
-            Some(progress) => self.detached_dbs.push(DetachedDb { table, timers, progress }),
-            None => self.discard(table, timers),
+        let snapshots = std::mem::take(&mut self.dbs[db].snapshots);
+        if snapshots.is_empty() {
+            self.discard(table, timers);
+        } else {
+            self.detached_dbs.push(DetachedDb { table, timers, snapshots });
         }
         entries
     }

@@ -33,5 +33,6 @@ pub use entry::{EntryRef, Taken};
 pub use evict::Policy;
 pub use hash::Hash;
 pub use keyspace::{Keyspace, KeyspaceConfig};
+pub use snapshot::SnapshotId;
 pub use table::TableStats;
 pub use value::{Blob, Encoding, Expire, Kind, NewValue, ValueRef};

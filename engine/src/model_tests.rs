@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use proptest::prelude::*;
 
 use crate::hash::{Hash, KeyHasher};
-use crate::{Access, Blob, Expire, Keyspace, NewValue, Policy};
+use crate::{Access, Blob, Expire, Keyspace, NewValue, Policy, SnapshotId};
 
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -38,12 +38,14 @@ enum Op {
     Swap { a: usize, b: usize },
     Reclaim { steps: usize },
     Expire { now: i64, max: usize },
-    SnapshotBegin,
-    SnapshotStep { steps: usize },
-    SnapshotCancel,
+    SnapshotBegin { db: Option<usize> },
+    SnapshotStep { which: usize, steps: usize },
+    SnapshotCancel { which: usize },
 }
 
 const DBS: usize = 3;
+/// Snapshots under way at once.
+const SNAPSHOTS_MAX: usize = 3;
 
 fn deadline() -> impl Strategy<Value = i64> {
     prop_oneof![4 => 0i64..50, 1 => Just(i64::MAX), 1 => Just(i64::MIN), 1 => Just(-1i64)]
@@ -83,9 +85,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (db.clone(), db).prop_map(|(a, b)| Op::Swap { a, b }),
         2 => (0usize..500).prop_map(|steps| Op::Reclaim { steps }),
         3 => (deadline(), 0usize..200).prop_map(|(now, max)| Op::Expire { now, max }),
-        2 => Just(Op::SnapshotBegin),
-        6 => (1usize..60).prop_map(|steps| Op::SnapshotStep { steps }),
-        1 => Just(Op::SnapshotCancel),
+        3 => prop::option::of(0..DBS).prop_map(|db| Op::SnapshotBegin { db }),
+        8 => (0..SNAPSHOTS_MAX, 1usize..60).prop_map(|(which, steps)| Op::SnapshotStep { which, steps }),
+        1 => (0..SNAPSHOTS_MAX).prop_map(|which| Op::SnapshotCancel { which }),
     ]
 }
 
@@ -101,14 +103,14 @@ struct Pair {
     keyspace: Keyspace,
     model: Vec<BTreeMap<Vec<u8>, Item>>,
     flushed: u64,
-    /// What the snapshot under way is to hand out, and what it has.
-    snapshot: Option<[Snapshot; 2]>,
+    /// What each snapshot under way is to hand out, and what it has.
+    snapshots: Vec<(SnapshotId, [Snapshot; 2])>,
 }
 
 impl Pair {
     fn new(keep: u64) -> Self {
         let keyspace = Keyspace::with_hasher(DBS, KeyHasher::new(&[9; 16], keep), 4);
-        Pair { keyspace, model: vec![BTreeMap::new(); DBS], flushed: 0, snapshot: None }
+        Pair { keyspace, model: vec![BTreeMap::new(); DBS], flushed: 0, snapshots: Vec::new() }
     }
 
     fn hashed(&self, key: u16) -> (Vec<u8>, Hash) {
@@ -230,7 +232,7 @@ impl Pair {
                 assert!(more || self.keyspace.reclaim_pending() == 0);
                 let counted = self.keyspace.reclaimed_total() + self.keyspace.reclaim_pending() as u64;
                 // A snapshot keeps what was flushed until it has walked it.
-                assert!(counted == self.flushed || (self.snapshot.is_some() && counted < self.flushed));
+                assert!(counted == self.flushed || (!self.snapshots.is_empty() && counted < self.flushed));
             }
             Op::Expire { now, max } => {
                 let mut due: Vec<(i64, usize, Vec<u8>)> = Vec::new();
@@ -249,33 +251,43 @@ impl Pair {
                     assert!(item.expire_at.is_some_and(|at| at <= now));
                 }
             }
-            Op::SnapshotBegin => {
-                self.keyspace.snapshot_begin();
-                let keys = self.model.iter().enumerate();
+            Op::SnapshotBegin { db } => {
+                if self.snapshots.len() == SNAPSHOTS_MAX {
+                    return;
+                }
+                let id = match db {
+                    None => self.keyspace.snapshot_begin(),
+                    Some(db) => self.keyspace.snapshot_begin_db(db),
+                };
+                let keys = self.model.iter().enumerate().filter(|(index, _)| db.is_none_or(|db| db == *index));
                 let wanted =
                     keys.flat_map(|(db, keys)| keys.iter().map(move |(key, item)| ((db, key.clone()), item.clone())));
-                self.snapshot = Some([wanted.collect(), BTreeMap::new()]);
+                self.snapshots.push((id, [wanted.collect(), BTreeMap::new()]));
             }
-            Op::SnapshotStep { steps } => (0..steps).for_each(|_| self.snapshot_step()),
-            Op::SnapshotCancel => {
-                self.keyspace.snapshot_cancel();
-                self.snapshot = None;
+            Op::SnapshotStep { which, steps } => (0..steps).for_each(|_| self.snapshot_step(which)),
+            Op::SnapshotCancel { which } => {
+                if !self.snapshots.is_empty() {
+                    let (id, _) = self.snapshots.remove(which % self.snapshots.len());
+                    self.keyspace.snapshot_cancel(id);
+                    assert!(!self.keyspace.snapshot_step(id, &mut |_, _| panic!("it is over")));
+                }
             }
         }
     }
 
-    fn snapshot_step(&mut self) {
-        let Some([wanted, seen]) = &mut self.snapshot else {
-            assert!(!self.keyspace.snapshot_step(&mut |_, _| panic!("no snapshot is under way")));
+    fn snapshot_step(&mut self, which: usize) {
+        if self.snapshots.is_empty() {
             return;
-        };
-        let more = self.keyspace.snapshot_step(&mut |db, entry| {
+        }
+        let at = which % self.snapshots.len();
+        let (id, [wanted, seen]) = &mut self.snapshots[at];
+        let more = self.keyspace.snapshot_step(*id, &mut |db, entry| {
             let item = Item { value: entry.value().to_vec(), expire_at: entry.expire_at() };
             assert!(seen.insert((db, entry.key().to_vec()), item).is_none(), "each key comes once");
         });
         if !more {
             assert_eq!(seen, wanted);
-            self.snapshot = None;
+            self.snapshots.remove(at);
         }
     }
 
@@ -327,8 +339,8 @@ proptest! {
                 pair.check();
             }
         }
-        while pair.snapshot.is_some() {
-            pair.snapshot_step();
+        while !pair.snapshots.is_empty() {
+            pair.snapshot_step(0);
         }
         pair.check();
     }

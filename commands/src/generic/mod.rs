@@ -13,10 +13,11 @@ use tercel_core::command::key_positions::keys_at;
 use tercel_core::command::parse::integer;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::command::spec::{flags::*, key::*};
-use tercel_core::data::Dataset;
+use tercel_core::data::{Dataset, Expired};
 use tercel_core::dispatch::Context;
 use tercel_core::dispatch::container;
 use tercel_core::dispatch::{Command, cmd};
+use tercel_engine::SnapshotId;
 
 const SAME_OBJECTS: CommandError = fail("ERR source and destination objects are the same");
 /// Keys SCAN returns a call unless told otherwise.
@@ -278,16 +279,53 @@ fn pattern_of(text: &[u8]) -> Option<Glob> {
 }
 
 fn keys(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let pattern = pattern_of(args.get(1));
+    let db = cx.caller.db;
+    let walk = cx.server.data_mut().snapshot_begin_db(db);
     let expired = cx.server.data().expired();
-    let mut found: Vec<Vec<u8>> = Vec::new();
-    cx.server.data().db(cx.caller.db).for_each(&mut |entry| {
-        if !expired.is(entry) && pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.key())) {
-            found.push(entry.key().to_vec());
+    let keys = Keys { walk: Some(walk), expired, pattern: pattern_of(args.get(1)), found: Vec::new() };
+    cx.in_slices(args, Box::new(keys))
+}
+
+/// All keys of a database as they were when the command began.
+struct Keys {
+    /// The walk, until it is over.
+    walk: Option<SnapshotId>,
+    /// What was past its time then.
+    expired: Expired,
+    pattern: Option<Glob>,
+    found: Vec<Box<[u8]>>,
+}
+
+impl Slice for Keys {
+    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+        let Some(walk) = self.walk else { return answer_some(&mut self.found, answer) };
+        let (expired, pattern, found) = (self.expired, &self.pattern, &mut self.found);
+        let more = data.snapshot_step(walk, &mut |_, entry| {
+            if !expired.is(entry) && pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.key())) {
+                found.push(entry.key().into());
+            }
+        });
+        if more {
+            return true;
         }
-    });
-    cx.out.bulks(&found);
-    Ok(())
+        self.abandon(data);
+        answer.array(self.found.len());
+        !self.found.is_empty()
+    }
+
+    fn abandon(&mut self, data: &mut Dataset) {
+        if let Some(walk) = self.walk.take() {
+            data.snapshot_end(walk);
+        }
+    }
+}
+
+/// Answers some of the keys found; true while more are left.
+fn answer_some(found: &mut Vec<Box<[u8]>>, answer: &mut Reply) -> bool {
+    for key in found.drain(found.len().saturating_sub(ANSWERED_AT_ONCE)..) {
+        answer.bulk(key);
+    }
+    !found.is_empty()
 }
 
 fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
@@ -357,11 +395,7 @@ impl Slice for Scan {
             }
             return !self.is_walked || !self.found.is_empty();
         }
-        let from = self.found.len().saturating_sub(ANSWERED_AT_ONCE);
-        for key in self.found.drain(from..) {
-            answer.bulk(key);
-        }
-        !self.found.is_empty()
+        answer_some(&mut self.found, answer)
     }
 }
 

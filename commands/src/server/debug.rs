@@ -1,13 +1,16 @@
 //! DEBUG: what test suites need, as far as this version's types go.
 
-use tercel_engine::{Expire, NewValue};
+use tercel_engine::{Expire, NewValue, SnapshotId};
 use tercel_resp::encode;
 
 use tercel_core::base::glob::Glob;
+use tercel_core::clients::Slice;
+use tercel_core::command::Reply;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, NO_SUCH_KEY, Outcome, fail};
 use tercel_core::command::parse::shown;
 use tercel_core::command::parse::{float, integer, lossy};
+use tercel_core::data::{Dataset, Expired};
 use tercel_core::dispatch::Context;
 use tercel_core::server::Request;
 
@@ -63,8 +66,9 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         ("object", 3 | 4) => return object(cx, args),
         ("digest", 2) => {
-            let digest = digest(cx);
-            cx.out.simple(&digest);
+            let expired = cx.server.data().expired();
+            let walk = Some(cx.server.data_mut().snapshot_begin());
+            return cx.in_slices(args, Box::new(Digest { walk, expired, all: [0; 20] }));
         }
         ("digest-value", 3..) => {
             cx.out.array(args.len() - 2);
@@ -210,12 +214,18 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A digest of all live data that does not depend on order.
-fn digest(cx: &Context<'_>) -> String {
-    let mut all = [0u8; 20];
-    let expired = cx.server.data().expired();
-    for db in 0..cx.server.data().databases() {
-        cx.server.data().db(db).for_each(&mut |entry| {
+/// A digest of all live data, as it was when the command began, that does not depend on order.
+struct Digest {
+    walk: Option<SnapshotId>,
+    expired: Expired,
+    all: [u8; 20],
+}
+
+impl Slice for Digest {
+    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+        let Some(walk) = self.walk else { return false };
+        let (expired, all) = (self.expired, &mut self.all);
+        let more = data.snapshot_step(walk, &mut |db, entry| {
             if expired.is(entry) {
                 return;
             }
@@ -227,8 +237,18 @@ fn digest(cx: &Context<'_>) -> String {
                 *sum ^= byte;
             }
         });
+        if !more {
+            self.abandon(data);
+            answer.simple(&hex(&self.all));
+        }
+        more
     }
-    hex(&all)
+
+    fn abandon(&mut self, data: &mut Dataset) {
+        if let Some(walk) = self.walk.take() {
+            data.snapshot_end(walk);
+        }
+    }
 }
 
 fn protocol(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

@@ -20,8 +20,8 @@ use crate::value::{Blob, EMBED_LEN_MAX, Expire, NewValue};
 pub struct Db {
     pub(crate) table: Table,
     pub(crate) timers: Timers,
-    /// The snapshot that walks this database.
-    pub(crate) snapshot: Option<Box<Progress>>,
+    /// The snapshots that walk this database: mostly none.
+    pub(crate) snapshots: Vec<Progress>,
     hasher: KeyHasher,
     rng: Rng,
 }
@@ -48,7 +48,7 @@ fn stored_of(value: NewValue<'_>) -> (Stored<'_>, bool) {
 
 impl Db {
     pub(crate) fn new(hasher: KeyHasher, seed: u64) -> Self {
-        Db { table: Table::default(), timers: Timers::default(), snapshot: None, hasher, rng: Rng::new(seed) }
+        Db { table: Table::default(), timers: Timers::default(), snapshots: Vec::new(), hasher, rng: Rng::new(seed) }
     }
 
     /// How many keys there are, expired ones included.
@@ -166,9 +166,9 @@ impl Db {
 
     /// Takes an entry out of the table and its deadline with it.
     pub(crate) fn extract(&mut self, hash: Hash, slot: Slot) -> Option<EntryBox> {
-        if let Some(progress) = &mut self.snapshot {
+        if !self.snapshots.is_empty() {
             let key = self.table.entry(hash, slot)?.key().to_vec();
-            progress.before_change(&self.table, &key, hash);
+            self.before_change(&key, hash);
         }
         let entry = self.table.remove(hash, slot)?;
         self.reschedule(hash, entry.as_ref().expire_at(), None);
@@ -178,7 +178,7 @@ impl Db {
     /// To be called before a key's value or deadline changes, and before the key comes or goes.
     #[inline]
     fn before_change(&mut self, key: &[u8], hash: Hash) {
-        if let Some(progress) = &mut self.snapshot {
+        for progress in &mut self.snapshots {
             progress.before_change(&self.table, key, hash);
         }
     }

@@ -99,8 +99,20 @@ impl FormerEntries {
     }
 }
 
-/// How far the snapshot of one database has come.
+/// Tells snapshots that are under way apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotId(pub(super) u64);
+
+/// A snapshot that is under way.
+pub(crate) struct Snapshot {
+    pub(super) id: SnapshotId,
+    /// Databases before this one have nothing that it still walks.
+    pub(crate) walked_dbs: usize,
+}
+
+/// How far one snapshot of one database has come.
 pub(crate) struct Progress {
+    pub(super) snapshot: SnapshotId,
     /// The database's number when the snapshot began.
     db: usize,
     /// Everything before it has been handed out. None once the walk is over.
@@ -110,8 +122,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// The beginning, for the database of this number.
-    pub(super) fn new(db: usize) -> Self {
-        Progress { db, at: Some(Position::START), former: FormerEntries::default() }
+    pub(super) fn new(snapshot: SnapshotId, db: usize) -> Self {
+        Progress { snapshot, db, at: Some(Position::START), former: FormerEntries::default() }
     }
 
     /// Notes that a key is about to change, and keeps what it is if that is still to be handed out.
@@ -156,9 +168,9 @@ impl Progress {
     }
 }
 
-/// A flushed database that a snapshot still walks.
+/// A flushed database that snapshots still walk.
 pub(crate) struct DetachedDb {
     pub(crate) table: Table,
     pub(crate) timers: Timers,
-    pub(crate) progress: Box<Progress>,
+    pub(crate) snapshots: Vec<Progress>,
 }

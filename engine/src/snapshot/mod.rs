@@ -5,7 +5,10 @@
 //! handed out. A key that lies ahead of it is looked at before its first change: a copy of what it was
 //! is handed out instead, or nothing if it was not there. A segment that was merged across the position
 //! is filtered by the keys' hashes. Nothing is kept in the entries, and a table that no snapshot walks
-//! pays one test of a pointer a write.
+//! pays one test of a length a write.
+//!
+//! Several may be under way at once, each of its own moment: a save, a replica's copy, a long command that
+//! looks at all keys.
 //!
 //! While a disk stalls, as many keys may change as there are. So nothing here grows, is handed out or is
 //! freed all at once.
@@ -15,3 +18,5 @@
 
 pub(crate) mod former;
 mod walk;
+
+pub use former::SnapshotId;

@@ -1,57 +1,98 @@
 //! Handing out a snapshot, piece by piece, and ending one.
 
-use super::former::Progress;
+use super::former::{Progress, Snapshot, SnapshotId};
 use crate::entry::EntryRef;
 use crate::keyspace::Keyspace;
 
+/// Goes on with one of the snapshots of a table, if it is among them. One that is over is taken out and
+/// returned as an error.
+fn step_one(
+    progresses: &mut Vec<Progress>,
+    id: SnapshotId,
+    step: impl FnOnce(&mut Progress) -> bool,
+) -> Option<Result<(), Progress>> {
+    let at = progresses.iter().position(|progress| progress.snapshot == id)?;
+    Some(if step(&mut progresses[at]) { Ok(()) } else { Err(progresses.swap_remove(at)) })
+}
+
 impl Keyspace {
-    /// Begins a snapshot of everything as it is now, in place of one that is under way. What it holds
-    /// is handed out by [`Keyspace::snapshot_step`].
-    pub fn snapshot_begin(&mut self) {
-        self.snapshot_cancel();
-        self.walked_dbs = 0;
-        for (index, db) in self.dbs.iter_mut().enumerate().filter(|(_, db)| !db.is_empty()) {
-            db.snapshot = Some(Box::new(Progress::new(index)));
-        }
+    /// Begins a snapshot of everything as it is now. What it holds is handed out by
+    /// [`Keyspace::snapshot_step`].
+    pub fn snapshot_begin(&mut self) -> SnapshotId {
+        self.begin(0..self.dbs.len())
     }
 
-    /// Hands out a piece of the snapshot, some hundred keys at most and those that changed since the last
-    /// piece: each key there was when it began, once, with the number its database had then. False when
-    /// all have been.
-    pub fn snapshot_step(&mut self, visit: &mut dyn FnMut(usize, EntryRef<'_>)) -> bool {
-        if let Some(detached) = self.detached_dbs.last_mut() {
-            if !detached.progress.step(&detached.table, &self.hasher, visit)
-                && let Some(done) = self.detached_dbs.pop()
-            {
-                self.discard(done.table, done.timers);
-                self.discard_former(done.progress.into_former());
+    /// Begins a snapshot of one database.
+    pub fn snapshot_begin_db(&mut self, db: usize) -> SnapshotId {
+        self.begin(db..db + 1)
+    }
+
+    fn begin(&mut self, dbs: std::ops::Range<usize>) -> SnapshotId {
+        self.snapshots_begun += 1;
+        let id = SnapshotId(self.snapshots_begun);
+        self.snapshots.push(Snapshot { id, walked_dbs: 0 });
+        for index in dbs {
+            let db = &mut self.dbs[index];
+            if !db.is_empty() {
+                db.snapshots.push(Progress::new(id, index));
             }
-            return true;
         }
-        while let Some(db) = self.dbs.get_mut(self.walked_dbs) {
-            if let Some(progress) = &mut db.snapshot {
-                if !progress.step(&db.table, &self.hasher, visit)
-                    && let Some(done) = db.snapshot.take()
-                {
+        id
+    }
+
+    /// Hands out a piece of a snapshot, some hundred keys at most and those that changed since the last
+    /// piece: each key there was when it began, once, with the number its database had then. False when
+    /// all have been, which is the end of it.
+    pub fn snapshot_step(&mut self, id: SnapshotId, visit: &mut dyn FnMut(usize, EntryRef<'_>)) -> bool {
+        let hasher = &self.hasher;
+        for at in (0..self.detached_dbs.len()).rev() {
+            let detached = &mut self.detached_dbs[at];
+            let table = &detached.table;
+            if let Some(stepped) = step_one(&mut detached.snapshots, id, |progress| progress.step(table, hasher, visit))
+            {
+                if let Err(done) = stepped {
+                    self.discard_former(done.into_former());
+                    self.discard_if_walked(at);
+                }
+                return true;
+            }
+        }
+        let Some(snapshot) = self.snapshots.iter_mut().find(|snapshot| snapshot.id == id) else { return false };
+        while let Some(db) = self.dbs.get_mut(snapshot.walked_dbs) {
+            let table = &db.table;
+            if let Some(stepped) = step_one(&mut db.snapshots, id, |progress| progress.step(table, hasher, visit)) {
+                if let Err(done) = stepped {
                     self.discard_former(done.into_former());
                 }
                 return true;
             }
-            self.walked_dbs += 1;
+            snapshot.walked_dbs += 1;
         }
+        self.snapshots.retain(|snapshot| snapshot.id != id);
         false
     }
 
     /// Ends a snapshot; what was not handed out is not.
-    pub fn snapshot_cancel(&mut self) {
+    pub fn snapshot_cancel(&mut self, id: SnapshotId) {
+        self.snapshots.retain(|snapshot| snapshot.id != id);
         for index in 0..self.dbs.len() {
-            if let Some(progress) = self.dbs[index].snapshot.take() {
+            if let Some(Err(progress)) = step_one(&mut self.dbs[index].snapshots, id, |_| false) {
                 self.discard_former(progress.into_former());
             }
         }
-        while let Some(detached) = self.detached_dbs.pop() {
+        for at in (0..self.detached_dbs.len()).rev() {
+            if let Some(Err(progress)) = step_one(&mut self.detached_dbs[at].snapshots, id, |_| false) {
+                self.discard_former(progress.into_former());
+                self.discard_if_walked(at);
+            }
+        }
+    }
+
+    /// A flushed database that no snapshot walks any more is freed.
+    fn discard_if_walked(&mut self, at: usize) {
+        if self.detached_dbs[at].snapshots.is_empty() {
+            let detached = self.detached_dbs.swap_remove(at);
             self.discard(detached.table, detached.timers);
-            self.discard_former(detached.progress.into_former());
         }
     }
 }
@@ -86,11 +127,11 @@ mod tests {
             // Two roots, so that each has many segments.
             let mut keyspace = Keyspace::with_hasher(1, KeyHasher::new(&[3; 16], u64::MAX >> 8), 4);
             (0..KEYS).for_each(|key| set(&mut keyspace, key, key));
-            keyspace.snapshot_begin();
+            let id = keyspace.snapshot_begin();
             let mut seen: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
             let mut step = 0;
             let mut collect = |keyspace: &mut Keyspace| {
-                keyspace.snapshot_step(&mut |db, entry| {
+                keyspace.snapshot_step(id, &mut |db, entry| {
                     assert_eq!(db, 0);
                     let value = entry.value().as_int().expect("a number");
                     assert!(seen.insert(entry.key().to_vec(), value).is_none(), "a key came twice");
@@ -126,10 +167,10 @@ mod tests {
             let value = NewValue::Int(i64::from(key));
             keyspace.db_mut(key as usize + 1).set(name.as_bytes(), hash, value, Expire::Clear, &NOW);
         }
-        keyspace.snapshot_begin();
+        let id = keyspace.snapshot_begin();
         let mut seen = Vec::new();
         let mut swapped = false;
-        while keyspace.snapshot_step(&mut |db, entry| seen.push((db, entry.key().to_vec()))) {
+        while keyspace.snapshot_step(id, &mut |db, entry| seen.push((db, entry.key().to_vec()))) {
             // The first is done as soon as the next is begun.
             if seen.len() == 2 && !swapped {
                 keyspace.swap(0, 3);
@@ -148,17 +189,17 @@ mod tests {
         for cancelled in [false, true] {
             let mut keyspace = Keyspace::with_hasher(1, KeyHasher::new(&[3; 16], u64::MAX), 4);
             (0..KEYS).for_each(|key| set(&mut keyspace, key, key));
-            keyspace.snapshot_begin();
+            let id = keyspace.snapshot_begin();
             (0..KEYS).for_each(|key| set(&mut keyspace, key, 7));
             (KEYS..2 * KEYS).for_each(|key| set(&mut keyspace, key, 7));
             (0..KEYS / 2).for_each(|key| remove(&mut keyspace, key));
             let mut seen: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
             if cancelled {
-                keyspace.snapshot_cancel();
+                keyspace.snapshot_cancel(id);
             }
             loop {
                 let before = seen.len();
-                let more = keyspace.snapshot_step(&mut |_, entry| {
+                let more = keyspace.snapshot_step(id, &mut |_, entry| {
                     assert!(seen.insert(entry.key().to_vec(), entry.value().as_int().expect("a number")).is_none());
                 });
                 assert!(seen.len() - before <= 1000, "{} in one piece", seen.len() - before);
@@ -186,12 +227,12 @@ mod tests {
         const KEYS: u32 = 300;
         let mut keyspace = Keyspace::with_hasher(1, KeyHasher::new(&[3; 16], 0), 4);
         (0..KEYS).for_each(|key| set(&mut keyspace, key, key));
-        keyspace.snapshot_begin();
+        let id = keyspace.snapshot_begin();
         (0..KEYS).step_by(2).for_each(|key| set(&mut keyspace, key, 7));
         (0..KEYS).step_by(3).for_each(|key| remove(&mut keyspace, key));
         set(&mut keyspace, KEYS, 7);
         let mut seen: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
-        while keyspace.snapshot_step(&mut |_, entry| {
+        while keyspace.snapshot_step(id, &mut |_, entry| {
             assert!(seen.insert(entry.key().to_vec(), entry.value().as_int().expect("a number")).is_none());
         }) {}
         assert_eq!(seen.len(), KEYS as usize);

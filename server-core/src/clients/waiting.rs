@@ -18,6 +18,9 @@ pub trait Slice {
     /// One piece of it, which takes some ten microseconds at most; what there is to answer is written as it is
     /// found. True while there is more.
     fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool;
+
+    /// Nobody wants the rest: gives back what it holds of the data.
+    fn abandon(&mut self, _data: &mut Dataset) {}
 }
 
 /// A command that is done in slices.

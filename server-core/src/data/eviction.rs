@@ -92,7 +92,7 @@ impl Dataset {
         self.removed(Removed::Evicted, db, &key);
         self.touched(db, &key);
         self.notify(class::EVICTED, "evicted", db, &key);
-        if self.walked {
+        if self.walks > 0 {
             self.withheld_bytes += (self.memory_used() + bytes).saturating_sub(used_before);
         }
         true

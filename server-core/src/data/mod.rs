@@ -95,9 +95,9 @@ pub struct Dataset {
     eviction_over_since_ns: Option<u64>,
     /// Memory in bytes that was set aside and that nothing touches yet: it is not in use.
     untouched_bytes: usize,
-    /// Whether a snapshot is walked.
-    walked: bool,
-    /// Bytes that were evicted meanwhile and that the walk still holds.
+    /// Snapshots that are walked.
+    walks: usize,
+    /// Bytes that were evicted meanwhile and that the walks still hold.
     withheld_bytes: usize,
     counters: Counters,
     memory_startup: usize,
@@ -126,7 +126,7 @@ impl Dataset {
             turn_evict_ns: 0,
             eviction_over_since_ns: None,
             untouched_bytes: 0,
-            walked: false,
+            walks: 0,
             withheld_bytes: 0,
             counters: Counters::default(),
             memory_startup: 0,

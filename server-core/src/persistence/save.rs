@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-use tercel_engine::{Blob, EntryRef, Policy, ValueRef};
+use tercel_engine::{Blob, EntryRef, Policy, SnapshotId, ValueRef};
 use tercel_rdb::{EntryMeta, WriteOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
@@ -34,6 +34,7 @@ pub(super) struct Job {
     spare: Vec<Chunk>,
     spare_pieces: Vec<Vec<u8>>,
     held: VecDeque<Held>,
+    snapshot: SnapshotId,
     /// The walk is over.
     walked: bool,
     /// A client or the end of the server asked for it, and waits: no part of the background's statistics.
@@ -174,7 +175,7 @@ impl Work<'_> {
         let (to_writer, inbox) = channel();
         let (answers, from_writer) = channel();
         let thread = self.host.spawn("snapshot", Box::new(move || writer::run(&order, &inbox, &answers)))?;
-        self.data.snapshot_begin();
+        let snapshot = self.data.snapshot_begin();
         self.state.job = Some(Box::new(Job {
             to_writer: Some(to_writer),
             from_writer,
@@ -185,6 +186,7 @@ impl Work<'_> {
             spare: Vec::new(),
             spare_pieces: Vec::new(),
             held: VecDeque::new(),
+            snapshot,
             walked: false,
             foreground,
             dirty: self.data.dirty(),
@@ -231,7 +233,7 @@ impl Work<'_> {
         if !job.walked {
             let (policy, access) = (self.settings.maxmemory_policy.0, self.data.access());
             let (chunk, held, keys) = (&mut job.chunk, &mut job.held, &mut job.keys_done);
-            job.walked = !self.data.snapshot_step(&mut |db, entry| {
+            job.walked = !self.data.snapshot_step(job.snapshot, &mut |db, entry| {
                 *keys += 1;
                 let meta = meta_of(entry, policy, &access);
                 let (key, value) = (entry.key(), entry.value());
@@ -257,7 +259,7 @@ impl Work<'_> {
     }
 
     fn ended(&mut self, job: Job, result: Result<(), String>) {
-        self.data.snapshot_end();
+        self.data.snapshot_end(job.snapshot);
         // It has said its last word.
         job.thread.join();
         if result.is_err() {
@@ -324,7 +326,7 @@ impl Work<'_> {
     /// Gives up the save under way; false if there is none. The file that was there stays.
     pub fn cancel(&mut self) -> bool {
         let Some(mut job) = self.state.job.take() else { return false };
-        self.data.snapshot_end();
+        self.data.snapshot_end(job.snapshot);
         job.given_up.store(true, Ordering::Release);
         job.to_writer = None;
         // It ends by itself, without its file, after the few chunks it was sent; nobody waits for a disk.

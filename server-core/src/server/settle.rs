@@ -85,7 +85,10 @@ impl Server {
 
     /// Removes a client with everything that is known of it; the rest is the transport's.
     pub fn remove_client(&mut self, key: ClientKey) -> Option<Box<Client>> {
-        let client = self.clients.remove(key)?;
+        let mut client = self.clients.remove(key)?;
+        if let Some(sliced) = client.caller.sliced() {
+            sliced.job.abandon(&mut self.data);
+        }
         self.data.set_untouched(client.session.input.promised(), 0);
         self.update_interest();
         Some(client)
