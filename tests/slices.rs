@@ -174,6 +174,31 @@ fn a_look_that_nobody_waits_for_ends() {
 }
 
 #[test]
+fn lcs_lets_others_in_and_answers_of_the_strings_as_they_were() {
+    let mut house = House::new();
+    let (slow, quick) = (house.net.connect(), house.net.connect());
+    // All of the shorter one lies in the longer one.
+    let (long, short) = ("abcdefghij".repeat(1_500), "acegi".repeat(1_500));
+    house.call(&quick, &["MSET", "long", &long, "short", &short]);
+    for (options, expected) in [
+        (&["LEN"][..], ":7500\r\n".to_owned()),
+        (&[], format!("$7500\r\n{short}\r\n")),
+        (&["IDX", "MINMATCHLEN", "2"], "*4\r\n$7\r\nmatches\r\n*0\r\n$3\r\nlen\r\n:7500\r\n".to_owned()),
+    ] {
+        slow.write(&request(&[&["LCS", "long", "short"], options].concat()));
+        house.executor.turn();
+        for value in ["x", &long] {
+            quick.write(&request(&["SET", "long", value]));
+            assert_eq!(house.answer(&quick), ("+OK\r\n".to_owned(), 1));
+            assert!(slow.read_available().is_empty(), "{options:?} was done at once");
+        }
+        assert_eq!(whole(&mut house, &slow), expected, "{options:?}");
+    }
+    let runs = house.call(&quick, &["LCS", "long", "short", "IDX"]);
+    assert!(runs.starts_with("*4\r\n$7\r\nmatches\r\n*7500\r\n"), "{}", &runs[..40]);
+}
+
+#[test]
 fn long_commands_take_turns() {
     let mut house = House::new();
     let clients: Vec<MemoryPeer> = (0..5).map(|_| house.net.connect()).collect();

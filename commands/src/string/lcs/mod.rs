@@ -2,12 +2,15 @@
 
 mod subsequence;
 
-use tercel_engine::EntryRef;
+use tercel_engine::{EntryRef, ValueRef};
 
-use subsequence::Found;
+use subsequence::{Found, Search, Text};
+use tercel_core::clients::Slice;
+use tercel_core::command::Reply;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{Outcome, SYNTAX, fail};
 use tercel_core::command::parse::integer;
+use tercel_core::data::Dataset;
 use tercel_core::dispatch::Context;
 
 use tercel_core::command::key_positions::keys_at;
@@ -15,7 +18,9 @@ use tercel_core::command::spec::{Group, acl};
 use tercel_core::command::spec::{flags::*, key::*};
 use tercel_core::dispatch::{Command, cmd};
 
-/// Product of the lengths beyond which the command is refused: it would hold everybody up for too long.
+/// Runs answered between two looks at the clock.
+const RANGES_AT_ONCE: usize = 128;
+/// Product of the lengths beyond which the command is refused: it would take too much of everybody's time.
 /// Valkey's bound is a sixteenth of that, for the memory of its table.
 const CELLS_MAX: u64 = 1 << 31;
 
@@ -58,37 +63,74 @@ fn lcs(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if bytes_of(&a).saturating_mul(bytes_of(&b)) > CELLS_MAX {
         return Err(fail("ERR the strings are too long for LCS: their lengths multiplied exceed 2147483648"));
     }
-    let found = match (a, b) {
-        (Some(a), Some(b)) => a
-            .value()
-            .with_bytes(|a| b.value().with_bytes(|b| if want_len { Found::length(a, b) } else { Found::path(a, b) })),
-        _ => Found::default(),
+    let text = |entry: Option<EntryRef<'_>>| match entry.map(|entry| entry.value()) {
+        None => Text::Own(Vec::new()),
+        Some(ValueRef::Blob(blob)) => Text::Shared(blob.clone()),
+        Some(value) => Text::Own(value.to_vec()),
     };
-    let Found { len: total, common, mut ranges } = found;
-    if want_len {
-        cx.out.count(total);
-        return Ok(());
-    }
-    if !want_ranges {
-        cx.out.bulk(&common);
-        return Ok(());
-    }
-    ranges.retain(|range| range.a.1 - range.a.0 + 1 >= match_len_min);
-    cx.out.map(2);
-    cx.out.bulk("matches");
-    cx.out.array(ranges.len());
-    for range in &ranges {
-        cx.out.array(2 + usize::from(with_match_len));
-        for (first, last) in [range.a, range.b] {
-            cx.out.array(2);
-            cx.out.count(first);
-            cx.out.count(last);
+    let search = Search::new(text(a), text(b), want_len);
+    let answers = if want_len {
+        Answers::Length
+    } else if want_ranges {
+        Answers::Ranges { match_len_min, with_match_len }
+    } else {
+        Answers::Bytes
+    };
+    cx.in_slices(args, Box::new(Lcs { search, answers, found: None }))
+}
+
+/// What is answered.
+enum Answers {
+    Length,
+    Bytes,
+    Ranges { match_len_min: usize, with_match_len: bool },
+}
+
+/// A search, and then its answer.
+struct Lcs {
+    search: Search,
+    answers: Answers,
+    /// What was found, with the runs that are still to be answered.
+    found: Option<Found>,
+}
+
+impl Slice for Lcs {
+    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+        let Some(found) = &mut self.found else {
+            let Some(mut found) = self.search.go_on() else { return true };
+            match self.answers {
+                Answers::Length => answer.count(found.len),
+                Answers::Bytes => answer.bulk(&found.common),
+                Answers::Ranges { match_len_min, .. } => {
+                    found.ranges.retain(|range| range.a.1 - range.a.0 + 1 >= match_len_min);
+                    // They are taken from the end.
+                    found.ranges.reverse();
+                    answer.map(2);
+                    answer.bulk("matches");
+                    answer.array(found.ranges.len());
+                    self.found = Some(found);
+                    return true;
+                }
+            }
+            return false;
+        };
+        let Answers::Ranges { with_match_len, .. } = self.answers else { return false };
+        for range in found.ranges.drain(found.ranges.len().saturating_sub(RANGES_AT_ONCE)..).rev() {
+            answer.array(2 + usize::from(with_match_len));
+            for (first, last) in [range.a, range.b] {
+                answer.array(2);
+                answer.count(first);
+                answer.count(last);
+            }
+            if with_match_len {
+                answer.count(range.a.1 - range.a.0 + 1);
+            }
         }
-        if with_match_len {
-            cx.out.count(range.a.1 - range.a.0 + 1);
+        if !found.ranges.is_empty() {
+            return true;
         }
+        answer.bulk("len");
+        answer.count(found.len);
+        false
     }
-    cx.out.bulk("len");
-    cx.out.count(total);
-    Ok(())
 }

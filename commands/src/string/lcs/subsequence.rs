@@ -6,6 +6,8 @@
 //! Let L(i, j) be the length for the first `i` bytes of `a` and the first `j` of `b`. A row's bit `j - 1` is
 //! clear where L(i, j) = L(i, j - 1) + 1.
 
+use tercel_engine::Blob;
+
 /// Words of a strip: columns are worked on in strips, so that their masks stay in the cache.
 const STRIP_WORDS: usize = 512;
 
@@ -26,79 +28,183 @@ pub(super) struct Found {
     pub(super) ranges: Vec<Range>,
 }
 
-impl Found {
-    /// The length alone.
-    pub(super) fn length(a: &[u8], b: &[u8]) -> Found {
-        let mut table = Table::new(a, b, STRIP_WORDS);
-        let mut row = table.first_row(b.len());
-        table.rows(&mut row, 0..a.len(), |_, _, _| {});
-        Found { len: zeros(&row, b.len()), ..Found::default() }
-    }
+/// Rows of a strip that are made in one piece: so few in tests that pieces end everywhere.
+const PIECE_ROWS: usize = if cfg!(test) { 3 } else { 64 };
+/// Steps of the way back in one piece.
+const PIECE_STEPS: usize = if cfg!(test) { 7 } else { 8192 };
 
-    /// The length, the bytes and where they lie. Of several subsequences that are equally long it is the one
-    /// that Valkey gives.
-    pub(super) fn path(a: &[u8], b: &[u8]) -> Found {
-        path(a, b, STRIP_WORDS)
+/// A search, which goes on piece by piece. Of several subsequences that are equally long it finds the one that
+/// Valkey gives.
+pub(super) struct Search {
+    a: Text,
+    b: Text,
+    /// The length alone is wanted.
+    length_only: bool,
+    strip: Strip,
+    /// The row before the next one.
+    row: Vec<u64>,
+    /// Every so-manieth row is kept, that before each block of as many.
+    step: usize,
+    kept: Vec<u64>,
+    state: State,
+    found: Found,
+}
+
+/// A string that stays what it was.
+pub(super) enum Text {
+    Shared(Blob),
+    Own(Vec<u8>),
+}
+
+impl Text {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Text::Shared(blob) => blob.as_slice(),
+            Text::Own(bytes) => bytes,
+        }
     }
 }
 
-fn path(a: &[u8], b: &[u8], strip_words: usize) -> Found {
-    let step = a.len().isqrt().max(1);
-    let mut table = Table::new(a, b, strip_words);
-    let mut row = table.first_row(b.len());
-    let words = row.len();
-    // The row before each block of `step` rows.
-    let mut kept = vec![u64::MAX; a.len().div_ceil(step) * words];
-    table.rows(&mut row, 0..a.len(), |done, from, strip| {
-        if done.is_multiple_of(step) && done < a.len() {
-            let at = done / step * words + from;
-            kept[at..at + strip.len()].copy_from_slice(strip);
-        }
-    });
-    let len = zeros(&row, b.len());
-    let mut common = vec![0u8; len];
-    let mut left = len;
-    let mut ranges: Vec<Range> = Vec::new();
-    let (mut i, mut j) = (a.len(), b.len());
-    let mut block: Vec<u64> = Vec::new();
-    let mut first = a.len();
-    let mut block_words = 0;
-    while i > 0 && j > 0 {
-        if i <= first {
-            // The rows of this block, as far as the way back can still come.
-            first = (i - 1) / step * step;
-            block_words = j.div_ceil(64);
-            let mut row = kept[first / step * words..][..block_words].to_vec();
-            block.clear();
-            block.resize((i - first) * block_words, 0);
-            table.rows(&mut row, first..i, |done, from, strip| {
-                if done == first {
-                    return;
-                }
-                let at = (done - first - 1) * block_words + from;
-                block[at..at + strip.len()].copy_from_slice(strip);
-            });
-        }
-        if a[i - 1] == b[j - 1] {
-            i -= 1;
-            j -= 1;
-            left -= 1;
-            common[left] = a[i];
-            match ranges.last_mut() {
-                Some(open) if open.a.0 == i + 1 && open.b.0 == j + 1 => {
-                    open.a.0 = i;
-                    open.b.0 = j;
-                }
-                _ => ranges.push(Range { a: (i, i), b: (j, j) }),
-            }
-        } else if block[(i - first - 1) * block_words + (j - 1) / 64] >> ((j - 1) % 64) & 1 == 0 {
-            // L(i, j - 1) is less than L(i, j), so L(i - 1, j) is not.
-            i -= 1;
-        } else {
-            j -= 1;
-        }
+enum State {
+    /// All rows are made.
+    Forward(Pass),
+    /// The rows of a block are made again, from which the way back comes.
+    Block(Pass, Back),
+    /// The way back goes through a block.
+    Back(Back),
+}
+
+/// Where the way back is.
+struct Back {
+    i: usize,
+    j: usize,
+    /// Bytes of the subsequence still to be found.
+    left: usize,
+    /// The first row of the block, and how wide its rows are in words.
+    first: usize,
+    words: usize,
+    block: Vec<u64>,
+}
+
+/// Rows of the table being made, strip by strip.
+struct Pass {
+    rows: std::ops::Range<usize>,
+    /// The word at which the strip begins.
+    from: usize,
+    /// The next row of it; none before its first.
+    next: Option<usize>,
+    /// The row before the first of them is that before the whole table.
+    begins_table: bool,
+}
+
+impl Pass {
+    fn new(rows: std::ops::Range<usize>) -> Self {
+        Pass { rows, from: 0, next: None, begins_table: false }
     }
-    Found { len, common, ranges }
+}
+
+impl Search {
+    /// A search for the length alone, or for the bytes and where they lie, too.
+    pub(super) fn new(a: Text, b: Text, length_only: bool) -> Self {
+        Search::with_strips(a, b, length_only, STRIP_WORDS)
+    }
+
+    fn with_strips(a: Text, b: Text, length_only: bool, strip_words: usize) -> Self {
+        let (a_len, words) = (a.bytes().len(), b.bytes().len().div_ceil(64));
+        let step = a_len.isqrt().max(1);
+        let kept = if length_only { Vec::new() } else { vec![0; a_len.div_ceil(step) * words] };
+        let strip = Strip::new(strip_words, a_len);
+        let state = State::Forward(Pass { begins_table: true, ..Pass::new(0..a_len) });
+        Search { a, b, length_only, strip, row: vec![0; words], step, kept, state, found: Found::default() }
+    }
+
+    /// One piece. What was found, once it is.
+    pub(super) fn go_on(&mut self) -> Option<Found> {
+        let (a, b) = (self.a.bytes(), self.b.bytes());
+        let words = b.len().div_ceil(64);
+        match &mut self.state {
+            State::Forward(pass) => {
+                let (step, kept, keeps) = (self.step, &mut self.kept, !self.length_only);
+                let more = self.strip.go_on(a, b, &mut self.row, pass, |done, from, strip| {
+                    if keeps && done.is_multiple_of(step) && done < a.len() {
+                        let at = done / step * words + from;
+                        kept[at..at + strip.len()].copy_from_slice(strip);
+                    }
+                });
+                if more {
+                    return None;
+                }
+                let len = zeros(&self.row, b.len());
+                self.found.len = len;
+                if self.length_only {
+                    return Some(std::mem::take(&mut self.found));
+                }
+                self.found.common = vec![0u8; len];
+                let (i, j) = (a.len(), b.len());
+                self.state = State::Back(Back { i, j, left: len, first: i, words: 0, block: Vec::new() });
+            }
+            State::Block(pass, back) => {
+                let (first, width, block) = (back.first, back.words, &mut back.block);
+                let more = self.strip.go_on(a, b, &mut self.row, pass, |done, from, strip| {
+                    if done > first {
+                        let at = (done - first - 1) * width + from;
+                        block[at..at + strip.len()].copy_from_slice(strip);
+                    }
+                });
+                if !more {
+                    let taken = Back { i: 0, j: 0, left: 0, first: 0, words: 0, block: Vec::new() };
+                    self.state = State::Back(std::mem::replace(back, taken));
+                }
+            }
+            State::Back(back) => {
+                let is_over = back.go_on(a, b, &mut self.found);
+                if is_over {
+                    return Some(std::mem::take(&mut self.found));
+                }
+                if back.i > 0 && back.j > 0 && back.i <= back.first {
+                    // The rows of the block before, as far as the way back can still come.
+                    let first = (back.i - 1) / self.step * self.step;
+                    let width = back.j.div_ceil(64);
+                    self.row.clear();
+                    self.row.extend_from_slice(&self.kept[first / self.step * words..][..width]);
+                    let block = vec![0; (back.i - first) * width];
+                    let pass = Pass::new(first..back.i);
+                    let back = Back { i: back.i, j: back.j, left: back.left, first, words: width, block };
+                    self.state = State::Block(pass, back);
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Back {
+    /// Some steps within the block. True at the beginning of either string.
+    fn go_on(&mut self, a: &[u8], b: &[u8], found: &mut Found) -> bool {
+        for _ in 0..PIECE_STEPS {
+            if self.i == 0 || self.j == 0 {
+                return true;
+            }
+            if self.i <= self.first {
+                return false;
+            }
+            let (i, j) = (self.i, self.j);
+            if a[i - 1] == b[j - 1] {
+                (self.i, self.j, self.left) = (i - 1, j - 1, self.left - 1);
+                found.common[self.left] = a[i - 1];
+                match found.ranges.last_mut() {
+                    Some(open) if open.a.0 == i && open.b.0 == j => (open.a.0, open.b.0) = (i - 1, j - 1),
+                    _ => found.ranges.push(Range { a: (i - 1, i - 1), b: (j - 1, j - 1) }),
+                }
+            } else if self.block[(i - self.first - 1) * self.words + (j - 1) / 64] >> ((j - 1) % 64) & 1 == 0 {
+                // L(i, j - 1) is less than L(i, j), so L(i - 1, j) is not.
+                self.i -= 1;
+            } else {
+                self.j -= 1;
+            }
+        }
+        false
+    }
 }
 
 /// Columns of a row where the length grows.
@@ -107,10 +213,9 @@ fn zeros(row: &[u64], columns: usize) -> usize {
     row.iter().map(|word| word.count_zeros() as usize).sum::<usize>().min(columns)
 }
 
-struct Table<'a> {
-    a: &'a [u8],
-    b: &'a [u8],
-    strip_words: usize,
+/// A strip of columns.
+struct Strip {
+    words_max: usize,
     /// For each byte value that the strip has, which of the strip's columns have it.
     masks: Vec<u64>,
     /// Where a byte value's masks are.
@@ -119,21 +224,16 @@ struct Table<'a> {
     carries: Vec<bool>,
 }
 
-impl<'a> Table<'a> {
-    fn new(a: &'a [u8], b: &'a [u8], strip_words: usize) -> Self {
-        Table { a, b, strip_words, masks: Vec::new(), mask_of: [None; 256], carries: Vec::new() }
-    }
-
-    /// The row before the first: nothing grows.
-    fn first_row(&self, columns: usize) -> Vec<u64> {
-        vec![u64::MAX; columns.div_ceil(64)]
+impl Strip {
+    fn new(words_max: usize, rows: usize) -> Self {
+        Strip { words_max, masks: Vec::new(), mask_of: [None; 256], carries: vec![false; rows] }
     }
 
     /// Finds the columns of each byte value in the strip of `words` words from `from` on.
-    fn find_masks(&mut self, from: usize, words: usize) {
+    fn find_masks(&mut self, b: &[u8], from: usize, words: usize) {
         self.masks.clear();
         self.mask_of = [None; 256];
-        let columns = &self.b[(from * 64).min(self.b.len())..((from + words) * 64).min(self.b.len())];
+        let columns = &b[(from * 64).min(b.len())..((from + words) * 64).min(b.len())];
         for (column, byte) in columns.iter().enumerate() {
             let masks = &mut self.masks;
             let at = *self.mask_of[usize::from(*byte)].get_or_insert_with(|| {
@@ -144,42 +244,64 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Goes through rows, from `row`, the one before the first of them, which becomes the last. After each
-    /// row of each strip `visit` is told how many rows of the table that makes, at which word the strip
-    /// begins, and the strip. `row` may be shorter than `b` is.
-    fn rows(&mut self, row: &mut [u64], rows: std::ops::Range<usize>, mut visit: impl FnMut(usize, usize, &[u64])) {
-        self.carries.clear();
-        self.carries.resize(rows.len(), false);
-        let mut from = 0;
-        while from < row.len() {
-            let words = self.strip_words.min(row.len() - from);
-            self.find_masks(from, words);
-            let strip = &mut row[from..from + words];
-            visit(rows.start, from, strip);
-            for (at, carry) in rows.clone().zip(&mut self.carries) {
-                if let Some(mask) = self.mask_of[usize::from(self.a[at])] {
-                    let mask = &self.masks[usize::from(mask) * words..][..words];
-                    for (word, mask) in strip.iter_mut().zip(mask) {
-                        let (sum, over) = word.overflowing_add(*word & mask);
-                        let (sum, over_again) = sum.overflowing_add(u64::from(*carry));
-                        *carry = over | over_again;
-                        *word = sum | (*word & !mask);
-                    }
-                } else if *carry {
-                    // Nothing matches: only what is carried in goes on, to the first clear bit.
-                    for word in strip.iter_mut() {
-                        let (sum, over) = word.overflowing_add(1);
-                        *word |= sum;
-                        *carry = over;
-                        if !over {
-                            break;
-                        }
+    /// Goes through some of a pass's rows, from `row`, the one before the first of them, which becomes the last.
+    /// After each row of each strip `visit` is told how many rows of the table that makes, at which word the
+    /// strip begins, and the strip. `row` may be shorter than `b` is. True while there is more.
+    fn go_on(
+        &mut self,
+        a: &[u8],
+        b: &[u8],
+        row: &mut [u64],
+        pass: &mut Pass,
+        mut visit: impl FnMut(usize, usize, &[u64]),
+    ) -> bool {
+        if pass.from >= row.len() {
+            return false;
+        }
+        let words = self.words_max.min(row.len() - pass.from);
+        let strip = &mut row[pass.from..pass.from + words];
+        let Some(next) = pass.next else {
+            if pass.from == 0 {
+                self.carries[..pass.rows.len()].fill(false);
+            }
+            if pass.begins_table {
+                // Nothing grows there.
+                strip.fill(u64::MAX);
+            }
+            self.find_masks(b, pass.from, words);
+            visit(pass.rows.start, pass.from, strip);
+            pass.next = Some(pass.rows.start);
+            return true;
+        };
+        let end = pass.rows.end.min(next + PIECE_ROWS);
+        for at in next..end {
+            let carry = &mut self.carries[at - pass.rows.start];
+            if let Some(mask) = self.mask_of[usize::from(a[at])] {
+                let mask = &self.masks[usize::from(mask) * words..][..words];
+                for (word, mask) in strip.iter_mut().zip(mask) {
+                    let (sum, over) = word.overflowing_add(*word & mask);
+                    let (sum, over_again) = sum.overflowing_add(u64::from(*carry));
+                    *carry = over | over_again;
+                    *word = sum | (*word & !mask);
+                }
+            } else if *carry {
+                // Nothing matches: only what is carried in goes on, to the first clear bit.
+                for word in strip.iter_mut() {
+                    let (sum, over) = word.overflowing_add(1);
+                    *word |= sum;
+                    *carry = over;
+                    if !over {
+                        break;
                     }
                 }
-                visit(at + 1, from, strip);
             }
-            from += words;
+            visit(at + 1, pass.from, strip);
         }
+        pass.next = Some(end);
+        if end == pass.rows.end {
+            (pass.from, pass.next) = (pass.from + words, None);
+        }
+        pass.from < row.len()
     }
 }
 
@@ -187,6 +309,20 @@ impl<'a> Table<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn search(a: &[u8], b: &[u8], length_only: bool, strip_words: usize) -> Found {
+        let (a, b) = (Text::Own(a.to_vec()), Text::Own(b.to_vec()));
+        let mut going = Search::with_strips(a, b, length_only, strip_words);
+        loop {
+            if let Some(found) = going.go_on() {
+                return found;
+            }
+        }
+    }
+
+    fn path(a: &[u8], b: &[u8], strip_words: usize) -> Found {
+        search(a, b, false, strip_words)
+    }
 
     /// The whole table, and the way back through it as Valkey goes it.
     fn by_table(a: &[u8], b: &[u8]) -> Found {
@@ -233,8 +369,8 @@ mod tests {
         ) {
             let expected = by_table(&a, &b);
             prop_assert_eq!(&path(&a, &b, strip_words), &expected);
-            prop_assert_eq!(&Found::path(&a, &b), &expected);
-            prop_assert_eq!(Found::length(&a, &b).len, expected.len);
+            prop_assert_eq!(&path(&a, &b, STRIP_WORDS), &expected);
+            prop_assert_eq!(search(&a, &b, true, strip_words).len, expected.len);
         }
 
         #[test]
@@ -255,8 +391,8 @@ mod tests {
                 .collect()
         };
         let (a, b) = (text(1, 30_000), text(2, 34_000));
-        let found = Found::path(&a, &b);
-        assert_eq!(Found::length(&a, &b).len, found.len);
+        let found = path(&a, &b, STRIP_WORDS);
+        assert_eq!(search(&a, &b, true, STRIP_WORDS).len, found.len);
         assert_eq!(found.common.len(), found.len);
         // It is a subsequence of both, and the runs are where it lies.
         for text in [&a, &b] {
