@@ -50,7 +50,9 @@ impl House {
     }
 
     fn call(&mut self, client: &MemoryPeer, words: &[&str]) -> String {
-        client.write(&request(words));
+        if !words.is_empty() {
+            client.write(&request(words));
+        }
         self.settle();
         String::from_utf8_lossy(&client.read_available()).into_owned()
     }
@@ -196,6 +198,95 @@ fn lcs_lets_others_in_and_answers_of_the_strings_as_they_were() {
     }
     let runs = house.call(&quick, &["LCS", "long", "short", "IDX"]);
     assert!(runs.starts_with("*4\r\n$7\r\nmatches\r\n*7500\r\n"), "{}", &runs[..40]);
+}
+
+/// A BITOP that is under way: its target is `into`, its sources `long` and `short`.
+fn begin_bitop(house: &mut House) -> (MemoryPeer, MemoryPeer) {
+    let (slow, quick) = (house.net.connect(), house.net.connect());
+    long_string(house, &quick);
+    house.call(&quick, &["MSET", "short", "abc", "into", "before", "other", "1"]);
+    slow.write(&request(&["BITOP", "OR", "into", "long", "short"]));
+    house.executor.turn();
+    (slow, quick)
+}
+
+#[test]
+fn who_uses_a_key_that_is_being_made_waits_and_nobody_else() {
+    let uses: [&[&str]; 8] = [
+        &["STRLEN", "into"],
+        &["APPEND", "into", "x"],
+        &["EXISTS", "other", "into"],
+        &["RENAME", "other", "into"],
+        &["DEL", "into"],
+        &["FLUSHALL"],
+        &["DBSIZE"],
+        &["KEYS", "int*"],
+    ];
+    let answers = [":4194304", ":4194305", ":2", "+OK", ":1", "+OK", ":4", "*1"];
+    for (words, answer) in uses.iter().zip(answers) {
+        let mut house = House::new();
+        let (slow, quick) = begin_bitop(&mut house);
+        let waiting = house.net.connect();
+        waiting.write(&[request(words), request(&["ECHO", "behind"])].concat());
+        // Its sources may change; it has them as they were.
+        for (other, reply) in
+            [(&["APPEND", "short", "d"][..], ":4"), (&["DEL", "long"], ":1"), (&["GET", "other"], "$1")]
+        {
+            quick.write(&request(other));
+            let (answer, turns) = house.answer(&quick);
+            assert!(answer.starts_with(reply) && turns == 1, "{other:?}: {answer}");
+        }
+        assert!(slow.read_available().is_empty() && waiting.read_available().is_empty(), "{words:?} did not wait");
+        // It may be seen to wait, be told, and go.
+        let gone = house.net.connect();
+        gone.write(&request(words));
+        house.executor.turn();
+        gone.close();
+        quick.write(&request(&["SETRANGE", "long", "5", "x"]));
+        house.settle();
+        assert_eq!(slow.read_available(), b":4194304\r\n");
+        let answered = whole(&mut house, &waiting);
+        assert!(answered.starts_with(answer) && answered.ends_with("$6\r\nbehind\r\n"), "{words:?}: {answered}");
+    }
+    let mut house = House::new();
+    let (slow, quick) = begin_bitop(&mut house);
+    house.settle();
+    assert_eq!(slow.read_available(), b":4194304\r\n");
+    assert_eq!(house.call(&quick, &["GETRANGE", "into", "0", "3"]), "$4\r\nabc\0\r\n");
+    assert_eq!(house.call(&quick, &["GETBIT", "into", "33554431"]), ":1\r\n");
+    assert_eq!(house.call(&quick, &["OBJECT", "ENCODING", "into"]), "$3\r\nraw\r\n");
+}
+
+#[test]
+fn a_transaction_waits_for_its_keys_as_a_whole() {
+    let mut house = House::new();
+    let (slow, quick) = begin_bitop(&mut house);
+    let waiting = house.net.connect();
+    for words in [&["MULTI"][..], &["SET", "other", "2"], &["STRLEN", "into"]] {
+        waiting.write(&request(words));
+        assert_eq!(house.answer(&waiting).1, 1, "it is only queued");
+    }
+    waiting.write(&request(&["EXEC"]));
+    quick.write(&request(&["GET", "other"]));
+    assert_eq!(house.answer(&quick).0, "$1\r\n1\r\n", "nothing of it has run");
+    assert!(slow.read_available().is_empty());
+    house.settle();
+    assert_eq!(house.call(&waiting, &[]), "*2\r\n+OK\r\n:4194304\r\n");
+}
+
+/// Whoever is killed while his BITOP is under way has changed nothing, and holds nobody up.
+#[test]
+fn what_is_given_up_lets_its_keys_go() {
+    let mut house = House::new();
+    let (slow, quick) = begin_bitop(&mut house);
+    let waiting = house.net.connect();
+    waiting.write(&request(&["GET", "into"]));
+    house.executor.turn();
+    assert!(waiting.read_available().is_empty());
+    slow.close();
+    house.settle();
+    assert_eq!(waiting.read_available(), b"$6\r\nbefore\r\n");
+    assert_eq!(house.call(&quick, &["GET", "into"]), "$6\r\nbefore\r\n");
 }
 
 #[test]

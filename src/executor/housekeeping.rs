@@ -51,6 +51,7 @@ impl<T: Transport> Executor<T> {
             self.run_slice();
             more = true;
         }
+        more |= self.release_waiting_for_keys();
         if self.server.now().mono_ns >= self.cron_at_ns {
             self.cron();
         }

@@ -59,6 +59,10 @@ pub struct Executor<T: Transport> {
     hung_up: Vec<ClientKey>,
     /// Clients held back by a pause.
     paused: Vec<ClientKey>,
+    /// Clients held back until a long command has changed the keys they use.
+    waiting_for_keys: Vec<ClientKey>,
+    /// How often keys had been let go when those were last looked at.
+    holds_let_go: u64,
     /// Clients whose last command is done when a snapshot is.
     waiting_for_save: Vec<ClientKey>,
     /// Clients whose command is done in slices, by slot and number: the next to go on first.
@@ -98,6 +102,8 @@ impl<T: Transport> Executor<T> {
             ready: Vec::new(),
             hung_up: Vec::new(),
             paused: Vec::new(),
+            waiting_for_keys: Vec::new(),
+            holds_let_go: 0,
             waiting_for_save: Vec::new(),
             sliced: VecDeque::new(),
             over_soft_limit: BTreeSet::new(),

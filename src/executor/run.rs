@@ -104,7 +104,7 @@ impl<T: Transport> Executor<T> {
         let mut at = self.batch.next_command.max(first);
         let conn = client.session.conn();
         let several_keys = self.batch.keys_len() > 1;
-        let mut held = false;
+        let mut flow = Flow::Done;
         while at < last && client.session.output.closing().is_none() {
             if several_keys {
                 let Parts { data, stats, .. } = self.server.parts();
@@ -122,9 +122,8 @@ impl<T: Transport> Executor<T> {
             let command = &self.batch.commands[at];
             let args = self.batch.args(at, input);
             client.session.input.count_received(command.len);
-            if dispatch::process(self.commands, &mut self.server, client, command.id, &args, command.len) == Flow::Hold
-            {
-                held = true;
+            flow = dispatch::process(self.commands, &mut self.server, client, command.id, &args, command.len);
+            if flow != Flow::Done {
                 break;
             }
             at += 1;
@@ -139,9 +138,9 @@ impl<T: Transport> Executor<T> {
                 return false;
             }
         }
-        if held {
+        if flow != Flow::Done {
             self.set_aside(client, at);
-            self.paused.push(client.session.key());
+            self.hold_back(client.session.key(), flow);
         } else if client.caller.wait.is_some() && client.session.output.closing().is_none() {
             self.set_aside(client, at);
             self.put_off(client);
@@ -266,20 +265,44 @@ impl<T: Transport> Executor<T> {
         }
     }
 
+    /// Lists a client with those that are held back for the same reason.
+    fn hold_back(&mut self, key: ClientKey, why: Flow) {
+        match why {
+            Flow::Paused => self.paused.push(key),
+            Flow::KeysHeld => self.waiting_for_keys.push(key),
+            Flow::Done => {}
+        }
+    }
+
     /// Lets clients go on that a pause held back.
     pub(super) fn release_paused(&mut self) {
-        for key in std::mem::take(&mut self.paused) {
+        let clients = std::mem::take(&mut self.paused);
+        self.release(clients);
+    }
+
+    /// Lets clients go on that waited for keys, if any were let go.
+    pub(super) fn release_waiting_for_keys(&mut self) -> bool {
+        let let_go = self.server.data().holds_let_go();
+        if let_go == std::mem::replace(&mut self.holds_let_go, let_go) || self.waiting_for_keys.is_empty() {
+            return false;
+        }
+        let clients = std::mem::take(&mut self.waiting_for_keys);
+        self.release(clients);
+        true
+    }
+
+    fn release(&mut self, held_back: Vec<ClientKey>) {
+        for key in held_back {
             let Some(mut client) = self.server.clients_mut().take(key) else { continue };
             if let Some(owned) = client.session.input.release() {
                 self.enter(key, &mut client);
                 let args = owned.args();
                 let id = self.commands.table.resolve(&args);
-                if dispatch::process(self.commands, &mut self.server, &mut client, id, &args, args.bytes_len())
-                    == Flow::Hold
-                {
+                let flow = dispatch::process(self.commands, &mut self.server, &mut client, id, &args, args.bytes_len());
+                if flow != Flow::Done {
                     let promised = client.session.input.hold(Some(owned));
                     self.server.data_mut().set_untouched(promised, 0);
-                    self.paused.push(key);
+                    self.hold_back(key, flow);
                 } else if client.caller.wait.is_some() {
                     client.session.input.hold(None);
                     self.put_off(&mut client);

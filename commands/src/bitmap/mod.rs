@@ -4,9 +4,10 @@ pub(super) mod bitfield;
 mod offset;
 mod sliced;
 
-use tercel_engine::{Blob, Expire, NewValue, ValueRef};
+use tercel_engine::ValueRef;
 
 use offset::bit_offset;
+use sliced::{Combine, Operator, Source};
 use tercel_core::command::args::Args;
 use tercel_core::command::parse::integer;
 
@@ -17,9 +18,6 @@ use tercel_core::command::spec::{Group, acl};
 use tercel_core::command::spec::{flags::*, key::*};
 use tercel_core::dispatch::Context;
 use tercel_core::dispatch::{Command, cmd};
-
-/// Results of BITOP longer than this are taken over rather than copied.
-const BLOB_LEN_MIN: usize = 16 * 1024;
 
 pub(crate) static COMMANDS: &[Command] = &[
     cmd("setbit", Group::Bitmap, "2.2.0", 4, WRITE | DENYOOM, setbit)
@@ -245,54 +243,30 @@ fn bitpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    // A whole row at a time, which the compiler turns into wide instructions.
-    let combine: fn(&mut [u8], &[u8]) = match () {
-        () if args.is(1, "and") => |into, from| into.iter_mut().zip(from).for_each(|(a, b)| *a &= b),
-        () if args.is(1, "or") => |into, from| into.iter_mut().zip(from).for_each(|(a, b)| *a |= b),
-        () if args.is(1, "xor") => |into, from| into.iter_mut().zip(from).for_each(|(a, b)| *a ^= b),
-        () if args.is(1, "not") => |_, _| {},
+    let operator = match () {
+        () if args.is(1, "and") => Operator::And,
+        () if args.is(1, "or") => Operator::Or,
+        () if args.is(1, "xor") => Operator::Xor,
+        () if args.is(1, "not") => Operator::Not,
         () => return Err(SYNTAX),
     };
-    let (negate, zero_clears) = (args.is(1, "not"), args.is(1, "and"));
-    if negate && args.len() != 4 {
+    if operator == Operator::Not && args.len() != 4 {
         return Err(fail("ERR BITOP NOT must be called with a single source key."));
     }
     let db = cx.caller.db;
-    let mut result: Vec<u8> = Vec::new();
+    let mut sources = Vec::with_capacity(args.len() - 3);
     for index in 3..args.len() {
         let key = cx.server.data().key(args.get(index));
-        let mut take = |source: &[u8]| {
-            if index == 3 {
-                result.extend_from_slice(source);
-                if negate {
-                    result.iter_mut().for_each(|byte| *byte = !*byte);
-                }
-                return;
-            }
-            // The shorter one counts as filled with zeros.
-            result.resize(result.len().max(source.len()), 0);
-            let (both, beyond) = result.split_at_mut(source.len());
-            combine(both, source);
-            if zero_clears {
-                beyond.fill(0);
-            }
-        };
-        match cx.server.data_mut().read(db, key) {
-            Some(entry) => entry.value().with_bytes(take),
-            None => take(&[]),
-        }
+        sources.push(match cx.server.data_mut().read(db, key).map(|entry| entry.value()) {
+            None => Source::Own(Vec::new()),
+            Some(ValueRef::Blob(blob)) => Source::Shared(blob.clone()),
+            Some(value) => Source::Own(value.to_vec()),
+        });
     }
-    let len_max = result.len();
-    let target = cx.server.data().key(args.get(2));
-    cx.server.data_mut().expire_if_due(db, target);
-    if len_max == 0 {
-        cx.server.data_mut().delete(db, target);
-    } else {
-        let value =
-            if len_max > BLOB_LEN_MIN { NewValue::Blob(Blob::from_vec(result)) } else { NewValue::Raw(&result) };
-        cx.server.data_mut().store(db, target, value, Expire::Clear);
-        cx.server.data_mut().notify(class::STRING, "set", db, target.bytes);
-    }
-    cx.out.count(len_max);
-    Ok(())
+    let len = sources.iter().map(Source::len).max().unwrap_or(0);
+    let target = args.get(2);
+    let hold = Some(cx.server.data_mut().hold(target));
+    let result = Vec::with_capacity(len);
+    let job = Combine { db, target: target.into(), operator, sources, len, result, hold };
+    cx.in_slices(args, Box::new(job))
 }

@@ -1,15 +1,18 @@
-//! Counting and finding bits in long strings, piece by piece. The string is held by reference: it stays what
-//! it was when the command began.
+//! Counting, finding and combining bits of long strings, piece by piece. The strings are held by reference: they
+//! stay what they were when the command began.
 
 use tercel_core::clients::Slice;
-use tercel_core::command::Reply;
-use tercel_core::data::Dataset;
-use tercel_engine::Blob;
+use tercel_core::command::event_class as class;
+use tercel_core::command::{OwnedCommand, Reply};
+use tercel_core::data::{Dataset, Hold};
+use tercel_engine::{Blob, Expire, NewValue};
 
 use super::{count_ones, find_bit};
 
 /// Bytes looked at in one piece.
 const PIECE_BYTES: usize = 64 << 10;
+/// Results longer than this are taken over rather than copied.
+const BLOB_LEN_MIN: usize = 16 * 1024;
 
 /// Counts the bits that are set in some bytes of a string.
 pub(super) struct Count {
@@ -55,5 +58,118 @@ impl Slice for Find {
         }
         answer.integer(found.map_or(self.beyond, |position| position as i64));
         false
+    }
+}
+
+/// A source of BITOP, as it was when the command began.
+pub(super) enum Source {
+    Shared(Blob),
+    Own(Vec<u8>),
+}
+
+impl Source {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Source::Shared(blob) => blob.as_slice(),
+            Source::Own(bytes) => bytes,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+}
+
+/// How BITOP combines its sources.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operator {
+    And,
+    Or,
+    Xor,
+    Not,
+}
+
+impl Operator {
+    /// Takes some bytes of one more source in. What it lacks at its end counts as zeros.
+    fn combine(self, into: &mut [u8], from: &[u8]) {
+        // A whole row at a time, which the compiler turns into wide instructions.
+        let (both, beyond) = into.split_at_mut(from.len());
+        let pairs = both.iter_mut().zip(from);
+        match self {
+            Operator::And => {
+                pairs.for_each(|(a, b)| *a &= b);
+                beyond.fill(0);
+            }
+            Operator::Or => pairs.for_each(|(a, b)| *a |= b),
+            Operator::Xor => pairs.for_each(|(a, b)| *a ^= b),
+            Operator::Not => {}
+        }
+    }
+}
+
+/// Combines strings into the value of a key, which is held until it has it.
+pub(super) struct Combine {
+    pub(super) db: usize,
+    pub(super) target: Box<[u8]>,
+    pub(super) operator: Operator,
+    pub(super) sources: Vec<Source>,
+    /// Length of the longest.
+    pub(super) len: usize,
+    pub(super) result: Vec<u8>,
+    pub(super) hold: Option<Hold>,
+}
+
+impl Slice for Combine {
+    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+        let from = self.result.len();
+        let end = self.len.min(from + PIECE_BYTES);
+        for (index, source) in self.sources.iter().enumerate() {
+            let bytes = source.bytes();
+            let piece = &bytes[from.min(bytes.len())..end.min(bytes.len())];
+            if index == 0 {
+                self.result.extend_from_slice(piece);
+                self.result.resize(end, 0);
+                if self.operator == Operator::Not {
+                    self.result[from..].iter_mut().for_each(|byte| *byte = !*byte);
+                }
+            } else {
+                self.operator.combine(&mut self.result[from..], piece);
+            }
+        }
+        if end < self.len {
+            return true;
+        }
+        self.abandon(data);
+        let key = data.key(&self.target);
+        data.expire_if_due(self.db, key);
+        if self.len == 0 {
+            data.delete(self.db, key);
+        } else {
+            // Its encoding is raw whatever the result looks like.
+            let result = std::mem::take(&mut self.result);
+            if self.len > BLOB_LEN_MIN {
+                let value = Blob::from_vec(result);
+                data.store(self.db, key, NewValue::Blob(value.clone()), Expire::Clear);
+                if from > 0 && data.records_effects() {
+                    // Others have changed its sources meanwhile, perhaps.
+                    let mut effect = OwnedCommand::default();
+                    effect.push(b"SET");
+                    effect.push(&self.target);
+                    effect.push_blob(value);
+                    data.effect(self.db, effect);
+                }
+            } else {
+                data.store(self.db, key, NewValue::Raw(&result), Expire::Clear);
+            }
+            data.notify(class::STRING, "set", self.db, key.bytes);
+        }
+        answer.count(self.len);
+        false
+    }
+
+    fn abandon(&mut self, data: &mut Dataset) {
+        if let Some(hold) = self.hold.take() {
+            data.let_go(hold);
+        }
     }
 }

@@ -94,6 +94,12 @@ impl Transaction {
         self.queue.as_ref().map(|queue| queue.commands.len())
     }
 
+    /// The commands that are queued and kept.
+    #[must_use]
+    pub fn queued_commands(&self) -> &[Queued] {
+        self.queue.as_ref().map_or(&[], |queue| &queue.commands)
+    }
+
     /// Memory of the queue in bytes.
     #[must_use]
     pub fn queue_memory(&self) -> usize {

@@ -7,6 +7,7 @@ pub mod events;
 mod eviction;
 mod expiry;
 mod gate;
+mod holds;
 mod keys;
 mod snapshots;
 mod strings;
@@ -18,9 +19,11 @@ use crate::host::Meter;
 use crate::settings::Settings;
 use effects::Effects;
 use events::Event;
+use holds::Holds;
 
 pub use eviction::Room;
 pub use expiry::Expired;
+pub use holds::Hold;
 pub use keys::Key;
 
 /// What this room counts.
@@ -84,6 +87,7 @@ pub struct Dataset {
     /// Keys that reads found past their time: removed when the command is over.
     found_expired: Vec<(usize, Box<[u8]>)>,
     effects: Effects,
+    holds: Holds,
     /// Effects of another server are being run.
     is_following: bool,
     /// Whether deadlines fire by themselves.
@@ -120,6 +124,7 @@ impl Dataset {
             events: Vec::new(),
             found_expired: Vec::new(),
             effects: Effects::default(),
+            holds: Holds::default(),
             is_following: false,
             active_expire: true,
             paused_until_ms: i64::MIN,

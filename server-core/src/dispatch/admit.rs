@@ -2,12 +2,13 @@
 //! declaration; no command is known here by its name.
 
 use tercel_engine::Policy;
+use tercel_resp::number::parse_i64;
 
 use crate::clients::Session;
 use crate::command::error::{CommandError, fail, unknown_subcommand, wrong_arity};
 use crate::command::parse::lossy;
 use crate::command::spec::flags;
-use crate::command::{Args, CommandId, Reply, Spec};
+use crate::command::{Args, CommandId, CommandTable, Reply, Spec};
 use crate::data::Room;
 use crate::server::Server;
 
@@ -30,6 +31,37 @@ pub(super) fn held_by_pause(server: &mut Server, session: &Session, spec: Option
     // A write waits already where it is to be queued.
     let writes = |set: u32| set & (flags::WRITE | flags::MAY_REPLICATE) != 0;
     writes(spec.flags) || (spec.is(flags::RUNS_QUEUE) && writes(session.transaction.flags()))
+}
+
+/// Whether a command uses a key that another is about to change.
+#[cold]
+pub(super) fn held_by_keys(
+    table: &CommandTable,
+    server: &Server,
+    session: &Session,
+    spec: Option<&Spec>,
+    args: &Args<'_>,
+) -> bool {
+    let Some(spec) = spec.filter(|spec| spec.arity_fits(args.len())) else { return false };
+    let data = server.data();
+    let uses = |spec: &Spec, args: &Args<'_>| {
+        // Without keys of its own it may use any.
+        if spec.keys.is_empty() {
+            return spec.flags & (flags::WRITE | flags::READONLY) != 0;
+        }
+        let number = |index: usize| parse_i64(args.get(index));
+        let indexes = spec.keys.iter().filter_map(|keys| keys.indexes(args.len(), number));
+        indexes.flatten().any(|index| data.is_held(args.get(index)))
+    };
+    // In a transaction it is only queued, and EXEC runs all of them.
+    if session.transaction.is_open() {
+        return spec.is(flags::RUNS_QUEUE)
+            && session.transaction.queued_commands().iter().any(|queued| {
+                let args = queued.owned.args();
+                uses(table.spec(queued.command), &args)
+            });
+    }
+    uses(spec, args)
 }
 
 /// The answer to what has to wait until the snapshot is loaded.

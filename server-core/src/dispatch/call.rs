@@ -1,7 +1,7 @@
 //! One command of a client: refused, queued or run, and the run itself with its measurements. The
 //! executor and EXEC come through here.
 
-use super::admit::{Admitted, admit, held_by_pause, unknown_command};
+use super::admit::{Admitted, admit, held_by_keys, held_by_pause, unknown_command};
 use super::after::{count_and_log, feed_monitors};
 use super::command::Commands;
 use super::context::{Context, Handler};
@@ -21,7 +21,9 @@ pub enum Flow {
     /// The command is done.
     Done,
     /// A pause holds it back: it is to be tried again later.
-    Hold,
+    Paused,
+    /// A long command is about to change a key of it: it is to be tried again when that has been done.
+    KeysHeld,
 }
 
 /// A command about a client, called by somebody who is none.
@@ -39,7 +41,10 @@ pub fn process(
 ) -> Flow {
     let spec = id.map(|id| commands.table.spec(id));
     if server.clients().pause().is_some() && held_by_pause(server, &client.session, spec, args) {
-        return Flow::Hold;
+        return Flow::Paused;
+    }
+    if server.data().holds_any() && held_by_keys(&commands.table, server, &client.session, spec, args) {
+        return Flow::KeysHeld;
     }
     let Client { caller, out, session } = client;
     session.set_last_command(id.filter(|_| args.len() < 2 || spec.is_some_and(|spec| !spec.is_container)));

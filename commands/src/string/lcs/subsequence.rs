@@ -274,9 +274,9 @@ impl Strip {
             return true;
         };
         let end = pass.rows.end.min(next + PIECE_ROWS);
-        for at in next..end {
+        for (at, byte) in (next..end).zip(&a[next..end]) {
             let carry = &mut self.carries[at - pass.rows.start];
-            if let Some(mask) = self.mask_of[usize::from(a[at])] {
+            if let Some(mask) = self.mask_of[usize::from(*byte)] {
                 let mask = &self.masks[usize::from(mask) * words..][..words];
                 for (word, mask) in strip.iter_mut().zip(mask) {
                     let (sum, over) = word.overflowing_add(*word & mask);
