@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::number::{self, IntText};
+use crate::size_class::class_of;
 
 /// Strings up to this many bytes lie inside their entry, longer ones in a [`Blob`].
 pub(crate) const EMBED_LEN_MAX: usize = 1024;
@@ -53,6 +54,31 @@ pub enum Expire {
     At(i64),
 }
 
+/// From this length on, zeros are asked of the allocator rather than written: it has memory that the system
+/// has cleared, or will when it is touched.
+const ZEROED_LEN_MIN: usize = 64 << 10;
+
+/// Up to this length a string that grows gets room for as much again.
+const ROOM_DOUBLES_MAX: usize = 1 << 20;
+/// Room that a longer one gets at most, beyond what it needs.
+const ROOM_BYTES_MAX: usize = 64 << 20;
+
+/// A string of `len` bytes that begins with `bytes`, as many as fit, and goes on with zeros.
+pub(crate) fn with_zeros(bytes: &[u8], len: usize) -> Vec<u8> {
+    let bytes = &bytes[..bytes.len().min(len)];
+    if len - bytes.len() < ZEROED_LEN_MIN {
+        let mut long = Vec::with_capacity(len);
+        long.extend_from_slice(bytes);
+        long.resize(len, 0);
+        return long;
+    }
+    // All of what the allocator gives: it may grow within that.
+    let mut long = vec![0; class_of(len)];
+    long.truncate(len);
+    long[..bytes.len()].copy_from_slice(bytes);
+    long
+}
+
 /// A long string, shared by counting references: a reply may hold it while the key is overwritten.
 #[derive(Clone)]
 #[repr(transparent)]
@@ -90,15 +116,19 @@ impl Blob {
         self.0.capacity()
     }
 
-    /// The bytes for writing, `len` of them, zeros at the end. Copied first if somebody else holds them.
+    /// The bytes for writing, `len` of them, zeros at the end. Copied first if somebody else holds them, or
+    /// if most of what is to be there are zeros.
     pub(crate) fn resized(&mut self, len: usize) -> &mut [u8] {
-        if Rc::get_mut(&mut self.0).is_none() {
-            let mut copy = Vec::with_capacity(len);
-            copy.extend_from_slice(&self.0[..len.min(self.0.len())]);
-            self.0 = Rc::new(copy);
+        if Rc::get_mut(&mut self.0).is_none() || len / 2 > self.0.capacity().max(ZEROED_LEN_MIN) {
+            self.0 = Rc::new(with_zeros(&self.0, len));
         }
         // Nobody else holds it now, so this does not copy.
         let bytes = Rc::make_mut(&mut self.0);
+        if len > bytes.capacity() && len > ROOM_DOUBLES_MAX {
+            // Twice as much would take long to copy into, and mostly stay unused.
+            let room = class_of(len + (len / 8).min(ROOM_BYTES_MAX));
+            bytes.reserve_exact(room - bytes.len());
+        }
         bytes.resize(len, 0);
         bytes
     }

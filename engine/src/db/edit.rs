@@ -5,17 +5,14 @@ use crate::access::Access;
 use crate::entry::{EntryBox, Stored};
 use crate::hash::Hash;
 use crate::number::IntText;
-use crate::value::{Blob, EMBED_LEN_MAX, Expire, ValueRef};
+use crate::value::{Blob, EMBED_LEN_MAX, Expire, ValueRef, with_zeros};
 
 /// The form of a raw string of `len` bytes that begins with `bytes` and goes on with zeros.
 fn raw_string(bytes: &[u8], len: usize) -> Stored<'_> {
     if len <= EMBED_LEN_MAX {
         return Stored::Embedded { bytes, len };
     }
-    let mut long = Vec::with_capacity(len);
-    long.extend_from_slice(&bytes[..bytes.len().min(len)]);
-    long.resize(len, 0);
-    Stored::Blob(Blob::from_vec(long))
+    Stored::Blob(Blob::from_vec(with_zeros(bytes, len)))
 }
 
 impl Db {

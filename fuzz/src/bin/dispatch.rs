@@ -1,16 +1,21 @@
-//! Commands: any sequence of them, against a map for those a map can predict. Nothing panics, and
-//! every command answers exactly one reply.
+//! Commands: any sequence of them, against a map for those a map can predict. Nothing panics, every command
+//! answers exactly one reply, and a second server that is told their effects has the same data.
 #![no_main]
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
-use tercel_core::clients::client::{Connection, Session};
-use tercel_core::command::spec::flags;
-use tercel_core::command::{OwnedCommand, Reply};
 use tercel_commands::commands;
+use tercel_core::base::clock::ManualTime;
+use tercel_core::clients::{Client, Session};
+use tercel_core::command::OwnedCommand;
+use tercel_core::command::spec::flags;
+use tercel_core::data::effects::Effect;
 use tercel_core::dispatch;
-use tercel_core::server::Core;
+use tercel_core::host::FakeHost;
+use tercel_core::server::{EffectReader, Server};
 use tercel_core::settings::Settings;
 use tercel_resp::reply::{self, Value};
 use tercel_transport::{ConnId, Peer};
@@ -47,31 +52,61 @@ fn words(data: &mut &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(words)
 }
 
-fn run(core: &mut Core, connection: &mut Connection, words: &[Vec<u8>]) -> Value {
+fn run(server: &mut Server, client: &mut Client, words: &[Vec<u8>]) -> Value {
     let mut owned = OwnedCommand::default();
     words.iter().for_each(|word| owned.push(word));
     let args = owned.args();
-    core.tick();
-    core.enter(0, connection.out.version, usize::MAX);
+    server.tick();
+    server.clients_mut().enter(client.session.key(), client.out.version, usize::MAX);
     let id = commands().table.resolve(&args);
-    dispatch::process(commands(), core, connection, id, &args, args.bytes_len());
+    dispatch::process(commands(), server, client, id, &args, args.bytes_len());
     let mut bytes: Vec<u8> = Vec::new();
-    connection.out.hand_over(|buf| bytes.extend(buf.parts().flat_map(|part| part.as_slice().to_vec())));
+    client.out.hand_over(|buf| bytes.extend(buf.parts().flat_map(|part| part.as_slice().to_vec())));
     let (value, len) = reply::parse(&bytes).expect("a reply").expect("a whole reply");
     assert_eq!(len, bytes.len(), "{words:?} answers once: {}", String::from_utf8_lossy(&bytes));
     value
+}
+
+/// Collects effects.
+#[derive(Clone, Default)]
+struct Recorder(Rc<RefCell<Vec<Effect>>>);
+
+impl EffectReader for Recorder {
+    fn unit(&mut self, effects: &[Effect]) {
+        let copied = |effect: &Effect| Effect { db: effect.db, command: OwnedCommand::from_args(&effect.command.args()) };
+        self.0.borrow_mut().extend(effects.iter().map(copied));
+    }
+}
+
+fn contents(server: &mut Server) -> BTreeMap<(usize, Vec<u8>), (Vec<u8>, Option<i64>)> {
+    server.tick();
+    let expired = server.data().expired();
+    let mut all = BTreeMap::new();
+    for (db, keys) in server.data().filled() {
+        keys.for_each(&mut |entry| {
+            if !expired.is(entry) {
+                all.insert((db, entry.key().to_vec()), (entry.value().to_vec(), entry.expire_at()));
+            }
+        });
+    }
+    all
 }
 
 fuzz_target!(|data: &[u8]| {
     let mut data = data;
     // Without save points, so that FLUSHALL saves nothing.
     let settings = Settings::default().with_changes(&[("save", ""), ("proto-max-bulk-len", "1mb")]).expect("settings");
-    let mut core = Core::new(&commands().table, settings, tercel::start::host::machine());
-    let conn = ConnId { index: 0, generation: 0 };
-    let mut connection = Connection { session: Session::new(1, conn, Peer::Memory(0), 0), out: Reply::default() };
+    let time = ManualTime::default();
+    let make = || Server::new(&commands().table, settings.clone(), FakeHost::with_time(time.clone()), "/".into());
+    let (mut server, mut follower) = (make(), make());
+    let recorder = Recorder::default();
+    server.add_effect_reader(Box::new(recorder.clone()));
+    let key = server.clients_mut().insert(Session::new(1, ConnId { index: 0, generation: 0 }, Peer::Memory(0), 0));
+    let mut client = server.clients_mut().take(key).expect("just made");
     let mut model: Option<HashMap<Vec<u8>, Vec<u8>>> = Some(HashMap::new());
     while let Some(words) = words(&mut data) {
-        let value = run(&mut core, &mut connection, &words);
+        let value = run(&mut server, &mut client, &words);
+        time.advance(u64::from(words[0][0]) * 1_000_000);
         let failed = matches!(value, Value::Error(_));
         // The map follows plain SET, GET, DEL, APPEND and STRLEN outside of a transaction; after
         // anything else that may write it knows nothing, until a FLUSHALL.
@@ -103,4 +138,9 @@ fuzz_target!(|data: &[u8]| {
             _ => {}
         }
     }
+    for effect in recorder.0.take() {
+        follower.tick();
+        dispatch::apply(commands(), &mut follower, &effect).expect("what went well there goes well here");
+    }
+    assert_eq!(contents(&mut server), contents(&mut follower));
 });
