@@ -317,3 +317,22 @@ fn effects_are_in_the_fields_words() {
         assert_eq!(told(steps), *wanted, "{steps:?}");
     }
 }
+
+/// What was within the limits there is done here, whatever the settings.
+#[test]
+fn the_limits_are_those_of_the_server_that_effects_come_from() {
+    let time = ManualTime::default();
+    let mut second = server(&time);
+    let strict = second.settings().with_changes(&[("proto-max-bulk-len", "1mb")]).unwrap();
+    second.change_settings(strict).unwrap();
+    for words in [
+        &["SETRANGE", "a", "2000000", "x"][..],
+        &["APPEND", "a", "y"],
+        &["SETBIT", "b", "20000000", "1"],
+        &["BITFIELD", "b", "SET", "u8", "24000000", "7"],
+    ] {
+        apply(commands(), &mut second, &Effect { db: 0, command: owned(words) }).unwrap();
+    }
+    let endless = owned(&["SETBIT", "c", "9000000000000000000", "1"]);
+    assert!(apply(commands(), &mut second, &Effect { db: 0, command: endless }).is_err());
+}

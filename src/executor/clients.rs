@@ -116,10 +116,10 @@ impl<T: Transport> Executor<T> {
         let mut at = 0;
         while at < self.hung_up.len() {
             let key = self.hung_up[at];
-            let input = self.server.clients().get(key).map(|client| &client.session.input);
-            let is_gone = input.is_some_and(|input| input.has_hung_up());
+            let client = self.server.clients().get(key);
+            let is_gone = client.is_some_and(|client| client.session.input.has_hung_up());
             // What a client sent before it went is still done.
-            if is_gone && input.is_some_and(|input| input.is_queued()) {
+            if is_gone && client.is_some_and(|client| client.session.input.is_queued() || client.caller.goes_on()) {
                 at += 1;
                 continue;
             }

@@ -51,7 +51,9 @@ impl<T: Transport> Executor<T> {
             self.run_slice();
             more = true;
         }
-        more |= self.release_waiting_for_keys();
+        if !self.waiting_for_keys.is_empty() || !self.waiting_to_begin.is_empty() {
+            more |= self.release_waiting();
+        }
         if self.server.now().mono_ns >= self.cron_at_ns {
             self.cron();
         }

@@ -57,15 +57,17 @@ pub struct Executor<T: Transport> {
     ready: Vec<ClientKey>,
     /// Clients whose peer is gone.
     hung_up: Vec<ClientKey>,
-    /// Clients held back by a pause.
-    paused: Vec<ClientKey>,
+    /// Clients held back by a pause; here and below by slot and number, as a slot may be another's by now.
+    paused: Vec<(ClientKey, u64)>,
     /// Clients held back until a long command has changed the keys they use.
-    waiting_for_keys: Vec<ClientKey>,
-    /// How often keys had been let go when those were last looked at.
-    holds_let_go: u64,
+    waiting_for_keys: Vec<(ClientKey, u64)>,
+    /// Clients whose long command begins when fewer are under way.
+    waiting_to_begin: VecDeque<(ClientKey, u64)>,
+    /// How many long commands had ended when the former were last looked at.
+    sliced_ended: u64,
     /// Clients whose last command is done when a snapshot is.
-    waiting_for_save: Vec<ClientKey>,
-    /// Clients whose command is done in slices, by slot and number: the next to go on first.
+    waiting_for_save: Vec<(ClientKey, u64)>,
+    /// Clients whose command is done in slices: the next to go on first.
     sliced: VecDeque<(ClientKey, u64)>,
     /// Clients over their soft output limit.
     over_soft_limit: BTreeSet<ClientKey>,
@@ -103,7 +105,8 @@ impl<T: Transport> Executor<T> {
             hung_up: Vec::new(),
             paused: Vec::new(),
             waiting_for_keys: Vec::new(),
-            holds_let_go: 0,
+            waiting_to_begin: VecDeque::new(),
+            sliced_ended: 0,
             waiting_for_save: Vec::new(),
             sliced: VecDeque::new(),
             over_soft_limit: BTreeSet::new(),

@@ -6,7 +6,7 @@ use tercel_transport::Transport;
 use super::Executor;
 use tercel_core::clients::{Client, ClientKey, Closing, Wait, limits};
 use tercel_core::command::spec::flags;
-use tercel_core::dispatch::{self, Flow, SLICE_NS};
+use tercel_core::dispatch::{self, Flow, SLICE_NS, SLICED_MAX};
 use tercel_core::server::Parts;
 
 /// Commands between two looks at the clock within a batch.
@@ -140,7 +140,7 @@ impl<T: Transport> Executor<T> {
         }
         if flow != Flow::Done {
             self.set_aside(client, at);
-            self.hold_back(client.session.key(), flow);
+            self.hold_back(client, flow);
         } else if client.caller.wait.is_some() && client.session.output.closing().is_none() {
             self.set_aside(client, at);
             self.put_off(client);
@@ -206,10 +206,10 @@ impl<T: Transport> Executor<T> {
         match client.caller.wait {
             Some(Wait::Saved) => {
                 session.output.withhold(&mut client.out);
-                self.waiting_for_save.push(session.key());
+                self.waiting_for_save.push((session.key(), session.id()));
             }
             Some(Wait::Slices(_)) => self.sliced.push_back((session.key(), session.id())),
-            None => {}
+            Some(Wait::Turn) | None => {}
         }
     }
 
@@ -238,6 +238,8 @@ impl<T: Transport> Executor<T> {
         if goes_on {
             self.server.clients_mut().queue_flush(key);
             self.make_ready(key);
+        } else {
+            self.account(key);
         }
     }
 
@@ -251,12 +253,10 @@ impl<T: Transport> Executor<T> {
 
     /// Lets clients go on that waited until the data was saved, whatever came of it.
     pub(super) fn release_saved(&mut self) {
-        for key in std::mem::take(&mut self.waiting_for_save) {
+        for (key, id) in std::mem::take(&mut self.waiting_for_save) {
             let clients = self.server.clients_mut();
-            let Some(client) = clients.get_mut(key) else { continue };
-            if client.caller.wait.take().is_none() {
-                continue;
-            }
+            let Some(client) = clients.get_mut(key).filter(|client| client.session.id() == id) else { continue };
+            client.caller.wait = None;
             client.session.input.release();
             // Messages came meanwhile; they may be on their way already.
             client.session.output.give_withheld(&mut client.out);
@@ -266,34 +266,44 @@ impl<T: Transport> Executor<T> {
     }
 
     /// Lists a client with those that are held back for the same reason.
-    fn hold_back(&mut self, key: ClientKey, why: Flow) {
+    fn hold_back(&mut self, client: &Client, why: Flow) {
+        let listed = (client.session.key(), client.session.id());
         match why {
-            Flow::Paused => self.paused.push(key),
-            Flow::KeysHeld => self.waiting_for_keys.push(key),
+            Flow::Paused => self.paused.push(listed),
+            Flow::KeysHeld => self.waiting_for_keys.push(listed),
+            Flow::TooMany => self.waiting_to_begin.push_back(listed),
             Flow::Done => {}
         }
     }
 
     /// Lets clients go on that a pause held back.
     pub(super) fn release_paused(&mut self) {
-        let clients = std::mem::take(&mut self.paused);
-        self.release(clients);
-    }
-
-    /// Lets clients go on that waited for keys, if any were let go.
-    pub(super) fn release_waiting_for_keys(&mut self) -> bool {
-        let let_go = self.server.data().holds_let_go();
-        if let_go == std::mem::replace(&mut self.holds_let_go, let_go) || self.waiting_for_keys.is_empty() {
-            return false;
+        for (key, id) in std::mem::take(&mut self.paused) {
+            self.release(key, id);
         }
-        let clients = std::mem::take(&mut self.waiting_for_keys);
-        self.release(clients);
-        true
     }
 
-    fn release(&mut self, held_back: Vec<ClientKey>) {
-        for key in held_back {
-            let Some(mut client) = self.server.clients_mut().take(key) else { continue };
+    /// Lets clients go on that waited for a long command to end; true if any did.
+    pub(super) fn release_waiting(&mut self) -> bool {
+        let ended = self.server.clients().sliced_ended();
+        let mut listed = Vec::new();
+        if ended != std::mem::replace(&mut self.sliced_ended, ended) {
+            listed.append(&mut self.waiting_for_keys);
+        }
+        // One a turn: it shows only then whether there is a place for it, and for the next.
+        if self.server.clients().sliced() < SLICED_MAX {
+            listed.extend(self.waiting_to_begin.pop_front());
+        }
+        for (key, id) in &listed {
+            self.release(*key, *id);
+        }
+        !listed.is_empty()
+    }
+
+    fn release(&mut self, key: ClientKey, id: u64) {
+        let Some(mut client) = self.server.clients_mut().take(key) else { return };
+        if client.session.id() == id {
+            client.caller.wait = None;
             if let Some(owned) = client.session.input.release() {
                 self.enter(key, &mut client);
                 let args = owned.args();
@@ -302,20 +312,21 @@ impl<T: Transport> Executor<T> {
                 if flow != Flow::Done {
                     let promised = client.session.input.hold(Some(owned));
                     self.server.data_mut().set_untouched(promised, 0);
-                    self.hold_back(key, flow);
+                    self.hold_back(&client, flow);
                 } else if client.caller.wait.is_some() {
                     client.session.input.hold(None);
                     self.put_off(&mut client);
                 }
+                self.close_if_over(&mut client);
                 self.server.clients_mut().leave();
             }
-            let released = !client.session.input.is_held();
-            let clients = self.server.clients_mut();
-            clients.put(key, client);
-            clients.queue_flush(key);
-            if released {
-                self.make_ready(key);
-            }
+        }
+        let goes_on = client.session.id() == id && !client.session.input.is_held();
+        let clients = self.server.clients_mut();
+        clients.put(key, client);
+        clients.queue_flush(key);
+        if goes_on {
+            self.make_ready(key);
         }
     }
 }

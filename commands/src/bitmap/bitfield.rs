@@ -146,7 +146,7 @@ fn parse(cx: &Context<'_>, args: &Args<'_>, read_only: bool) -> Result<Vec<Step>
         };
         let field = field_type(args.get(at + 1))?;
         let offset = bit_offset(cx, args.get(at + 2), Some(field.bits))?;
-        if (offset + field.bits - 1) / 8 >= cx.server.settings().proto_max_bulk_len.0 as u64 {
+        if (offset + field.bits - 1) / 8 >= cx.string_len_max() {
             return Err(fail("ERR bit offset is not an integer or out of range"));
         }
         let operation = if operands == 2 {

@@ -13,9 +13,9 @@ pub(super) fn bit_offset(cx: &Context<'_>, text: &[u8], width: Option<u64>) -> R
         _ => (text, 1),
     };
     let offset = integer(digits).map_err(|_| BAD_OFFSET)?.checked_mul(factor).ok_or(BAD_OFFSET)?;
-    let last_byte = offset >> 3;
-    if offset < 0 || last_byte >= cx.server.settings().proto_max_bulk_len.0 {
+    let offset = u64::try_from(offset).map_err(|_| BAD_OFFSET)?;
+    if offset >> 3 >= cx.string_len_max() {
         return Err(BAD_OFFSET);
     }
-    Ok(offset as u64)
+    Ok(offset)
 }

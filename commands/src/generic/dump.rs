@@ -1,7 +1,7 @@
 //! DUMP and RESTORE: a value as a snapshot would hold it, by itself.
 
 use tercel_engine::{Expire, ValueRef};
-use tercel_rdb::{RdbError, StringValue};
+use tercel_rdb::{RdbError, ReadOptions, StringValue};
 
 use crate::arguments::expiry::effect_of_delete;
 use tercel_core::command::args::Args;
@@ -89,17 +89,17 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if ttl < 0 {
         return Err(fail("ERR Invalid TTL value, must be >= 0"));
     }
-    let value =
-        tercel_rdb::restore_string(args.get(3), persistence::read_options(cx.server.settings())).map_err(|error| {
-            match error {
-                RdbError::Checksum { .. } => fail("ERR DUMP payload version or checksum are wrong"),
-                // A type that is not there yet, for instance: then it helps to know which.
-                RdbError::Unsupported { what, .. } => {
-                    CommandError::new(format!("ERR Bad data format: {what} is not supported"))
-                }
-                _ => fail("ERR Bad data format"),
+    let limits = ReadOptions { string_len_max: cx.string_len_max(), ..persistence::read_options(cx.server.settings()) };
+    let value = tercel_rdb::restore_string(args.get(3), limits).map_err(|error| {
+        match error {
+            RdbError::Checksum { .. } => fail("ERR DUMP payload version or checksum are wrong"),
+            // A type that is not there yet, for instance: then it helps to know which.
+            RdbError::Unsupported { what, .. } => {
+                CommandError::new(format!("ERR Bad data format: {what} is not supported"))
             }
-        })?;
+            _ => fail("ERR Bad data format"),
+        }
+    })?;
     let now_ms = cx.server.now().unix_ms;
     let deadline_ms = match ttl {
         0 => None,

@@ -282,7 +282,8 @@ fn keys(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let db = cx.caller.db;
     let walk = cx.server.data_mut().snapshot_begin_db(db);
     let expired = cx.server.data().expired();
-    let keys = Keys { walk: Some(walk), expired, pattern: pattern_of(args.get(1)), found: Vec::new() };
+    let pattern = pattern_of(args.get(1));
+    let keys = Keys { walk: Some(walk), expired, pattern, found: Vec::new(), found_bytes: 0 };
     cx.in_slices(args, Box::new(keys))
 }
 
@@ -294,14 +295,17 @@ struct Keys {
     expired: Expired,
     pattern: Option<Glob>,
     found: Vec<Box<[u8]>>,
+    found_bytes: usize,
 }
 
 impl Slice for Keys {
     fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
         let Some(walk) = self.walk else { return answer_some(&mut self.found, answer) };
-        let (expired, pattern, found) = (self.expired, &self.pattern, &mut self.found);
+        let (expired, pattern) = (self.expired, &self.pattern);
+        let (found, found_bytes) = (&mut self.found, &mut self.found_bytes);
         let more = data.snapshot_step(walk, &mut |_, entry| {
             if !expired.is(entry) && pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.key())) {
+                *found_bytes += entry.key().len() + size_of::<Box<[u8]>>();
                 found.push(entry.key().into());
             }
         });
@@ -317,6 +321,10 @@ impl Slice for Keys {
         if let Some(walk) = self.walk.take() {
             data.snapshot_end(walk);
         }
+    }
+
+    fn memory(&self) -> usize {
+        self.found_bytes
     }
 }
 
@@ -366,6 +374,8 @@ fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         pattern,
         kind,
         found: Vec::new(),
+        found_bytes: 0,
+        upheavals: cx.server.data().upheavals(),
         is_walked: false,
     };
     cx.in_slices(args, Box::new(scan))
@@ -381,6 +391,9 @@ struct Scan {
     pattern: Option<Glob>,
     kind: Option<&'static str>,
     found: Vec<Box<[u8]>>,
+    found_bytes: usize,
+    /// As many there had been when it began: after another it ends, where it is.
+    upheavals: u64,
     is_walked: bool,
 }
 
@@ -397,11 +410,18 @@ impl Slice for Scan {
         }
         answer_some(&mut self.found, answer)
     }
+
+    fn memory(&self) -> usize {
+        self.found_bytes
+    }
 }
 
 impl Scan {
     /// A piece of the table; true while there is more to do.
     fn walk(&mut self, data: &mut Dataset) -> bool {
+        if data.upheavals() != self.upheavals {
+            return false;
+        }
         let past = data.expired();
         let mut expired: Vec<Box<[u8]>> = Vec::new();
         self.cursor = data.scan(self.db, self.cursor, &mut |entry| {
@@ -414,6 +434,7 @@ impl Scan {
             if past.is(entry) {
                 expired.push(entry.key().into());
             } else {
+                self.found_bytes += entry.key().len() + size_of::<Box<[u8]>>();
                 self.found.push(entry.key().into());
             }
         });

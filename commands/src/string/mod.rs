@@ -251,7 +251,7 @@ fn msetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 /// Refuses a string longer than `proto-max-bulk-len`.
 pub(super) fn check_length(cx: &Context<'_>, len: u64) -> Result<(), CommandError> {
-    if len > cx.server.settings().proto_max_bulk_len.0 as u64 { Err(TOO_LONG) } else { Ok(()) }
+    if len > cx.string_len_max() { Err(TOO_LONG) } else { Ok(()) }
 }
 
 fn append(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

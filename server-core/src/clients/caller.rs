@@ -35,4 +35,19 @@ impl Caller {
             _ => None,
         }
     }
+
+    /// Whether it goes on by itself, so that what it has sent will be done even if it is gone by then.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        matches!(self.wait, Some(Wait::Slices(_) | Wait::Turn))
+    }
+
+    /// Memory in bytes of a command that is done in slices.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        match &self.wait {
+            Some(Wait::Slices(sliced)) => sliced.memory(),
+            _ => 0,
+        }
+    }
 }

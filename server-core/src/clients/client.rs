@@ -36,7 +36,7 @@ impl Client {
     /// All memory of this client in bytes: session, replies being written, transport.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.session.own_memory() + self.session.output.memory() + self.out.memory()
+        self.session.own_memory() + self.session.output.memory() + self.out.memory() + self.caller.memory()
     }
 }
 

@@ -60,6 +60,9 @@ pub struct Clients {
     pub(super) watches: Watches,
     pub(super) current: Option<Current>,
     pause: Option<Pause>,
+    /// Long commands under way, and how many have ended, ever.
+    sliced: usize,
+    sliced_ended: u64,
     pub(super) counters: Counters,
     http_warned_ns: Option<u64>,
 }
@@ -81,6 +84,8 @@ impl Clients {
             watches: Watches::default(),
             current: None,
             pause: None,
+            sliced: 0,
+            sliced_ended: 0,
             counters: Counters::default(),
             http_warned_ns: None,
         }
@@ -237,6 +242,31 @@ impl Clients {
 
     pub(crate) fn set_pause(&mut self, pause: Option<Pause>) {
         self.pause = pause;
+    }
+
+    /// One more long command is under way, unless there are `most` already.
+    pub(crate) fn begin_sliced(&mut self, most: usize) -> bool {
+        let may = self.sliced < most;
+        self.sliced += usize::from(may);
+        may
+    }
+
+    /// A long command is over.
+    pub(crate) fn end_sliced(&mut self) {
+        self.sliced -= 1;
+        self.sliced_ended += 1;
+    }
+
+    /// How many long commands are under way.
+    #[must_use]
+    pub fn sliced(&self) -> usize {
+        self.sliced
+    }
+
+    /// How many long commands have ended, ever: those who wait look again when it grows.
+    #[must_use]
+    pub fn sliced_ended(&self) -> u64 {
+        self.sliced_ended
     }
 
     /// What was counted.

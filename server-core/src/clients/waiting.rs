@@ -4,10 +4,12 @@
 use crate::command::{CommandId, OwnedCommand, Reply};
 use crate::data::Dataset;
 
-/// What a reply may wait for.
+/// What a client may wait for.
 pub enum Wait {
-    /// The snapshot being written is on the disk.
+    /// Its reply: until the snapshot being written is on the disk.
     Saved,
+    /// Its next command: until a long one has changed the keys it uses, or fewer long ones are under way.
+    Turn,
     /// The command itself: it is done in slices.
     Slices(Box<Sliced>),
 }
@@ -21,6 +23,11 @@ pub trait Slice {
 
     /// Nobody wants the rest: gives back what it holds of the data.
     fn abandon(&mut self, _data: &mut Dataset) {}
+
+    /// Memory in bytes that it holds beside its answer.
+    fn memory(&self) -> usize {
+        0
+    }
 }
 
 /// A command that is done in slices.
@@ -39,4 +46,12 @@ pub struct Sliced {
     pub spent_ns: u64,
     /// Its client wants no reply to it.
     pub is_muted: bool,
+}
+
+impl Sliced {
+    /// Memory in bytes of its work and of its answer so far.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.job.memory() + self.answer.memory()
+    }
 }

@@ -184,6 +184,11 @@ impl Reply {
         self.appended();
     }
 
+    /// It will be more than it may: everything is dropped already.
+    pub fn give_up(&mut self) {
+        self.overflow();
+    }
+
     /// Forgets everything that was written, and that there was too much of it.
     pub fn clear(&mut self) {
         self.discard();

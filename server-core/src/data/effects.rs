@@ -129,6 +129,12 @@ impl Dataset {
         self.is_following = on;
     }
 
+    /// Whether an effect of another server is being run: what was within the limits there is done here.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        self.is_following
+    }
+
     /// A key was given a time in the past: it is deleted as expired, in the words of a deletion.
     pub(super) fn deleted_as_expired(&mut self, db: usize, key: Key<'_>) {
         // The words are those of the removal, which were recorded with it.

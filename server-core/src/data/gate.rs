@@ -73,11 +73,13 @@ impl Dataset {
 
     /// Empties a database. Who watches its keys is to be told before.
     pub fn flush(&mut self, db: usize) {
+        self.upheavals += 1;
         self.dirty += self.keyspace.flush(db) as u64;
     }
 
     /// Exchanges two databases. Who watches their keys is to be told before.
     pub fn swap(&mut self, a: usize, b: usize) {
+        self.upheavals += 1;
         self.keyspace.swap(a, b);
         self.dirty += 1;
     }

@@ -99,6 +99,8 @@ pub struct Dataset {
     eviction_over_since_ns: Option<u64>,
     /// Memory in bytes that was set aside and that nothing touches yet: it is not in use.
     untouched_bytes: usize,
+    /// Databases emptied or exchanged, ever.
+    upheavals: u64,
     /// Snapshots that are walked.
     walks: usize,
     /// Bytes that were evicted meanwhile and that the walks still hold.
@@ -131,6 +133,7 @@ impl Dataset {
             turn_evict_ns: 0,
             eviction_over_since_ns: None,
             untouched_bytes: 0,
+            upheavals: 0,
             walks: 0,
             withheld_bytes: 0,
             counters: Counters::default(),
@@ -201,6 +204,12 @@ impl Dataset {
     #[must_use]
     pub fn dirty(&self) -> u64 {
         self.dirty
+    }
+
+    /// How often databases were emptied or exchanged, ever: a cursor of before is another table's then.
+    #[must_use]
+    pub fn upheavals(&self) -> u64 {
+        self.upheavals
     }
 
     /// How accesses are recorded in this turn.

@@ -7,7 +7,7 @@ use super::command::Commands;
 use super::context::{Context, Handler};
 use tercel_transport::PeerKind;
 
-use crate::clients::{Caller, Client, Closing, ReplyMode, Session};
+use crate::clients::{Caller, Client, Closing, ReplyMode, Session, Wait};
 use crate::command::error::{CommandError, fail};
 use crate::command::reply::{Mark, Reply};
 use crate::command::spec::flags;
@@ -22,8 +22,10 @@ pub enum Flow {
     Done,
     /// A pause holds it back: it is to be tried again later.
     Paused,
-    /// A long command is about to change a key of it: it is to be tried again when that has been done.
+    /// A long command is about to change a key of it: it is to be tried again when that is done.
     KeysHeld,
+    /// Too many long commands are under way for one more: it is to be tried again when one of them is done.
+    TooMany,
 }
 
 /// A command about a client, called by somebody who is none.
@@ -44,6 +46,7 @@ pub fn process(
         return Flow::Paused;
     }
     if server.data().holds_any() && held_by_keys(&commands.table, server, &client.session, spec, args) {
+        client.caller.wait = Some(Wait::Turn);
         return Flow::KeysHeld;
     }
     let Client { caller, out, session } = client;
@@ -74,6 +77,9 @@ pub fn process(
             };
             // What it answers is written already.
             let _ = call(&mut cx, args, request_len);
+            if matches!(caller.wait, Some(Wait::Turn)) {
+                return Flow::TooMany;
+            }
             server.close_unit();
         }
         Ok(Admitted::Queue(id, spec)) => {
@@ -171,6 +177,10 @@ pub(super) fn call(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) ->
     let failed = outcome.is_err();
     if let Err(error) = &outcome {
         reply_error(cx.server, cx.out, error);
+    }
+    if matches!(cx.caller.wait, Some(Wait::Turn)) {
+        // It has not even begun.
+        return outcome;
     }
     cx.server.data_mut().command_ended(begun, db, args);
     cx.server.settle();

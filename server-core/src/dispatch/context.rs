@@ -8,6 +8,9 @@ use crate::command::{Args, CommandId, Outcome, OwnedCommand, Reply, Spec};
 use crate::data::Key;
 use crate::server::Server;
 
+/// The longest string that another server is believed to have, in bytes.
+const EFFECT_STRING_LEN_MAX: u64 = 1 << 32;
+
 /// What runs a command.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -55,6 +58,14 @@ impl Context<'_> {
             return Err(fail("ERR value is out of range, value must between -2147483648 and 2147483647"));
         }
         usize::try_from(index).ok().filter(|index| *index < self.server.data().databases()).ok_or(DB_OUT_OF_RANGE)
+    }
+
+    /// How long a string may become, in bytes. An effect was held against the limit of the server it comes from,
+    /// and meets only a limit that no settings go beyond in earnest.
+    #[must_use]
+    pub fn string_len_max(&self) -> u64 {
+        let max = self.server.settings().proto_max_bulk_len.0 as u64;
+        if self.server.data().is_following() { max.max(EFFECT_STRING_LEN_MAX) } else { max }
     }
 
     /// The name errors use: the command's own.

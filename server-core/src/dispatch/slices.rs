@@ -9,6 +9,8 @@ use crate::server::Server;
 
 /// A command that takes longer goes on in slices of this length at most, in nanoseconds.
 pub const SLICE_NS: u64 = 100_000;
+/// As many are under way at most, since each keeps memory and what it looks at; others begin when one is done.
+pub const SLICED_MAX: usize = 4;
 
 impl Context<'_> {
     /// Does what may take long: at once if it does not, else in slices, and whole where nobody may wait for it,
@@ -26,6 +28,12 @@ impl Context<'_> {
         let until_ns = self.server.clock().mono_ns() + SLICE_NS;
         while job.step(self.server.data_mut(), &mut answer) {
             if self.server.clock().mono_ns() >= until_ns {
+                if !self.server.clients_mut().begin_sliced(SLICED_MAX) {
+                    // It begins anew, of a later moment.
+                    job.abandon(self.server.data_mut());
+                    self.caller.wait = Some(Wait::Turn);
+                    return Ok(());
+                }
                 self.caller.wait = Some(Wait::Slices(Box::new(Sliced {
                     job,
                     answer,
@@ -49,7 +57,10 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
     let Client { caller, out, session } = client;
     let Some(sliced) = caller.sliced() else { return true };
     let begin_ns = server.clock().mono_ns();
-    while sliced.job.step(server.data_mut(), &mut sliced.answer) {
+    while !sliced.answer.is_over() && sliced.job.step(server.data_mut(), &mut sliced.answer) {
+        if sliced.job.memory() > sliced.answer.room() {
+            sliced.answer.give_up();
+        }
         let now_ns = server.clock().mono_ns();
         if now_ns >= until_ns {
             sliced.spent_ns += now_ns - begin_ns;
@@ -57,7 +68,9 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
             return false;
         }
     }
+    sliced.job.abandon(server.data_mut());
     let Some(Wait::Slices(sliced)) = caller.wait.take() else { return true };
+    server.clients_mut().end_sliced();
     let Sliced { mut answer, id, args, request_len, spent_ns, is_muted, .. } = *sliced;
     server.settle_slice();
     let took_ns = spent_ns + server.clock().mono_ns() - begin_ns;

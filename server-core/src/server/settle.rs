@@ -88,6 +88,7 @@ impl Server {
         let mut client = self.clients.remove(key)?;
         if let Some(sliced) = client.caller.sliced() {
             sliced.job.abandon(&mut self.data);
+            self.clients.end_sliced();
         }
         self.data.set_untouched(client.session.input.promised(), 0);
         self.update_interest();
