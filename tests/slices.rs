@@ -489,3 +489,19 @@ fn a_scan_does_not_mix_databases() {
     let answer = whole(&mut house, &slow);
     assert!(!answer.contains("only:here") && !answer.contains("$1\r\n0\r\n"), "{answer}");
 }
+
+/// A pause holds what would change something, also where it began before; looking goes on.
+#[test]
+fn a_pause_holds_what_has_begun_to_write() {
+    let mut house = House::new();
+    let (slow, quick) = begin_bitop(&mut house);
+    let looking = house.net.connect();
+    looking.write(&request(&["BITCOUNT", "long"]));
+    quick.write(&request(&["CLIENT", "PAUSE", "100000", "WRITE"]));
+    assert_eq!(house.answer(&quick).0, "+OK\r\n");
+    assert_eq!(whole(&mut house, &looking), ":1\r\n");
+    assert!(slow.read_available().is_empty(), "it is not done");
+    quick.write(&request(&["CLIENT", "UNPAUSE"]));
+    assert_eq!(house.answer(&quick).0, "+OK\r\n");
+    assert_eq!(whole(&mut house, &slow), ":4194304\r\n");
+}

@@ -48,8 +48,7 @@ impl<T: Transport> Executor<T> {
             more = true;
         }
         if !self.sliced.is_empty() {
-            self.run_slice();
-            more = true;
+            more |= self.run_slice();
         }
         if !self.waiting_for_keys.is_empty() || !self.waiting_to_begin.is_empty() {
             more |= self.release_waiting();

@@ -213,9 +213,26 @@ impl<T: Transport> Executor<T> {
         }
     }
 
-    /// A slice of the long command whose turn it is.
-    pub(super) fn run_slice(&mut self) {
-        let Some((key, id)) = self.sliced.pop_front() else { return };
+    /// A slice of the long command whose turn it is; false if none may go on.
+    pub(super) fn run_slice(&mut self) -> bool {
+        // One that will change something does not do so during a pause.
+        let pauses = self.server.pause().is_some();
+        for _ in 0..self.sliced.len() {
+            let Some((key, id)) = self.sliced.pop_front() else { break };
+            let writes = |client: &mut Client| {
+                client.caller.sliced().is_some_and(|sliced| self.commands.table.spec(sliced.id).is(flags::WRITE))
+            };
+            if pauses && self.server.clients_mut().get_mut(key).is_some_and(writes) {
+                self.sliced.push_back((key, id));
+                continue;
+            }
+            self.run_slice_of(key, id);
+            return true;
+        }
+        false
+    }
+
+    fn run_slice_of(&mut self, key: ClientKey, id: u64) {
         let Some(mut client) = self.server.clients_mut().take(key) else { return };
         let is_there = client.session.id() == id;
         if is_there {
