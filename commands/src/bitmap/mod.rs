@@ -149,10 +149,53 @@ fn mask_at(at: u64, first: u64, last: u64) -> u8 {
     mask
 }
 
+/// Words added up side by side, as wide as the processor takes them.
+const LANES: usize = 4;
+type Row = [u64; LANES];
+
+fn zip(a: Row, b: Row, f: impl Fn(u64, u64) -> u64) -> Row {
+    std::array::from_fn(|lane| f(a[lane], b[lane]))
+}
+
+/// Adds three bits at each place: the sums, and what is carried to the next power of two.
+fn add(a: Row, b: Row, c: Row) -> (Row, Row) {
+    let half = zip(a, b, |a, b| a ^ b);
+    let carry = zip(zip(a, b, |a, b| a & b), zip(half, c, |half, c| half & c), |a, b| a | b);
+    (zip(half, c, |half, c| half ^ c), carry)
+}
+
+fn ones(row: Row) -> u64 {
+    row.iter().map(|word| u64::from(word.count_ones())).sum()
+}
+
+/// Counts the bits that are set. Sixteen rows are added bit by bit first (R. Harley's and D. Seal's tree of
+/// adders; W. Mula, N. Kurz, D. Lemire, "Faster population counts using AVX2 instructions", 2018), so that one row
+/// in sixteen is counted: a processor of which nothing is known has no instruction for that.
 fn count_ones(bytes: &[u8]) -> u64 {
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    chunks.iter().map(|chunk| u64::from(u64::from_ne_bytes(*chunk).count_ones())).sum::<u64>()
-        + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+    let (rows, rest) = bytes.as_chunks::<{ 8 * LANES }>();
+    let (blocks, odd) = rows.as_chunks::<16>();
+    let row = |bytes: &[u8; 8 * LANES]| -> Row {
+        let (words, _) = bytes.as_chunks::<8>();
+        std::array::from_fn(|lane| u64::from_ne_bytes(words[lane]))
+    };
+    let (mut sums, mut sixteens) = ([[0; LANES]; 4], 0);
+    for block in blocks {
+        // At each level pairs are added to the sum there; what is carried goes to the next.
+        let mut level: [Row; 16] = std::array::from_fn(|at| row(&block[at]));
+        let mut len = 16;
+        for sum in &mut sums {
+            for pair in 0..len / 2 {
+                let carry;
+                (*sum, carry) = add(*sum, level[2 * pair], level[2 * pair + 1]);
+                level[pair] = carry;
+            }
+            len /= 2;
+        }
+        sixteens += ones(level[0]);
+    }
+    let summed: u64 = sums.iter().enumerate().map(|(power, sum)| ones(*sum) << power).sum();
+    let odd: u64 = odd.iter().map(|bytes| ones(row(bytes))).sum();
+    16 * sixteens + summed + odd + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
 }
 
 fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
@@ -269,4 +312,19 @@ fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let result = Vec::with_capacity(len);
     let job = Combine { db, target: target.into(), operator, sources, len, result, hold };
     cx.in_slices(args, Box::new(job))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bits_are_counted(bytes in prop::collection::vec(any::<u8>(), 0..3000), from in 0usize..40) {
+            let bytes = &bytes[from.min(bytes.len())..];
+            let expected: u64 = bytes.iter().map(|byte| u64::from(byte.count_ones())).sum();
+            prop_assert_eq!(count_ones(bytes), expected);
+        }
+    }
 }
