@@ -167,11 +167,6 @@ impl Slice for Combine {
         false
     }
 
-    fn memory(&self) -> usize {
-        // Of the rest of it nothing is touched yet.
-        self.result.len()
-    }
-
     fn abandon(&mut self, data: &mut Dataset) {
         if let Some(hold) = self.hold.take() {
             data.let_go(hold);

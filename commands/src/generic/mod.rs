@@ -323,7 +323,7 @@ impl Slice for Keys {
         }
     }
 
-    fn memory(&self) -> usize {
+    fn gathered(&self) -> usize {
         self.found_bytes
     }
 }
@@ -411,7 +411,7 @@ impl Slice for Scan {
         answer_some(&mut self.found, answer)
     }
 
-    fn memory(&self) -> usize {
+    fn gathered(&self) -> usize {
         self.found_bytes
     }
 }

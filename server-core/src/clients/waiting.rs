@@ -24,8 +24,9 @@ pub trait Slice {
     /// Nobody wants the rest: gives back what it holds of the data.
     fn abandon(&mut self, _data: &mut Dataset) {}
 
-    /// Memory in bytes that it holds beside its answer.
-    fn memory(&self) -> usize {
+    /// Memory in bytes of what it has gathered to answer with, and not written yet: its client may be owed no more
+    /// than so much.
+    fn gathered(&self) -> usize {
         0
     }
 }
@@ -49,9 +50,9 @@ pub struct Sliced {
 }
 
 impl Sliced {
-    /// Memory in bytes of its work and of its answer so far.
+    /// Memory in bytes of its answer so far, written or not.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.job.memory() + self.answer.memory()
+        self.job.gathered() + self.answer.memory()
     }
 }

@@ -58,7 +58,7 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
     let Some(sliced) = caller.sliced() else { return true };
     let begin_ns = server.clock().mono_ns();
     while !sliced.answer.is_over() && sliced.job.step(server.data_mut(), &mut sliced.answer) {
-        if sliced.job.memory() > sliced.answer.room() {
+        if sliced.job.gathered() > sliced.answer.room() {
             sliced.answer.give_up();
         }
         let now_ns = server.clock().mono_ns();
