@@ -4,7 +4,7 @@
 use tercel_transport::{Close, ConnId, Transport};
 
 use super::{Executor, NO_CLIENT};
-use tercel_core::clients::limits::UNAUTHENTICATED_RECEIVE_LIMIT;
+use tercel_core::clients::client::UNAUTHENTICATED_RECEIVE_LIMIT;
 use tercel_core::clients::{ClientKey, Closing, Session};
 
 const PROTECTED_MODE: &[u8] = b"-DENIED Server is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. To accept connections from elsewhere, set a password with 'requirepass', or switch the mode off with 'CONFIG SET protected-mode no' from the loopback interface or '--protected-mode no' at start.\r\n";

@@ -6,15 +6,22 @@ use tercel_transport::{ConnId, Peer};
 
 use super::caller::Caller;
 use super::input::Input;
-use super::limits::{Accounted, UNAUTHENTICATED_RECEIVE_LIMIT};
+use super::key::{ClientClass, ClientKey};
 use super::output::Output;
 use super::subscriptions::Subscriptions;
 use super::transaction::Transaction;
 use crate::command::CommandId;
 use crate::command::reply::Reply;
 
-/// A client's slot in the table of clients.
-pub type ClientKey = usize;
+/// How many unconsumed bytes the transport gathers from a client without a password, unless one command is longer.
+pub const UNAUTHENTICATED_RECEIVE_LIMIT: usize = 32 * 1024;
+
+/// What a client takes, as the account of all has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Accounted {
+    pub(super) bytes: usize,
+    pub(super) size: Option<usize>,
+}
 
 /// A client, in the three parts that a command gets.
 pub struct Client {
@@ -286,15 +293,4 @@ impl Session {
             + self.transaction.memory()
             + self.subscriptions.memory()
     }
-}
-
-/// Classes of clients with output-buffer limits of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientClass {
-    /// Ordinary clients.
-    Normal,
-    /// Replicas.
-    Replica,
-    /// Subscribers.
-    Pubsub,
 }

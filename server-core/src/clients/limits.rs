@@ -4,9 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use super::client::{ClientClass, ClientKey, Session};
-use super::output::Closing;
-use super::table::Clients;
+use super::client::Session;
+use super::key::{ClientClass, ClientKey};
 use crate::settings::{MemoryOrPercent, OutputLimit, Settings};
 
 /// Replies that a client without a password may be owed, in bytes. Valkey's own bound is the reply buffer of
@@ -15,8 +14,6 @@ const UNAUTHENTICATED_OUTPUT_BYTES_MAX: usize = 17 * 1024;
 /// What it may send without being understood, in bytes: ten arguments of 16 KiB, as the protocol's own
 /// limits allow, with what frames them.
 pub const UNAUTHENTICATED_QUERY_BYTES_MAX: usize = 192 * 1024;
-/// How many unconsumed bytes the transport gathers from it, unless one command is longer.
-pub const UNAUTHENTICATED_RECEIVE_LIMIT: usize = 32 * 1024;
 /// A buffer is lent as a whole: as much does not count as held.
 const LENT_BYTES: usize = 16 * 1024;
 /// A smaller limit of all clients together counts as this, as in Valkey: it would leave nobody to change it.
@@ -30,7 +27,7 @@ pub(super) struct Rules {
     /// By class of client.
     output: [OutputLimit; 3],
     /// Memory of all clients together that is allowed, in bytes; 0 for any.
-    all_max: usize,
+    pub(super) all_max: usize,
 }
 
 impl Rules {
@@ -47,7 +44,7 @@ impl Rules {
 
     /// What everything a client is owed may count for, in bytes, and whether the bound is that of all clients.
     #[inline]
-    fn bound(&self, session: &Session) -> (usize, bool) {
+    pub(super) fn bound(&self, session: &Session) -> (usize, bool) {
         let hard = self.output[session.class() as usize].hard as usize;
         let mut bound = if hard == 0 { usize::MAX } else { hard };
         if session.is_stranger() {
@@ -59,6 +56,12 @@ impl Rules {
         } else {
             (bound, false)
         }
+    }
+
+    /// The soft limit of a class of clients: bytes, 0 for none, and seconds.
+    pub(super) fn soft(&self, class: ClientClass) -> (usize, u64) {
+        let limit = self.output[class as usize];
+        (limit.soft as usize, limit.soft_seconds)
     }
 
     /// What further replies to a client may count for, when those that wait count for `counted` bytes.
@@ -74,13 +77,6 @@ impl Rules {
 #[inline]
 pub fn counted(len: usize, memory: usize) -> usize {
     len.max(memory.saturating_sub(LENT_BYTES) / 2)
-}
-
-/// What one client takes, as the account has it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Accounted {
-    bytes: usize,
-    size: Option<usize>,
 }
 
 /// The account of all clients. Kept only while there is a limit.
@@ -125,91 +121,6 @@ impl ClientMemory {
     /// The largest client that may be evicted.
     pub(super) fn largest(&self) -> Option<ClientKey> {
         self.by_size.last().map(|(_, key)| *key)
-    }
-}
-
-impl Clients {
-    /// What further replies to a client may count for, when those that wait count for `counted` bytes.
-    #[must_use]
-    #[inline]
-    pub fn room(&self, session: &Session, counted: usize) -> usize {
-        self.rules.room(session, counted)
-    }
-
-    /// The soft limit of a class of clients: bytes, 0 for none, and seconds.
-    #[must_use]
-    pub fn soft_limit(&self, class: ClientClass) -> (usize, u64) {
-        let limit = self.rules.output[class as usize];
-        (limit.soft as usize, limit.soft_seconds)
-    }
-
-    /// Memory of all clients together that is allowed, in bytes; 0 for any.
-    #[must_use]
-    #[inline]
-    pub fn memory_max(&self) -> usize {
-        self.rules.all_max
-    }
-
-    /// Memory of all clients together, in bytes. Kept only while there is a limit.
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        self.memory.total()
-    }
-
-    /// Puts down what a client takes now, while there is a limit for all together. `held_memory` is what the
-    /// transport holds for it, in bytes.
-    pub fn account(&mut self, key: ClientKey, held_memory: usize) {
-        let Some(client) = self.table.get_mut(key).and_then(Option::as_deref_mut) else { return };
-        client.session.output.held.memory = held_memory;
-        if self.rules.all_max > 0 {
-            let bytes = client.memory();
-            self.memory.set(&mut client.session, bytes);
-        } else {
-            self.memory.forget(&mut client.session);
-        }
-    }
-
-    /// The client to go when all together take too much.
-    #[must_use]
-    pub fn largest(&self) -> Option<ClientKey> {
-        self.memory.largest()
-    }
-
-    /// Closes a client because all together take too much; false if it is not there.
-    pub fn evict(&mut self, key: ClientKey) -> bool {
-        let Some(client) = self.table.get_mut(key).and_then(Option::as_deref_mut) else { return false };
-        self.memory.forget(&mut client.session);
-        if !client.session.output.closes_now() {
-            self.counters.evicted += 1;
-            tracing::info!("Evicting client: {}", client.session.address());
-        }
-        self.close(key, Closing::Now);
-        true
-    }
-
-    /// Counts and tells that a client was owed more than it may be. The caller closes it.
-    pub fn count_output_over(&mut self, session: &Session) {
-        let (_, of_all) = self.rules.bound(session);
-        if of_all {
-            self.counters.evicted += 1;
-            tracing::info!("Evicting client: {}", session.address());
-        } else {
-            self.counters.output_over += 1;
-            tracing::warn!(
-                "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
-                session.address()
-            );
-        }
-    }
-
-    /// Closes a client that is owed more than it may be.
-    pub fn output_over(&mut self, key: ClientKey) {
-        let Some(client) = self.take(key) else { return };
-        if !client.session.output.closes_now() {
-            self.count_output_over(&client.session);
-        }
-        self.put(key, client);
-        self.close(key, Closing::Now);
     }
 }
 

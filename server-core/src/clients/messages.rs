@@ -3,22 +3,11 @@
 
 use tercel_resp::Version;
 
-use super::client::{ClientKey, Session};
+use super::client::{Client, Session};
+use super::key::ClientKey;
 use super::output::{Closing, ReplyMode};
-use super::table::Clients;
-use super::watch::Change;
+use super::table::{Clients, Current};
 use crate::command::reply::Reply;
-
-/// The client whose command is running.
-pub(super) struct Current {
-    key: ClientKey,
-    /// Messages to itself that its own command caused: they follow the command's reply.
-    pushes: Reply,
-    /// Watched keys that changed: database, key, and what became of it.
-    pub(super) touched: Vec<(usize, Box<[u8]>, Change)>,
-    /// Somebody (itself included) wants it closed.
-    closing: Option<Closing>,
-}
 
 impl Clients {
     /// The client whose command runs, if it is this one.
@@ -133,5 +122,17 @@ impl Clients {
                 self.write_to(key, |out| out.encode(|into, _| tercel_resp::encode::simple(into, line)));
             }
         }
+    }
+
+    /// Removes a client with its subscriptions and watched keys.
+    pub fn remove(&mut self, key: ClientKey) -> Option<Box<Client>> {
+        let mut client = self.table.try_remove(key).flatten()?;
+        let session = &mut client.session;
+        self.by_id.remove(&session.id());
+        self.unwatch_all(session);
+        self.unsubscribe_all(session);
+        self.remove_monitor(session);
+        self.memory.forget(session);
+        Some(client)
     }
 }

@@ -1,11 +1,10 @@
-//! Who is subscribed to what, and sending messages to them.
+//! Who is subscribed to what: one client, and all of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use indexmap::IndexSet;
 
-use super::client::{ClientKey, Session};
-use super::table::Clients;
+use super::key::ClientKey;
 use crate::base::glob::Glob;
 
 /// What a subscription takes beside its name, in bytes.
@@ -15,13 +14,13 @@ const SUBSCRIPTION_BYTES: usize = 64;
 pub type Listeners = IndexSet<ClientKey>;
 
 /// Subscribers by name.
-type Subscribers = HashMap<Box<[u8]>, Listeners>;
+pub(super) type Subscribers = HashMap<Box<[u8]>, Listeners>;
 
 /// A pattern somebody is subscribed to.
-struct Pattern {
+pub(super) struct Pattern {
     /// Compiled once, matched with every message.
-    glob: Glob,
-    clients: Listeners,
+    pub(super) glob: Glob,
+    pub(super) clients: Listeners,
 }
 
 impl Pattern {
@@ -34,10 +33,10 @@ impl Pattern {
 /// Subscriptions of all clients.
 #[derive(Default)]
 pub(super) struct PubSub {
-    channels: Subscribers,
+    pub(super) channels: Subscribers,
     /// In order.
-    patterns: BTreeMap<Box<[u8]>, Pattern>,
-    shard_channels: Subscribers,
+    pub(super) patterns: BTreeMap<Box<[u8]>, Pattern>,
+    pub(super) shard_channels: Subscribers,
 }
 
 /// Kinds of subscription.
@@ -114,8 +113,7 @@ impl Subscriptions {
 
 impl PubSub {
     /// Subscribes a client, if it is not subscribed already.
-    fn subscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) {
-        let sets = &mut session.subscriptions;
+    pub(super) fn subscribe(&mut self, key: ClientKey, sets: &mut Subscriptions, kind: Kind, name: &[u8]) {
         let is_new = match kind {
             Kind::Channel => sets.channels.insert(name.into()),
             Kind::Pattern => sets.patterns.insert(name.into()),
@@ -134,13 +132,11 @@ impl PubSub {
             }
             Kind::Shard => self.shard_channels.entry(name.into()).or_default(),
         };
-        listeners.insert(session.key());
+        listeners.insert(key);
     }
 
     /// Ends one subscription of a client, if it has it.
-    fn unsubscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) {
-        let key = session.key();
-        let sets = &mut session.subscriptions;
+    pub(super) fn unsubscribe(&mut self, key: ClientKey, sets: &mut Subscriptions, kind: Kind, name: &[u8]) {
         let was_there = match kind {
             Kind::Channel => sets.channels.remove(name),
             Kind::Pattern => sets.patterns.remove(name),
@@ -166,7 +162,7 @@ impl PubSub {
         }
     }
 
-    fn of(&self, kind: Kind) -> Option<&Subscribers> {
+    pub(super) fn of(&self, kind: Kind) -> Option<&Subscribers> {
         match kind {
             Kind::Channel => Some(&self.channels),
             Kind::Shard => Some(&self.shard_channels),
@@ -179,99 +175,4 @@ impl PubSub {
 pub(super) fn forget(list: &mut Listeners, key: ClientKey) -> bool {
     list.swap_remove(&key);
     list.is_empty()
-}
-
-impl Clients {
-    /// Subscribes a client, if it is not subscribed already. Returns what the confirmation counts.
-    pub fn subscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) -> usize {
-        self.pubsub.subscribe(session, kind, name);
-        session.subscriptions.counted(kind)
-    }
-
-    /// Ends one subscription of a client, if it has it. Returns what the confirmation counts.
-    pub fn unsubscribe(&mut self, session: &mut Session, kind: Kind, name: &[u8]) -> usize {
-        self.pubsub.unsubscribe(session, kind, name);
-        session.subscriptions.counted(kind)
-    }
-
-    /// Ends all subscriptions of a client.
-    pub fn unsubscribe_all(&mut self, session: &mut Session) {
-        for kind in [Kind::Channel, Kind::Pattern, Kind::Shard] {
-            for name in session.subscriptions.names(kind) {
-                self.pubsub.unsubscribe(session, kind, &name);
-            }
-        }
-    }
-
-    /// Channels, or shard channels, that have subscribers, in no order; of patterns there are no channels.
-    pub fn channels(&self, kind: Kind) -> impl Iterator<Item = &[u8]> {
-        self.pubsub.of(kind).into_iter().flat_map(|channels| channels.keys().map(|name| &**name))
-    }
-
-    /// How many channels, patterns or shard channels have subscribers.
-    #[must_use]
-    pub fn channels_len(&self, kind: Kind) -> usize {
-        self.pubsub.of(kind).map_or(self.pubsub.patterns.len(), HashMap::len)
-    }
-
-    /// How many are subscribed to a channel or shard channel.
-    #[must_use]
-    pub fn subscribers_len(&self, kind: Kind, name: &[u8]) -> usize {
-        self.pubsub.of(kind).and_then(|channels| channels.get(name)).map_or(0, Listeners::len)
-    }
-
-    /// Sends a message to a channel's subscribers and to the patterns that match it. Returns how
-    /// many clients got it.
-    pub fn publish(&mut self, channel: &[u8], message: &[u8]) -> usize {
-        let mut receivers = 0;
-        if let Some(list) = self.pubsub.channels.get(channel) {
-            for &key in &list.clone() {
-                self.write_to(key, |out| {
-                    out.push(3);
-                    out.bulk("message");
-                    out.bulk(channel);
-                    out.bulk(message);
-                });
-                receivers += 1;
-            }
-        }
-        if self.pubsub.patterns.is_empty() {
-            return receivers;
-        }
-        let matching: Vec<(Box<[u8]>, Listeners)> = self
-            .pubsub
-            .patterns
-            .iter()
-            .filter(|(_, pattern)| pattern.glob.matches(channel))
-            .map(|(name, pattern)| (name.clone(), pattern.clients.clone()))
-            .collect();
-        for (pattern, list) in matching {
-            for key in list {
-                self.write_to(key, |out| {
-                    out.push(4);
-                    out.bulk("pmessage");
-                    out.bulk(&pattern);
-                    out.bulk(channel);
-                    out.bulk(message);
-                });
-                receivers += 1;
-            }
-        }
-        receivers
-    }
-
-    /// Sends a message to a shard channel's subscribers.
-    pub fn publish_sharded(&mut self, channel: &[u8], message: &[u8]) -> usize {
-        let Some(list) = self.pubsub.shard_channels.get(channel) else { return 0 };
-        let list = list.clone();
-        for &key in &list {
-            self.write_to(key, |out| {
-                out.push(3);
-                out.bulk("smessage");
-                out.bulk(channel);
-                out.bulk(message);
-            });
-        }
-        list.len()
-    }
 }

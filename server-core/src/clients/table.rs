@@ -5,16 +5,28 @@ use std::collections::BTreeMap;
 
 use slab::Slab;
 
-use super::client::{Client, ClientKey, Session};
+use super::client::{Client, Session};
+use super::key::ClientKey;
 use super::limits::{ClientMemory, Rules};
-use super::messages::Current;
 use super::output::Closing;
 use super::subscriptions::{Listeners, PubSub};
-use super::watch::Watches;
+use super::watched::{Change, Watches};
+use crate::command::Reply;
 use crate::settings::Settings;
 
 /// Between two warnings of HTTP requests.
 const HTTP_WARN_EVERY_NS: u64 = 60_000_000_000;
+
+/// The client whose command is running.
+pub(super) struct Current {
+    pub(super) key: ClientKey,
+    /// Messages to itself that its own command caused: they follow the command's reply.
+    pub(super) pushes: Reply,
+    /// Watched keys that changed: database, key, and what became of it.
+    pub(super) touched: Vec<(usize, Box<[u8]>, Change)>,
+    /// Somebody (itself included) wants it closed.
+    pub(super) closing: Option<Closing>,
+}
 
 /// A pause set by CLIENT PAUSE.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +61,7 @@ pub struct Counters {
 /// All clients of a server.
 pub struct Clients {
     pub(super) table: Slab<Option<Box<Client>>>,
-    by_id: BTreeMap<u64, ClientKey>,
+    pub(super) by_id: BTreeMap<u64, ClientKey>,
     next_id: u64,
     to_flush: Vec<ClientKey>,
     to_close: Vec<(ClientKey, Closing)>,
@@ -136,18 +148,6 @@ impl Clients {
         self.by_id.insert(session.id(), key);
         entry.insert(Some(Box::new(Client::new(session))));
         key
-    }
-
-    /// Removes a client with its subscriptions and watched keys.
-    pub fn remove(&mut self, key: ClientKey) -> Option<Box<Client>> {
-        let mut client = self.table.try_remove(key).flatten()?;
-        let session = &mut client.session;
-        self.by_id.remove(&session.id());
-        self.unwatch_all(session);
-        self.unsubscribe_all(session);
-        self.remove_monitor(session);
-        self.memory.forget(session);
-        Some(client)
     }
 
     /// A client that is in the table (not the one whose command runs).

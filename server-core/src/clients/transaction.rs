@@ -1,6 +1,6 @@
 //! A client's transaction: what is queued since MULTI, and the keys it watches.
 
-use super::watch::{Change, Watched};
+use super::watched::{Change, Watched};
 use crate::command::{Args, CommandId, OwnedCommand};
 
 /// A command queued by MULTI.

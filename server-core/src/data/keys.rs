@@ -1,19 +1,10 @@
 //! Looking keys up as commands do, with hits and misses.
 
-use tercel_engine::{EntryRef, Hash};
+use tercel_engine::EntryRef;
 
-use super::Dataset;
 use super::events::{Event, What};
+use super::{Dataset, Key};
 use crate::command::event_class as class;
-
-/// A key and its hash.
-#[derive(Clone, Copy)]
-pub struct Key<'a> {
-    /// The bytes.
-    pub bytes: &'a [u8],
-    /// Their hash under the keyspace's key.
-    pub hash: Hash,
-}
 
 impl Dataset {
     /// Hashes a key.

@@ -8,6 +8,7 @@ mod eviction;
 mod expiry;
 mod gate;
 mod holds;
+mod key;
 mod keys;
 mod snapshots;
 mod strings;
@@ -24,7 +25,7 @@ use holds::Holds;
 pub use eviction::Room;
 pub use expiry::Expired;
 pub use holds::Hold;
-pub use keys::Key;
+pub use key::Key;
 
 /// What this room counts.
 #[derive(Clone, Copy, Debug, Default)]

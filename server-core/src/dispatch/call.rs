@@ -3,8 +3,7 @@
 
 use super::admit::{Admitted, admit, held_by_keys, held_by_pause, unknown_command};
 use super::after::{count_and_log, feed_monitors};
-use super::command::Commands;
-use super::context::{Context, Handler};
+use super::context::{Commands, Context, Handler};
 use tercel_transport::PeerKind;
 
 use crate::clients::{Caller, Client, Closing, ReplyMode, Session, Wait};
@@ -218,6 +217,23 @@ pub fn apply(commands: &'static Commands, server: &mut Server, effect: &Effect) 
     server.data_mut().set_following(false);
     server.close_unit();
     answered
+}
+
+impl Context<'_> {
+    /// Runs another command for the same caller, in the same way as a client's own: EXEC runs its queue so.
+    pub fn call(&mut self, client: &mut Session, id: CommandId, args: &Args<'_>) {
+        let mut inner = Context {
+            server: &mut *self.server,
+            caller: &mut *self.caller,
+            out: &mut *self.out,
+            client: Some(client),
+            id,
+            spec: self.commands.table.spec(id),
+            commands: self.commands,
+        };
+        // One that fails does not end the others, and has its reply.
+        let _ = call(&mut inner, args, args.bytes_len());
+    }
 }
 
 /// Answers a request that cannot be parsed and ends the connection.

@@ -1,10 +1,10 @@
-//! A command: its declaration and its handler, as a family writes them down, and all of them together.
+//! A command: its declaration and its handler, as a family writes them down, and how all of them are put together.
 
-use super::context::{Context, Handler};
+use super::context::{Commands, Context, Handler};
 use crate::clients::Session;
 use crate::command::key_positions::KeySpec;
 use crate::command::spec::Group;
-use crate::command::{Args, CommandId, CommandTable, Outcome, Spec};
+use crate::command::{Args, CommandTable, Outcome, Spec};
 
 /// One command with its handler.
 pub struct Command {
@@ -109,13 +109,6 @@ impl Command {
     }
 }
 
-/// All commands: what is known of each by its number, and what runs it.
-pub struct Commands {
-    /// The declarations.
-    pub table: CommandTable,
-    handlers: Vec<Handler>,
-}
-
 impl Commands {
     /// Puts families together.
     #[must_use]
@@ -127,15 +120,5 @@ impl Commands {
         let subcommands: Vec<Vec<&'static Spec>> =
             all.iter().map(|command| command.subcommands.iter().map(|sub| &sub.spec).collect()).collect();
         Commands { table: CommandTable::new(&specs, &subcommands), handlers }
-    }
-
-    /// What runs a command.
-    ///
-    /// # Panics
-    /// If the number is another table's.
-    #[must_use]
-    #[inline]
-    pub fn handler(&self, id: CommandId) -> Handler {
-        self.handlers[id.index()]
     }
 }

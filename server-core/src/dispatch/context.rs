@@ -1,10 +1,10 @@
-//! What a handler works with: the server, the caller, the reply, and helpers to read arguments.
+//! What runs commands, and what a handler works with: the server, the caller, the reply, and helpers to read
+//! arguments.
 
-use super::command::Commands;
 use crate::clients::{Caller, Session};
 use crate::command::error::{CommandError, DB_OUT_OF_RANGE, fail};
 use crate::command::parse::integer;
-use crate::command::{Args, CommandId, Outcome, OwnedCommand, Reply, Spec};
+use crate::command::{Args, CommandId, CommandTable, Outcome, OwnedCommand, Reply, Spec};
 use crate::data::Key;
 use crate::server::Server;
 
@@ -18,6 +18,25 @@ pub enum Handler {
     Any(fn(&mut Context<'_>, &Args<'_>) -> Outcome),
     /// Is about the client that sent it, and cannot run without one.
     OfClient(fn(&mut Context<'_>, &mut Session, &Args<'_>) -> Outcome),
+}
+
+/// All commands: what is known of each by its number, and what runs it.
+pub struct Commands {
+    /// The declarations.
+    pub table: CommandTable,
+    pub(super) handlers: Vec<Handler>,
+}
+
+impl Commands {
+    /// What runs a command.
+    ///
+    /// # Panics
+    /// If the number is another table's.
+    #[must_use]
+    #[inline]
+    pub fn handler(&self, id: CommandId) -> Handler {
+        self.handlers[id.index()]
+    }
 }
 
 /// A handler's surroundings.
@@ -83,20 +102,5 @@ impl Context<'_> {
             write(&mut command);
             self.server.data_mut().effect(self.caller.db, command);
         }
-    }
-
-    /// Runs another command for the same caller, in the same way as a client's own: EXEC runs its queue so.
-    pub fn call(&mut self, client: &mut Session, id: CommandId, args: &Args<'_>) {
-        let mut inner = Context {
-            server: &mut *self.server,
-            caller: &mut *self.caller,
-            out: &mut *self.out,
-            client: Some(client),
-            id,
-            spec: self.commands.table.spec(id),
-            commands: self.commands,
-        };
-        // One that fails does not end the others, and has its reply.
-        let _ = super::call::call(&mut inner, args, args.bytes_len());
     }
 }

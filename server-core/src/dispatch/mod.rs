@@ -11,7 +11,7 @@ mod subcommands;
 
 pub use admit::LOADING;
 pub use call::{Flow, apply, process, protocol_error};
-pub use command::{Command, Commands, client_cmd, cmd};
-pub use context::{Context, Handler};
+pub use command::{Command, client_cmd, cmd};
+pub use context::{Commands, Context, Handler};
 pub use slices::{SLICE_NS, SLICED_MAX, resume};
 pub use subcommands::{container, help};

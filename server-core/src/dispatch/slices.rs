@@ -1,8 +1,7 @@
 //! Long commands: begun by their handlers, gone on with between the commands of others, answered at the end.
 
 use super::after::count_and_log;
-use super::command::Commands;
-use super::context::Context;
+use super::context::{Commands, Context};
 use crate::clients::{Client, Slice, Sliced, Wait};
 use crate::command::{Args, Outcome, OwnedCommand, Reply};
 use crate::server::Server;

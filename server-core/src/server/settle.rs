@@ -2,8 +2,8 @@
 //! the data knows what anybody wants to hear of and whether a pause is in force.
 
 use super::Server;
-use crate::clients::client::{Client, ClientKey, Session};
 use crate::clients::table::Pause;
+use crate::clients::{Client, ClientKey, Session};
 use crate::command::event_class as class;
 use crate::data::events::{Event, WATCHED, What};
 
