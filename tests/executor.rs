@@ -526,3 +526,19 @@ fn while_a_snapshot_is_loaded_only_those_are_served_who_do_not_need_it() {
     assert_eq!(house.call(&client, &["INFO", "persistence"]).matches("rdb_last_load_keys_loaded:1\r\n").count(), 1);
     std::fs::remove_file(path).unwrap();
 }
+
+/// A command that a pause held back is bounded in its answer as any other.
+#[test]
+fn an_answer_over_the_limit_after_a_pause_ends_its_client() {
+    let mut house = House::new();
+    let (writer, other) = (house.net.connect(), house.net.connect());
+    assert_eq!(house.call(&other, &["SET", "k", &"v".repeat(200_000)]), "+OK\r\n");
+    house.call(&other, &["CONFIG", "SET", "client-output-buffer-limit", "normal 100000 0 0"]);
+    house.call(&other, &["CLIENT", "PAUSE", "100000", "WRITE"]);
+    assert_eq!(house.call(&writer, &["SET", "k", &"w".repeat(150_000), "GET"]), "");
+    assert_eq!(house.executor.server().clients().len(), 2);
+    house.call(&other, &["CLIENT", "UNPAUSE"]);
+    house.settle();
+    let clients = house.executor.server().clients();
+    assert_eq!((clients.len(), clients.counters().output_over), (1, 1));
+}

@@ -471,6 +471,12 @@ fn an_answer_that_will_be_too_long_is_not_gathered() {
     assert!(slow.read_available().is_empty());
     assert_eq!(house.executor.server().clients().len(), 1);
     assert_eq!(house.executor.server().clients().counters().output_over, 1);
+    // In a transaction neither.
+    let exec = house.net.connect();
+    house.call(&exec, &["MULTI"]);
+    house.call(&exec, &["KEYS", "*"]);
+    assert_eq!(house.call(&exec, &["EXEC"]), "");
+    assert_eq!(house.executor.server().clients().counters().output_over, 2);
     // What a command makes of keys is no answer.
     long_string(&mut house, &quick);
     assert_eq!(house.call(&quick, &["BITOP", "NOT", "into", "long"]), ":4194304\r\n");

@@ -121,11 +121,11 @@ impl<T: Transport> Executor<T> {
             let input = self.transport.received(conn);
             let command = &self.batch.commands[at];
             let args = self.batch.args(at, input);
-            client.session.input.count_received(command.len);
             flow = dispatch::process(self.commands, &mut self.server, client, command.id, &args, command.len);
             if flow != Flow::Done {
                 break;
             }
+            client.session.input.count_received(command.len);
             at += 1;
             budget.executed += 1;
             self.close_if_over(client);
@@ -330,9 +330,12 @@ impl<T: Transport> Executor<T> {
                     let promised = client.session.input.hold(Some(owned));
                     self.server.data_mut().set_untouched(promised, 0);
                     self.hold_back(&client, flow);
-                } else if client.caller.wait.is_some() {
-                    client.session.input.hold(None);
-                    self.put_off(&mut client);
+                } else {
+                    client.session.input.count_received(args.bytes_len());
+                    if client.caller.wait.is_some() {
+                        client.session.input.hold(None);
+                        self.put_off(&mut client);
+                    }
                 }
                 self.close_if_over(&mut client);
                 self.server.clients_mut().leave();

@@ -1,4 +1,5 @@
-//! Reading arguments that several families take. Knows no family.
+//! What several families need for their arguments and the strings they name. Knows no family.
 
 pub(crate) mod expiry;
+pub(crate) mod held;
 pub(crate) mod names;

@@ -6,8 +6,9 @@ mod sliced;
 
 use tercel_engine::ValueRef;
 
+use crate::arguments::held::HeldString;
 use offset::bit_offset;
-use sliced::{Combine, Operator, Source};
+use sliced::{Combine, Operator};
 use tercel_core::command::args::Args;
 use tercel_core::command::parse::integer;
 
@@ -300,13 +301,9 @@ fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let mut sources = Vec::with_capacity(args.len() - 3);
     for index in 3..args.len() {
         let key = cx.server.data().key(args.get(index));
-        sources.push(match cx.server.data_mut().read(db, key).map(|entry| entry.value()) {
-            None => Source::Own(Vec::new()),
-            Some(ValueRef::Blob(blob)) => Source::Shared(blob.clone()),
-            Some(value) => Source::Own(value.to_vec()),
-        });
+        sources.push(HeldString::of(cx.server.data_mut().read(db, key)));
     }
-    let len = sources.iter().map(Source::len).max().unwrap_or(0);
+    let len = sources.iter().map(HeldString::len).max().unwrap_or(0);
     let target = args.get(2);
     let hold = Some(cx.server.data_mut().hold(target));
     let result = Vec::with_capacity(len);

@@ -8,6 +8,7 @@ use tercel_core::data::{Dataset, Hold};
 use tercel_engine::{Blob, Expire, NewValue};
 
 use super::{count_ones, find_bit};
+use crate::arguments::held::HeldString;
 
 /// Bytes looked at in one piece.
 const PIECE_BYTES: usize = 64 << 10;
@@ -61,25 +62,6 @@ impl Slice for Find {
     }
 }
 
-/// A source of BITOP, as it was when the command began.
-pub(super) enum Source {
-    Shared(Blob),
-    Own(Vec<u8>),
-}
-
-impl Source {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Source::Shared(blob) => blob.as_slice(),
-            Source::Own(bytes) => bytes,
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.bytes().len()
-    }
-}
-
 /// How BITOP combines its sources.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operator {
@@ -112,7 +94,8 @@ pub(super) struct Combine {
     pub(super) db: usize,
     pub(super) target: Box<[u8]>,
     pub(super) operator: Operator,
-    pub(super) sources: Vec<Source>,
+    /// As they were when the command began.
+    pub(super) sources: Vec<HeldString>,
     /// Length of the longest.
     pub(super) len: usize,
     pub(super) result: Vec<u8>,

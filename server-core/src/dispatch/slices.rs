@@ -19,7 +19,12 @@ impl Context<'_> {
     /// None; a handler's last word.
     pub fn in_slices(&mut self, args: &Args<'_>, mut job: Box<dyn Slice>) -> Outcome {
         if !self.caller.may_wait || self.caller.in_transaction {
-            while job.step(self.server.data_mut(), self.out) {}
+            while !self.out.is_over() && job.step(self.server.data_mut(), self.out) {
+                if job.gathered() > self.out.room() {
+                    self.out.give_up();
+                }
+            }
+            job.abandon(self.server.data_mut());
             return Ok(());
         }
         let mut answer = Reply::new(self.out.version);

@@ -26,7 +26,7 @@ pub use consumers::EffectReader;
 pub enum Request {
     /// Settings changed from these: listeners and the like are to follow.
     FollowSettings(Box<Settings>),
-    /// End the server; `false` without waiting for clients' replies.
+    /// End the server in order.
     Shutdown,
     /// End it at once, with this exit status, as a crash would.
     Exit(i32),

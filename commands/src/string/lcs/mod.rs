@@ -2,9 +2,10 @@
 
 mod subsequence;
 
-use tercel_engine::{EntryRef, ValueRef};
+use tercel_engine::EntryRef;
 
-use subsequence::{Found, Search, Text};
+use crate::arguments::held::HeldString;
+use subsequence::{Found, Search};
 use tercel_core::clients::Slice;
 use tercel_core::command::Reply;
 use tercel_core::command::args::Args;
@@ -63,12 +64,7 @@ fn lcs(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if bytes_of(&a).saturating_mul(bytes_of(&b)) > CELLS_MAX {
         return Err(fail("ERR the strings are too long for LCS: their lengths multiplied exceed 2147483648"));
     }
-    let text = |entry: Option<EntryRef<'_>>| match entry.map(|entry| entry.value()) {
-        None => Text::Own(Vec::new()),
-        Some(ValueRef::Blob(blob)) => Text::Shared(blob.clone()),
-        Some(value) => Text::Own(value.to_vec()),
-    };
-    let search = Search::new(text(a), text(b), want_len);
+    let search = Search::new(HeldString::of(a), HeldString::of(b), want_len);
     let answers = if want_len {
         Answers::Length
     } else if want_ranges {

@@ -6,7 +6,7 @@
 //! Let L(i, j) be the length for the first `i` bytes of `a` and the first `j` of `b`. A row's bit `j - 1` is
 //! clear where L(i, j) = L(i, j - 1) + 1.
 
-use tercel_engine::Blob;
+use crate::arguments::held::HeldString;
 
 /// Words of a strip: columns are worked on in strips, so that their masks stay in the cache.
 const STRIP_WORDS: usize = 512;
@@ -36,8 +36,8 @@ const PIECE_STEPS: usize = if cfg!(test) { 7 } else { 8192 };
 /// A search, which goes on piece by piece. Of several subsequences that are equally long it finds the one that
 /// Valkey gives.
 pub(super) struct Search {
-    a: Text,
-    b: Text,
+    a: HeldString,
+    b: HeldString,
     /// The length alone is wanted.
     length_only: bool,
     strip: Strip,
@@ -48,21 +48,6 @@ pub(super) struct Search {
     kept: Vec<u64>,
     state: State,
     found: Found,
-}
-
-/// A string that stays what it was.
-pub(super) enum Text {
-    Shared(Blob),
-    Own(Vec<u8>),
-}
-
-impl Text {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Text::Shared(blob) => blob.as_slice(),
-            Text::Own(bytes) => bytes,
-        }
-    }
 }
 
 enum State {
@@ -105,11 +90,11 @@ impl Pass {
 
 impl Search {
     /// A search for the length alone, or for the bytes and where they lie, too.
-    pub(super) fn new(a: Text, b: Text, length_only: bool) -> Self {
+    pub(super) fn new(a: HeldString, b: HeldString, length_only: bool) -> Self {
         Search::with_strips(a, b, length_only, STRIP_WORDS)
     }
 
-    fn with_strips(a: Text, b: Text, length_only: bool, strip_words: usize) -> Self {
+    fn with_strips(a: HeldString, b: HeldString, length_only: bool, strip_words: usize) -> Self {
         let (a_len, words) = (a.bytes().len(), b.bytes().len().div_ceil(64));
         let step = a_len.isqrt().max(1);
         let kept = if length_only { Vec::new() } else { vec![0; a_len.div_ceil(step) * words] };
@@ -311,7 +296,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn search(a: &[u8], b: &[u8], length_only: bool, strip_words: usize) -> Found {
-        let (a, b) = (Text::Own(a.to_vec()), Text::Own(b.to_vec()));
+        let (a, b) = (HeldString::Own(a.to_vec()), HeldString::Own(b.to_vec()));
         let mut going = Search::with_strips(a, b, length_only, strip_words);
         loop {
             if let Some(found) = going.go_on() {
