@@ -1,6 +1,7 @@
 //! All databases, and what goes across them: moving keys, expiry, eviction, freeing what was flushed.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::access::Access;
 use crate::db::Db;
@@ -12,6 +13,8 @@ use crate::overview::Overview;
 use crate::rng::Rng;
 use crate::snapshot::former::{DetachedDb, FormerEntries, Snapshot};
 use crate::table::{Drain, Table};
+use crate::tree::Grave;
+use crate::types::Surroundings;
 
 /// What a [`Keyspace`] is made from.
 pub struct KeyspaceConfig {
@@ -41,13 +44,14 @@ pub struct Keyspace {
     /// What snapshots that are over had noted, to be freed.
     former: Vec<FormerEntries>,
     reclaimed: u64,
+    grave: Grave,
 }
 
 /// What a flush left to be freed.
 struct PendingFree {
     table: Table,
     drain: Drain,
-    timers: Timers,
+    timers: [Timers; 2],
 }
 
 impl Keyspace {
@@ -58,8 +62,10 @@ impl Keyspace {
 
     pub(crate) fn with_hasher(databases: usize, hasher: KeyHasher, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
+        let grave = Grave::default();
+        let around = Rc::new(Surroundings::new(grave.clone(), hasher));
         Keyspace {
-            dbs: (0..databases).map(|_| Db::new(hasher, rng.next_u64())).collect(),
+            dbs: (0..databases).map(|_| Db::new(Rc::clone(&around), rng.next_u64())).collect(),
             detached_dbs: Vec::new(),
             snapshots: Vec::new(),
             snapshots_begun: 0,
@@ -71,6 +77,7 @@ impl Keyspace {
             pending_free_entries: 0,
             former: Vec::new(),
             reclaimed: 0,
+            grave,
         }
     }
 
@@ -116,7 +123,7 @@ impl Keyspace {
     pub fn flush(&mut self, db: usize) -> usize {
         self.overview.touch(db);
         let table = std::mem::take(&mut self.dbs[db].table);
-        let timers = std::mem::take(&mut self.dbs[db].timers);
+        let timers = self.dbs[db].take_timers();
         let entries = table.len();
         let snapshots = std::mem::take(&mut self.dbs[db].snapshots);
         if snapshots.is_empty() {
@@ -128,7 +135,7 @@ impl Keyspace {
     }
 
     /// Leaves a table to be freed.
-    pub(crate) fn discard(&mut self, table: Table, timers: Timers) {
+    pub(crate) fn discard(&mut self, table: Table, timers: [Timers; 2]) {
         self.pending_free_entries += table.len();
         self.pending_free.push_back(PendingFree { table, drain: Drain::default(), timers });
     }
@@ -140,10 +147,11 @@ impl Keyspace {
         }
     }
 
-    /// Frees a piece of what was flushed, or noted for a snapshot; a step is about one entry, bucket or
-    /// deadline. True while more is left.
+    /// Frees a piece of what was flushed or noted for a snapshot, or of large values that nobody wants; a step is
+    /// about one entry, bucket, deadline or leaf. True while more is left.
     pub fn reclaim(&mut self, steps: usize) -> bool {
         let mut left = steps;
+        left -= self.grave.free(left);
         while let Some(former) = self.former.last_mut() {
             if left == 0 {
                 return true;
@@ -157,9 +165,10 @@ impl Keyspace {
             if left == 0 {
                 return true;
             }
-            let timers = pending_free.timers.drain(left);
+            let [keys, fields] = &mut pending_free.timers;
+            let timers = keys.drain(left) + fields.drain(left);
             if timers > 0 {
-                left -= timers;
+                left = left.saturating_sub(timers);
                 continue;
             }
             let drained = pending_free.table.drain(&mut pending_free.drain, left);
@@ -170,28 +179,50 @@ impl Keyspace {
                 self.pending_free.pop_front();
             }
         }
-        false
+        // Entries of a flushed database may have left something large.
+        !self.grave.is_empty()
     }
 
-    /// How many flushed entries are still to be freed.
+    /// How many flushed entries and large values are still to be freed.
     pub fn reclaim_pending(&self) -> usize {
-        self.pending_free_entries
+        self.pending_free_entries + self.grave.pending()
     }
 
     /// Whether [`Keyspace::reclaim`] has anything to do.
     pub fn can_reclaim(&self) -> bool {
-        !self.pending_free.is_empty() || !self.former.is_empty()
+        !self.pending_free.is_empty() || !self.former.is_empty() || !self.grave.is_empty()
     }
 
-    /// How many flushed entries have been freed, ever.
+    /// How many flushed entries and large values have been freed, ever.
     pub fn reclaimed_total(&self) -> u64 {
-        self.reclaimed
+        self.reclaimed + self.grave.freed_total()
     }
 
     /// The soonest deadline of all, in Unix milliseconds.
     #[inline]
     pub fn next_deadline(&mut self) -> Option<i64> {
-        self.soonest().map(|(at, _)| at)
+        let key = self.soonest().map(|(at, _)| at);
+        let field = self.overview.soonest_field().map(|(at, _)| at);
+        key.into_iter().chain(field).min()
+    }
+
+    /// Removes up to `max` fields of hashes whose deadline is `now_ms` or earlier, soonest first; `on_expired` gets
+    /// database, key, the fields of that key that went together, and whether the key is gone with them. Returns
+    /// how many.
+    pub fn expire_fields_due(
+        &mut self,
+        now_ms: i64,
+        max: usize,
+        on_expired: &mut dyn FnMut(usize, &[u8], &[Box<[u8]>], bool),
+    ) -> usize {
+        let mut removed = 0;
+        while removed < max {
+            self.overview.settle(&self.dbs);
+            let Some((_, index)) = self.overview.soonest_field().filter(|&(at, _)| at <= now_ms) else { break };
+            let told = &mut |key: &[u8], fields: &[Box<[u8]>], gone: bool| on_expired(index, key, fields, gone);
+            removed += self.db_mut(index).expire_fields(now_ms, max - removed, told);
+        }
+        removed
     }
 
     /// The soonest deadline and its database.
@@ -292,9 +323,13 @@ impl Keyspace {
     pub fn overhead_bytes(&self) -> usize {
         let live: usize = self.dbs.iter().map(Db::overhead_bytes).sum();
         let dead: usize =
-            self.pending_free.iter().map(|pending_free| pending_free.table.bytes() + pending_free.timers.bytes()).sum();
+            self.pending_free.iter().map(|pending_free| pending_free.table.bytes() + timers_bytes(&pending_free.timers)).sum();
         let walked: usize =
-            self.detached_dbs.iter().map(|detached| detached.table.bytes() + detached.timers.bytes()).sum();
+            self.detached_dbs.iter().map(|detached| detached.table.bytes() + timers_bytes(&detached.timers)).sum();
         live + dead + walked
     }
+}
+
+fn timers_bytes(timers: &[Timers; 2]) -> usize {
+    timers.iter().map(Timers::bytes).sum()
 }

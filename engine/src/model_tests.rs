@@ -145,14 +145,14 @@ impl Pair {
             Op::Take { db, key } => {
                 let (key, hash) = self.hashed(key);
                 let taken = self.keyspace.db_mut(db).take(&key, hash);
-                let taken = taken.map(|(taken, expire_at)| Item { value: taken.value().to_vec(), expire_at });
+                let taken = taken.map(|(taken, expire_at)| Item { value: taken.string().expect("a string").to_vec(), expire_at });
                 assert_eq!(taken, self.model[db].remove(&key));
             }
             Op::Touch { db, key } => {
                 let (key, hash) = self.hashed(key);
                 let entry = self.keyspace.db_mut(db).touch(&key, hash, &access(START_MS, true));
                 assert_eq!(
-                    entry.map(|entry| entry.value().to_vec()),
+                    entry.map(|entry| entry.string().expect("a string").to_vec()),
                     self.model[db].get(&key).map(|i| i.value.clone())
                 );
             }
@@ -166,7 +166,7 @@ impl Pair {
             }
             Op::Edit { db, key, len, byte } => {
                 let (key, hash) = self.hashed(key);
-                let bytes = self.keyspace.db_mut(db).edit_string(&key, hash, &now, len);
+                let bytes = self.keyspace.db_mut(db).edit_string(&key, hash, &now, len).expect("a string");
                 let item = self.model[db].get_mut(&key);
                 assert_eq!(bytes.is_some(), item.is_some());
                 if let (Some(bytes), Some(item)) = (bytes, item) {
@@ -282,7 +282,7 @@ impl Pair {
         let at = which % self.snapshots.len();
         let (id, [wanted, seen]) = &mut self.snapshots[at];
         let more = self.keyspace.snapshot_step(*id, &mut |db, entry| {
-            let item = Item { value: entry.value().to_vec(), expire_at: entry.expire_at() };
+            let item = Item { value: entry.string().expect("a string").to_vec(), expire_at: entry.expire_at() };
             assert!(seen.insert((db, entry.key().to_vec()), item).is_none(), "each key comes once");
         });
         if !more {
@@ -298,8 +298,8 @@ impl Pair {
             for (key, item) in model {
                 let entry = db.find(key, self.keyspace.hash(key)).expect("in the model");
                 assert_eq!(entry.key(), key);
-                assert_eq!((entry.value().to_vec(), entry.expire_at()), (item.value.clone(), item.expire_at));
-                assert_eq!(entry.value().len(), item.value.len());
+                assert_eq!((entry.string().expect("a string").to_vec(), entry.expire_at()), (item.value.clone(), item.expire_at));
+                assert_eq!(entry.string().expect("a string").len(), item.value.len());
             }
             let mut all = BTreeSet::new();
             db.for_each(&mut |entry| assert!(all.insert(entry.key().to_vec())));

@@ -1,5 +1,5 @@
 //! What is known of all databases together, so that nobody has to walk over them: which hold keys, and
-//! the soonest deadline of each. A database that may have changed is noted, and looked at when somebody
+//! the soonest deadline of a key and of a field in each. A database that may have changed is noted, and looked at when somebody
 //! asks: that costs as much as was touched, whatever the number of databases. Reads databases only.
 
 use std::collections::BTreeSet;
@@ -14,13 +14,14 @@ pub(crate) struct Overview {
     each: Vec<Known>,
     /// Databases that hold keys, in no order.
     filled: Vec<u32>,
-    by_deadline: BTreeSet<(i64, u32)>,
+    /// By the soonest deadlines of keys, and of fields.
+    by_deadline: [BTreeSet<(i64, u32)>; 2],
 }
 
 #[derive(Clone)]
 struct Known {
     touched: bool,
-    deadline: Option<i64>,
+    deadlines: [Option<i64>; 2],
     /// Place in `filled`.
     filled_at: u32,
 }
@@ -30,9 +31,9 @@ impl Overview {
     pub(crate) fn new(databases: usize) -> Self {
         Overview {
             touched: Vec::new(),
-            each: vec![Known { touched: false, deadline: None, filled_at: NOWHERE }; databases],
+            each: vec![Known { touched: false, deadlines: [None; 2], filled_at: NOWHERE }; databases],
             filled: Vec::new(),
-            by_deadline: BTreeSet::new(),
+            by_deadline: Default::default(),
         }
     }
 
@@ -52,21 +53,25 @@ impl Overview {
         while let Some(db) = self.touched.pop() {
             let known = &mut self.each[db as usize];
             known.touched = false;
-            let deadline = dbs[db as usize].timers.first().map(|(at, _)| at);
-            let is_filled = !dbs[db as usize].is_empty();
-            if deadline != known.deadline || is_filled != (known.filled_at != NOWHERE) {
-                self.change(db, deadline, is_filled);
+            let of = &dbs[db as usize];
+            let deadlines = [&of.timers, &of.field_timers].map(|timers| timers.first().map(|(at, _)| at));
+            let is_filled = !of.is_empty();
+            if deadlines != known.deadlines || is_filled != (known.filled_at != NOWHERE) {
+                self.change(db, deadlines, is_filled);
             }
         }
     }
 
-    fn change(&mut self, db: u32, deadline: Option<i64>, is_filled: bool) {
+    fn change(&mut self, db: u32, deadlines: [Option<i64>; 2], is_filled: bool) {
         let known = &mut self.each[db as usize];
-        if let Some(old) = std::mem::replace(&mut known.deadline, deadline) {
-            self.by_deadline.remove(&(old, db));
-        }
-        if let Some(new) = deadline {
-            self.by_deadline.insert((new, db));
+        let before = std::mem::replace(&mut known.deadlines, deadlines);
+        for (set, (old, new)) in self.by_deadline.iter_mut().zip(before.into_iter().zip(deadlines)) {
+            if let Some(old) = old.filter(|_| old != new) {
+                set.remove(&(old, db));
+            }
+            if let Some(new) = new {
+                set.insert((new, db));
+            }
         }
         match (known.filled_at, is_filled) {
             (NOWHERE, true) => {
@@ -84,9 +89,14 @@ impl Overview {
         }
     }
 
-    /// The soonest deadline and its database, as of the last [`Overview::settle`].
+    /// The soonest deadline of a key and its database, as of the last [`Overview::settle`].
     pub(crate) fn soonest(&self) -> Option<(i64, usize)> {
-        self.by_deadline.first().map(|&(at, db)| (at, db as usize))
+        self.by_deadline[0].first().map(|&(at, db)| (at, db as usize))
+    }
+
+    /// The soonest deadline of a field and its database, as of the last [`Overview::settle`].
+    pub(crate) fn soonest_field(&self) -> Option<(i64, usize)> {
+        self.by_deadline[1].first().map(|&(at, db)| (at, db as usize))
     }
 
     /// Databases that hold keys, in no order, as of the last [`Overview::settle`].

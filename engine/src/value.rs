@@ -1,9 +1,11 @@
 //! What a value is to the engine's callers: the forms it is given in, read as, and reported as.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::number::{self, IntText};
 use crate::size_class::class_of;
+use crate::types::hash::FieldMapRef;
+use crate::types::list::ListRef;
 
 /// Strings up to this many bytes lie inside their entry, longer ones in a [`Blob`].
 pub(crate) const EMBED_LEN_MAX: usize = 1024;
@@ -17,10 +19,41 @@ const EMBSTR_OVERHEAD_BYTES: usize = 14;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A string of bytes, possibly held as an integer.
-    String,
+    String = 0,
+    /// A list.
+    List = 1,
+    /// A hash.
+    Hash = 2,
 }
 
-/// How a string is reported by `OBJECT ENCODING`.
+impl Kind {
+    /// Its name, as `TYPE` says it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::String => "string",
+            Kind::List => "list",
+            Kind::Hash => "hash",
+        }
+    }
+}
+
+/// The value is of another type than the one it was asked for as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WrongType;
+
+/// A stored value, borrowed.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// A string.
+    String(StringRef<'a>),
+    /// A list.
+    List(ListRef<'a>),
+    /// A hash.
+    Hash(FieldMapRef<'a>),
+}
+
+/// How a value is reported by `OBJECT ENCODING`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Encoding {
     /// A 64-bit integer.
@@ -29,9 +62,28 @@ pub enum Encoding {
     EmbStr,
     /// Longer, or edited in place.
     Raw,
+    /// A small collection.
+    ListPack,
+    /// A large list.
+    QuickList,
+    /// A large hash.
+    HashTable,
 }
 
 impl Encoding {
+    /// Its name, as `OBJECT ENCODING` says it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Encoding::Int => "int",
+            Encoding::EmbStr => "embstr",
+            Encoding::Raw => "raw",
+            Encoding::ListPack => "listpack",
+            Encoding::QuickList => "quicklist",
+            Encoding::HashTable => "hashtable",
+        }
+    }
+
     pub(crate) fn of_string(len: usize, key_len: usize, expires: bool, edited: bool) -> Self {
         let key_header = match key_len {
             0..32 => 1,
@@ -82,12 +134,12 @@ pub(crate) fn with_zeros(bytes: &[u8], len: usize) -> Vec<u8> {
 /// A long string, shared by counting references: a reply may hold it while the key is overwritten.
 #[derive(Clone)]
 #[repr(transparent)]
-pub struct Blob(Rc<Vec<u8>>);
+pub struct Blob(Arc<Vec<u8>>);
 
 impl Blob {
     /// Takes the bytes over without copying them.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
-        Blob(Rc::new(bytes))
+        Blob(Arc::new(bytes))
     }
 
     /// The bytes.
@@ -108,7 +160,7 @@ impl Blob {
     }
 
     /// Another holder of the same bytes, for code that need not know what they are.
-    pub fn shared(&self) -> Rc<dyn AsRef<[u8]>> {
+    pub fn shared(&self) -> Arc<dyn AsRef<[u8]> + Send + Sync> {
         self.0.clone()
     }
 
@@ -119,11 +171,11 @@ impl Blob {
     /// The bytes for writing, `len` of them, zeros at the end. Copied first if somebody else holds them, or
     /// if most of what is to be there are zeros.
     pub(crate) fn resized(&mut self, len: usize) -> &mut [u8] {
-        if Rc::get_mut(&mut self.0).is_none() || len / 2 > self.0.capacity().max(ZEROED_LEN_MIN) {
-            self.0 = Rc::new(with_zeros(&self.0, len));
+        if Arc::get_mut(&mut self.0).is_none() || len / 2 > self.0.capacity().max(ZEROED_LEN_MIN) {
+            self.0 = Arc::new(with_zeros(&self.0, len));
         }
         // Nobody else holds it now, so this does not copy.
-        let bytes = Rc::make_mut(&mut self.0);
+        let bytes = Arc::make_mut(&mut self.0);
         if len > bytes.capacity() && len > ROOM_DOUBLES_MAX {
             // Twice as much would take long to copy into, and mostly stay unused.
             let room = class_of(len + (len / 8).min(ROOM_BYTES_MAX));
@@ -135,7 +187,7 @@ impl Blob {
 
     /// Where the reference count and the vector's own words lie, for prefetching.
     pub(crate) fn control_address(&self) -> *const u8 {
-        Rc::as_ptr(&self.0).cast()
+        Arc::as_ptr(&self.0).cast()
     }
 }
 
@@ -153,7 +205,7 @@ pub enum NewValue<'a> {
 
 /// A stored string, borrowed.
 #[derive(Clone, Copy)]
-pub enum ValueRef<'a> {
+pub enum StringRef<'a> {
     /// An integer.
     Int(i64),
     /// Bytes inside the entry.
@@ -162,14 +214,14 @@ pub enum ValueRef<'a> {
     Blob(&'a Blob),
 }
 
-impl ValueRef<'_> {
+impl StringRef<'_> {
     /// Hands the bytes to `read`; an integer's decimal text is made on the stack.
     #[inline]
     pub fn with_bytes<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
         match self {
-            ValueRef::Int(value) => read(IntText::new(*value).as_bytes()),
-            ValueRef::Bytes(bytes) => read(bytes),
-            ValueRef::Blob(blob) => read(blob.as_slice()),
+            StringRef::Int(value) => read(IntText::new(*value).as_bytes()),
+            StringRef::Bytes(bytes) => read(bytes),
+            StringRef::Blob(blob) => read(blob.as_slice()),
         }
     }
 
@@ -182,9 +234,9 @@ impl ValueRef<'_> {
     #[inline]
     pub fn len(&self) -> usize {
         match self {
-            ValueRef::Int(value) => number::text_len(*value),
-            ValueRef::Bytes(bytes) => bytes.len(),
-            ValueRef::Blob(blob) => blob.len(),
+            StringRef::Int(value) => number::text_len(*value),
+            StringRef::Bytes(bytes) => bytes.len(),
+            StringRef::Blob(blob) => blob.len(),
         }
     }
 
@@ -196,9 +248,9 @@ impl ValueRef<'_> {
     /// The integer this string is, if it is the canonical decimal text of one.
     pub fn as_int(&self) -> Option<i64> {
         match self {
-            ValueRef::Int(value) => Some(*value),
-            ValueRef::Bytes(bytes) => number::parse_canonical(bytes),
-            ValueRef::Blob(blob) => number::parse_canonical(blob.as_slice()),
+            StringRef::Int(value) => Some(*value),
+            StringRef::Bytes(bytes) => number::parse_canonical(bytes),
+            StringRef::Blob(blob) => number::parse_canonical(blob.as_slice()),
         }
     }
 }

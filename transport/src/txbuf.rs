@@ -1,10 +1,10 @@
 //! The reply buffer that crosses the seam: bytes written in order, with large values spliced in
 //! by reference so that a big reply is never copied. It owns what it holds and knows no transport.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// A large piece of a reply, shared with whoever made it (a stored value, say).
-pub type SharedBytes = Rc<dyn AsRef<[u8]>>;
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// More than this is not copied to fill a buffer up.
 const ABSORB_MAX_BYTES: usize = 16 * 1024;
@@ -242,17 +242,17 @@ mod tests {
     #[test]
     fn shared_pieces_keep_their_place() {
         let mut buf = TxBuf::new();
-        buf.push_shared(Rc::new(b"<<".to_vec()));
+        buf.push_shared(Arc::new(b"<<".to_vec()));
         buf.extend_from_slice(b"abc");
-        buf.push_shared(Rc::new(b"--".to_vec()));
-        buf.push_shared(Rc::new(b"==".to_vec()));
+        buf.push_shared(Arc::new(b"--".to_vec()));
+        buf.push_shared(Arc::new(b"==".to_vec()));
         buf.push(b'd');
         assert_eq!(flat(&buf), b"<<abc--==d");
         assert_eq!(buf.len(), 10);
 
         let mut tail = TxBuf::new();
         tail.extend_from_slice(b"x");
-        tail.push_shared(Rc::new(b"YY".to_vec()));
+        tail.push_shared(Arc::new(b"YY".to_vec()));
         buf.append(&mut tail);
         assert_eq!(flat(&buf), b"<<abc--==dxYY");
         assert!(tail.is_empty());
@@ -263,7 +263,7 @@ mod tests {
         let mut buf = TxBuf::with_capacity(1000);
         buf.extend_from_slice(b"abc");
         assert!(buf.memory() >= 1000 && buf.memory() < 1100);
-        buf.push_shared(Rc::new(vec![0u8; 5000]));
+        buf.push_shared(Arc::new(vec![0u8; 5000]));
         assert!(buf.memory() >= 6000);
     }
 
@@ -284,17 +284,17 @@ mod tests {
         assert!(taken > 0 && buf.len() == taken && buf.capacity() == capacity);
         assert_eq!(other.len(), 3, "what does not fit stays where it was");
         let mut shared = TxBuf::new();
-        shared.push_shared(Rc::new(b"s".to_vec()));
+        shared.push_shared(Arc::new(b"s".to_vec()));
         assert!(!TxBuf::with_capacity(10).absorb(&mut shared));
     }
 
     #[test]
     fn empty_pieces_are_not_parts() {
         let mut buf = TxBuf::new();
-        buf.push_shared(Rc::new(Vec::new()));
+        buf.push_shared(Arc::new(Vec::new()));
         assert_eq!(buf.parts().count(), 0);
         buf.extend_from_slice(b"ab");
-        buf.push_shared(Rc::new(Vec::new()));
+        buf.push_shared(Arc::new(Vec::new()));
         buf.extend_from_slice(b"cd");
         assert_eq!(flat(&buf), b"abcd");
         assert_eq!(buf.len(), 4);
@@ -305,7 +305,7 @@ mod tests {
         let mut buf = TxBuf::new();
         buf.extend_from_slice(b"keep");
         let mark = buf.mark();
-        buf.push_shared(Rc::new(b"gone".to_vec()));
+        buf.push_shared(Arc::new(b"gone".to_vec()));
         buf.extend_from_slice(b"gone");
         buf.truncate(mark);
         assert_eq!(flat(&buf), b"keep");

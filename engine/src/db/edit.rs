@@ -5,7 +5,8 @@ use crate::access::Access;
 use crate::entry::{EntryBox, Stored};
 use crate::hash::Hash;
 use crate::number::IntText;
-use crate::value::{Blob, EMBED_LEN_MAX, Expire, ValueRef, with_zeros};
+use crate::table::Slot;
+use crate::value::{Blob, EMBED_LEN_MAX, Expire, StringRef, WrongType, with_zeros};
 
 /// The form of a raw string of `len` bytes that begins with `bytes` and goes on with zeros.
 fn raw_string(bytes: &[u8], len: usize) -> Stored<'_> {
@@ -19,25 +20,49 @@ impl Db {
     /// The string of a key for writing, `len` bytes long: cut, or filled up with zeros. It becomes raw
     /// and keeps its deadline. None if the key is missing. Growing a string again and again takes
     /// amortised constant time a byte, and one that somebody else holds is copied first.
-    pub fn edit_string(&mut self, key: &[u8], hash: Hash, access: &Access, len: usize) -> Option<&mut [u8]> {
-        let (slot, entry) = self.table.find_key(key, hash)?;
+    ///
+    /// # Errors
+    /// The key has another type.
+    pub fn edit_string(
+        &mut self,
+        key: &[u8],
+        hash: Hash,
+        access: &Access,
+        len: usize,
+    ) -> Result<Option<&mut [u8]>, WrongType> {
+        match self.table.find_key(key, hash) {
+            None => Ok(None),
+            Some((_, entry)) if entry.string().is_err() => Err(WrongType),
+            Some((slot, _)) => Ok(self.edit_string_at(key, hash, slot, access, len)),
+        }
+    }
+
+    fn edit_string_at(
+        &mut self,
+        key: &[u8],
+        hash: Hash,
+        slot: Slot,
+        access: &Access,
+        len: usize,
+    ) -> Option<&mut [u8]> {
+        let entry = self.table.entry(hash, slot)?;
         let field = access.field_used(entry.access_field(), &mut self.rng);
         let at = entry.expire_at();
         self.before_change(key, hash);
         let mut in_place = self.table.entry_mut(hash, slot)?;
-        let is_blob = matches!(in_place.as_ref().value(), ValueRef::Blob(_));
+        let is_blob = matches!(in_place.as_ref().string(), Ok(StringRef::Blob(_)));
         if is_blob || (len <= EMBED_LEN_MAX && in_place.resize_embedded(len)) {
             in_place.set_edited();
             in_place.set_access(field);
         } else {
-            let replacement = match entry_value(in_place.as_ref().value()) {
+            let replacement = match entry_value(in_place.as_ref().string().ok()?) {
                 Text::Int(text) => EntryBox::new(key, raw_string(text.as_bytes(), len), true, at, field),
                 Text::Bytes(bytes) => EntryBox::new(key, raw_string(bytes, len), true, at, field),
             };
             drop(self.table.replace(hash, slot, replacement));
         }
         let entry = self.table.entry_mut(hash, slot)?;
-        Some(if matches!(entry.as_ref().value(), ValueRef::Blob(_)) {
+        Some(if matches!(entry.as_ref().string(), Ok(StringRef::Blob(_))) {
             entry.into_blob()?.resized(len)
         } else {
             entry.into_embedded()
@@ -61,10 +86,10 @@ enum Text<'a> {
     Bytes(&'a [u8]),
 }
 
-fn entry_value(value: ValueRef<'_>) -> Text<'_> {
+fn entry_value(value: StringRef<'_>) -> Text<'_> {
     match value {
-        ValueRef::Int(value) => Text::Int(IntText::new(value)),
-        ValueRef::Bytes(bytes) => Text::Bytes(bytes),
-        ValueRef::Blob(blob) => Text::Bytes(blob.as_slice()),
+        StringRef::Int(value) => Text::Int(IntText::new(value)),
+        StringRef::Bytes(bytes) => Text::Bytes(bytes),
+        StringRef::Blob(blob) => Text::Bytes(blob.as_slice()),
     }
 }

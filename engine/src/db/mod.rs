@@ -1,8 +1,11 @@
 //! One database: a table of entries and the deadlines of those that expire, kept in agreement.
 
+mod collection;
 mod edit;
 #[cfg(test)]
 mod tests;
+
+use std::rc::Rc;
 
 use crate::access::Access;
 use crate::entry::{EntryBox, EntryRef, Stored, Taken};
@@ -12,7 +15,10 @@ use crate::number;
 use crate::rng::Rng;
 use crate::snapshot::former::Progress;
 use crate::table::{Slot, Table, TableStats};
+use crate::types::Surroundings;
 use crate::value::{Blob, EMBED_LEN_MAX, Expire, NewValue};
+
+pub use collection::Edited;
 
 /// One database of a [`Keyspace`](crate::Keyspace). Keys come with their hash, computed once by
 /// [`Keyspace::hash`](crate::Keyspace::hash); another hash finds nothing, but harms nothing either.
@@ -20,9 +26,11 @@ use crate::value::{Blob, EMBED_LEN_MAX, Expire, NewValue};
 pub struct Db {
     pub(crate) table: Table,
     pub(crate) timers: Timers,
+    /// Of each hash that has fields with a deadline, the soonest.
+    pub(crate) field_timers: Timers,
     /// The snapshots that walk this database: mostly none.
     pub(crate) snapshots: Vec<Progress>,
-    hasher: KeyHasher,
+    around: Rc<Surroundings>,
     rng: Rng,
 }
 
@@ -47,8 +55,15 @@ fn stored_of(value: NewValue<'_>) -> (Stored<'_>, bool) {
 }
 
 impl Db {
-    pub(crate) fn new(hasher: KeyHasher, seed: u64) -> Self {
-        Db { table: Table::default(), timers: Timers::default(), snapshots: Vec::new(), hasher, rng: Rng::new(seed) }
+    pub(crate) fn new(around: Rc<Surroundings>, seed: u64) -> Self {
+        Db {
+            table: Table::default(),
+            timers: Timers::default(),
+            field_timers: Timers::default(),
+            snapshots: Vec::new(),
+            around,
+            rng: Rng::new(seed),
+        }
     }
 
     /// How many keys there are, expired ones included.
@@ -128,7 +143,7 @@ impl Db {
             self.insert(hash, EntryBox::new(key, value, raw, at, access.field_new()));
             return false;
         };
-        let old_at = entry.expire_at();
+        let (old_at, old_soonest) = (entry.expire_at(), entry.soonest());
         let at = match expire {
             Expire::Clear => None,
             Expire::Keep => old_at,
@@ -141,6 +156,7 @@ impl Db {
             drop(self.table.replace(hash, slot, EntryBox::new(key, value, raw, at, field)));
         }
         self.reschedule(hash, old_at, at);
+        self.reschedule_fields(hash, old_soonest, None);
         true
     }
 
@@ -150,7 +166,10 @@ impl Db {
         if let Some(at) = entry.as_ref().expire_at() {
             self.timers.add(at, hash.0);
         }
-        self.table.insert(hash, entry, &self.hasher);
+        if let Some(at) = entry.as_ref().soonest() {
+            self.field_timers.add(at, hash.0);
+        }
+        self.table.insert(hash, entry, &self.around.hasher);
     }
 
     /// Adds an entry in place of that of the same key, if there is one.
@@ -159,9 +178,11 @@ impl Db {
             return self.insert(hash, entry);
         };
         let (old_at, at) = (old.expire_at(), entry.as_ref().expire_at());
+        let (old_soonest, soonest) = (old.soonest(), entry.as_ref().soonest());
         self.before_change(entry.as_ref().key(), hash);
         drop(self.table.replace(hash, slot, entry));
         self.reschedule(hash, old_at, at);
+        self.reschedule_fields(hash, old_soonest, soonest);
     }
 
     /// Takes an entry out of the table and its deadline with it.
@@ -172,6 +193,7 @@ impl Db {
         }
         let entry = self.table.remove(hash, slot)?;
         self.reschedule(hash, entry.as_ref().expire_at(), None);
+        self.reschedule_fields(hash, entry.as_ref().soonest(), None);
         Some(entry)
     }
 
@@ -189,7 +211,7 @@ impl Db {
             return;
         }
         if let Some(at) = old {
-            let (table, hasher) = (&self.table, &self.hasher);
+            let (table, hasher) = (&self.table, &self.around.hasher);
             self.timers.remove(at, hash.0, || table.find(hash, |entry| is_due(entry, hasher, at, hash)).is_some());
         }
         if let Some(at) = new {
@@ -199,7 +221,7 @@ impl Db {
 
     /// The slot of an entry with this deadline and hash.
     pub(crate) fn find_due(&self, at_ms: i64, hash: Hash) -> Option<Slot> {
-        Some(self.table.find(hash, |entry| is_due(entry, &self.hasher, at_ms, hash))?.0)
+        Some(self.table.find(hash, |entry| is_due(entry, &self.around.hasher, at_ms, hash))?.0)
     }
 
     /// An entry by its hash alone, that `accept` agrees to.
@@ -208,11 +230,11 @@ impl Db {
         hash: Hash,
         mut accept: impl FnMut(EntryRef<'a>) -> bool,
     ) -> Option<(Slot, EntryRef<'a>)> {
-        self.table.find(hash, |entry| self.hasher.hash(entry.key()) == hash && accept(entry))
+        self.table.find(hash, |entry| self.around.hasher.hash(entry.key()) == hash && accept(entry))
     }
 
     pub(crate) fn hash_of(&self, entry: EntryRef<'_>) -> Hash {
-        self.hasher.hash(entry.key())
+        self.around.hasher.hash(entry.key())
     }
 
     /// Removes a key; false if it is missing.
@@ -298,7 +320,7 @@ impl Db {
     }
 
     pub(crate) fn overhead_bytes(&self) -> usize {
-        self.table.bytes() + self.timers.bytes()
+        self.table.bytes() + self.timers.bytes() + self.field_timers.bytes()
     }
 }
 

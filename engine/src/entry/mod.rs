@@ -14,7 +14,8 @@ pub use view::EntryRef;
 
 use crate::access::Access;
 use crate::size_class::class_of;
-use crate::value::{Blob, ValueRef};
+use crate::types::Large;
+use crate::value::{Blob, StringRef, Value, WrongType};
 
 /// An entry and its ownership.
 pub(crate) struct EntryBox {
@@ -32,12 +33,16 @@ impl EntryBox {
         EntryBox { raw, owns: PhantomData }
     }
 
-    /// An entry with the value of another, whose blob they share.
+    /// An entry with the value of another, which share what is long or large of it.
     pub(crate) fn duplicate(of: EntryRef<'_>, key: &[u8], expire_at: Option<i64>, access: u32) -> Self {
         let value = match of.value() {
-            ValueRef::Int(value) => Stored::Int(value),
-            ValueRef::Bytes(bytes) => Stored::Embedded { bytes, len: bytes.len() },
-            ValueRef::Blob(blob) => Stored::Blob(blob.clone()),
+            Value::String(StringRef::Int(value)) => Stored::Int(value),
+            Value::String(StringRef::Bytes(bytes)) => Stored::Embedded { bytes, len: bytes.len() },
+            Value::String(StringRef::Blob(blob)) => Stored::Blob(blob.clone()),
+            Value::List(_) | Value::Hash(_) => match of.large() {
+                Some(large) => Stored::Large(Box::new(large.clone())),
+                None => Stored::Packed(of.kind(), of.packed()),
+            },
         };
         EntryBox::new(key, value, of.edited(), expire_at, access)
     }
@@ -80,9 +85,12 @@ impl Drop for EntryBox {
 pub struct Taken(pub(crate) EntryBox);
 
 impl Taken {
-    /// The value.
-    pub fn value(&self) -> ValueRef<'_> {
-        self.0.as_ref().value()
+    /// The value as a string.
+    ///
+    /// # Errors
+    /// It is of another type.
+    pub fn string(&self) -> Result<StringRef<'_>, WrongType> {
+        self.0.as_ref().string()
     }
 
     /// Everything about it.
@@ -147,12 +155,12 @@ impl<'a> EntryMut<'a> {
             if class_of(header.size(key_len)) != class_of(old.size(key_len)) {
                 return Err(value);
             }
-            let old_blob = self.raw.take_blob();
+            let owned = self.raw.take_owned();
             self.raw.move_key(old, header, key_len);
             self.raw.set_header(header);
             self.raw.write_words(header, key_len, expire_at);
             self.raw.write_value(header, key_len, value);
-            drop(old_blob);
+            drop(owned);
         }
         Ok(())
     }
@@ -181,7 +189,7 @@ impl<'a> EntryMut<'a> {
         unsafe {
             let old = self.raw.header();
             let key_len = self.raw.key_len();
-            let Some(header) = old.with_embedded_len(len) else { return false };
+            let Some(header) = old.with_embedded_len(len).filter(|header| header.is_string()) else { return false };
             if class_of(header.size(key_len)) != class_of(old.size(key_len)) {
                 return false;
             }
@@ -195,6 +203,18 @@ impl<'a> EntryMut<'a> {
     pub(crate) fn into_blob(self) -> Option<&'a mut Blob> {
         // SAFETY: the entry is borrowed for writing for as long as the result.
         unsafe { self.raw.blob_mut() }
+    }
+
+    /// The large collection, if the value is one.
+    pub(crate) fn into_large(self) -> Option<&'a mut Box<Large>> {
+        // SAFETY: the entry is borrowed for writing for as long as the result.
+        unsafe { self.raw.large_mut() }
+    }
+
+    /// Says whether the value was edited, or is reported as large.
+    pub(crate) fn set_wide(&mut self, is_wide: bool) {
+        // SAFETY: as for the access field.
+        unsafe { self.raw.set_header(self.raw.header().with_wide(is_wide)) }
     }
 
     /// The bytes of an embedded value; none for others.
@@ -255,12 +275,12 @@ mod tests {
                     let read = entry.as_ref();
                     assert_eq!(read.key(), key);
                     assert!(read.has_key(&key) && !read.has_key(b"other"));
-                    assert_eq!(read.value().to_vec(), expect);
-                    assert_eq!(read.value().len(), expect.len());
+                    assert_eq!(read.string().expect("a string").to_vec(), expect);
+                    assert_eq!(read.string().expect("a string").len(), expect.len());
                     assert_eq!(read.expire_at(), expire_at);
                     assert_eq!(read.access_field(), 0x00ab_cdef);
                     let copy = EntryBox::duplicate(read, b"copy", Some(1), 5);
-                    assert_eq!(copy.as_ref().value().to_vec(), expect);
+                    assert_eq!(copy.as_ref().string().expect("a string").to_vec(), expect);
                     assert_eq!((copy.as_ref().key(), copy.as_ref().expire_at()), (&b"copy"[..], Some(1)));
                 }
             }
@@ -271,7 +291,7 @@ mod tests {
     fn overwriting_works_within_a_class_only() {
         let mut entry = EntryBox::new(b"0123456789abcdef", embedded(b"12345678"), false, None, 1);
         assert!(entry.as_mut().overwrite(embedded(b"1234567"), true, None, 2).is_ok());
-        assert_eq!(entry.as_ref().value().to_vec(), b"1234567");
+        assert_eq!(entry.as_ref().string().expect("a string").to_vec(), b"1234567");
         assert_eq!(entry.as_ref().encoding(), Encoding::Raw);
         assert!(entry.as_mut().overwrite(Stored::Int(5), false, None, 3).is_ok());
         assert_eq!(entry.as_ref().encoding(), Encoding::Int);
@@ -282,9 +302,9 @@ mod tests {
         let blob = Blob::from_vec(vec![1; 2000]);
         assert!(entry.as_mut().overwrite(Stored::Blob(blob.clone()), false, None, 3).is_ok());
         assert!(entry.as_mut().overwrite(Stored::Blob(blob), false, None, 3).is_ok());
-        assert_eq!(entry.as_ref().value().len(), 2000);
+        assert_eq!(entry.as_ref().string().expect("a string").len(), 2000);
         assert!(entry.as_mut().overwrite(embedded(b"x"), false, None, 3).is_ok());
-        assert_eq!(entry.as_ref().value().to_vec(), b"x");
+        assert_eq!(entry.as_ref().string().expect("a string").to_vec(), b"x");
     }
 
     #[test]
@@ -292,19 +312,19 @@ mod tests {
         let mut entry = EntryBox::new(b"key", Stored::Int(5), false, None, 1);
         assert!(entry.as_mut().set_expire(Some(7)));
         assert_eq!((entry.as_ref().key(), entry.as_ref().expire_at()), (&b"key"[..], Some(7)));
-        assert_eq!(entry.as_ref().value().as_int(), Some(5));
+        assert_eq!(entry.as_ref().string().expect("a string").as_int(), Some(5));
         assert!(entry.as_mut().set_expire(Some(8)) && entry.as_mut().set_expire(None));
         assert_eq!(entry.as_ref().expire_at(), None);
-        assert_eq!(entry.as_ref().value().as_int(), Some(5));
+        assert_eq!(entry.as_ref().string().expect("a string").as_int(), Some(5));
         assert!(!entry.as_mut().resize_embedded(3));
 
         let mut entry = EntryBox::new(b"key", embedded(b"abcdef"), true, None, 1);
         assert!(!entry.as_mut().set_expire(Some(7)) || entry.as_ref().memory_bytes() == 32);
         assert!(entry.as_mut().resize_embedded(2));
         assert!(entry.as_mut().resize_embedded(4));
-        assert_eq!(entry.as_ref().value().to_vec(), b"ab\0\0");
+        assert_eq!(entry.as_ref().string().expect("a string").to_vec(), b"ab\0\0");
         assert!(!entry.as_mut().resize_embedded(400));
         entry.as_mut().into_embedded()[3] = b'z';
-        assert_eq!(entry.as_ref().value().to_vec(), b"ab\0z");
+        assert_eq!(entry.as_ref().string().expect("a string").to_vec(), b"ab\0z");
     }
 }

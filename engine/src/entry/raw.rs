@@ -1,7 +1,7 @@
 //! The layout of an entry, the only code that reads and writes its memory.
 //!
 //! ```text
-//! header 8 │ deadline 8? │ key length 8? │ integer or blob 8? │ key │ embedded value
+//! header 8 │ deadline 8? │ key length 8? │ integer, blob or tree 8? │ key │ embedded value
 //! ```
 //! The header is one little-endian word: flags (8 bits), access field (24), key length (16), length
 //! of the embedded value (16). Keys of 64 KiB and more have their length in a word of its own.
@@ -11,14 +11,15 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 use crate::size_class::{ENTRY_ALIGN, class_of};
-use crate::value::Blob;
+use crate::types::Large;
+use crate::value::{Blob, Kind};
 
-/// The type of the value, in the low three flags. 0 is a string; other types will follow.
+/// The type of the value, in the low three flags.
 const TYPE_MASK: u64 = 0x07;
-const TYPE_STRING: u64 = 0;
-/// The word of its own holds a blob, not an integer.
+/// The word of its own holds a blob or a large collection, not an integer.
 const BLOB: u64 = 1 << 3;
-/// The string was edited, and is reported as raw however short it is.
+/// The string was edited, and is reported as raw however short it is; the collection is reported as large
+/// however few elements it has.
 const EDITED: u64 = 1 << 4;
 /// There is a deadline.
 const EXPIRY: u64 = 1 << 5;
@@ -42,6 +43,16 @@ pub(crate) enum Stored<'a> {
     Embedded { bytes: &'a [u8], len: usize },
     /// A long string.
     Blob(Blob),
+    /// A collection in one block of at most 65535 bytes.
+    Packed(Kind, &'a [u8]),
+    /// A large collection.
+    Large(Box<Large>),
+}
+
+/// What an entry holds by a pointer.
+pub(super) enum Owned {
+    Blob(#[allow(dead_code, reason = "only to be freed")] Blob),
+    Large(#[allow(dead_code, reason = "only to be freed")] Box<Large>),
 }
 
 /// The header word.
@@ -54,7 +65,7 @@ impl Header {
             Ok(len) => u64::from(len) << KEY_LEN_SHIFT,
             Err(_) => LONG_KEY,
         };
-        Header(key_part | TYPE_STRING).with_value(value, edited, expiry, access)
+        Header(key_part).with_value(value, edited, expiry, access)
     }
 
     /// The same key, all else new.
@@ -63,6 +74,11 @@ impl Header {
         let value_part = match value {
             Stored::Int(_) => WORD,
             Stored::Blob(_) => WORD | BLOB,
+            Stored::Large(large) => WORD | BLOB | large.kind() as u64,
+            Stored::Packed(kind, bytes) => {
+                debug_assert!(bytes.len() <= usize::from(u16::MAX));
+                ((bytes.len() as u64) << VALUE_LEN_SHIFT) | *kind as u64
+            }
             Stored::Embedded { len, .. } => {
                 debug_assert!(*len <= usize::from(u16::MAX));
                 (*len as u64) << VALUE_LEN_SHIFT
@@ -82,6 +98,10 @@ impl Header {
 
     pub(super) fn with_edited(self) -> Self {
         Header(self.0 | EDITED)
+    }
+
+    pub(super) fn with_wide(self, is_wide: bool) -> Self {
+        Header(if is_wide { self.0 | EDITED } else { self.0 & !EDITED })
     }
 
     /// None if the value is not embedded or the length is no embedded one.
@@ -110,15 +130,30 @@ impl Header {
 
     #[inline(always)]
     pub(super) fn is_blob(self) -> bool {
-        self.0 & (WORD | BLOB) == WORD | BLOB
+        self.0 & (WORD | BLOB | TYPE_MASK) == WORD | BLOB
+    }
+
+    #[inline(always)]
+    pub(super) fn is_large(self) -> bool {
+        self.0 & (WORD | BLOB) == WORD | BLOB && !self.is_string()
     }
 
     pub(super) fn is_edited(self) -> bool {
         self.0 & EDITED != 0
     }
 
+    #[inline(always)]
     pub(super) fn is_string(self) -> bool {
-        self.0 & TYPE_MASK == TYPE_STRING
+        self.0 & TYPE_MASK == Kind::String as u64
+    }
+
+    #[inline(always)]
+    pub(super) fn kind(self) -> Kind {
+        match self.0 & TYPE_MASK {
+            kind if kind == Kind::List as u64 => Kind::List,
+            kind if kind == Kind::Hash as u64 => Kind::Hash,
+            _ => Kind::String,
+        }
     }
 
     #[inline(always)]
@@ -262,6 +297,24 @@ impl Raw {
     }
 
     /// # Safety
+    /// The entry may be read while `'a` lasts, and its value is a large collection.
+    #[inline(always)]
+    pub(super) unsafe fn large<'a>(self) -> &'a Large {
+        // SAFETY: the caller's; a box is one word.
+        unsafe { &*self.word(self.header().word_offset()).cast::<Box<Large>>() }
+    }
+
+    /// # Safety
+    /// The entry may be written while `'a` lasts.
+    pub(super) unsafe fn large_mut<'a>(self) -> Option<&'a mut Box<Large>> {
+        // SAFETY: the caller's; a box is one word.
+        unsafe {
+            let header = self.header();
+            header.is_large().then(|| &mut *self.word(header.word_offset()).cast::<Box<Large>>())
+        }
+    }
+
+    /// # Safety
     /// The entry may be read while `'a` lasts.
     #[inline(always)]
     pub(super) unsafe fn embedded<'a>(self) -> &'a [u8] {
@@ -322,14 +375,15 @@ impl Raw {
 
     /// # Safety
     /// The entry may be written and has room for `header`'s layout; `header` has the form of `value`;
-    /// no blob is overwritten that is still to be freed.
+    /// nothing is overwritten that is still to be freed.
     pub(super) unsafe fn write_value(self, header: Header, key_len: usize, value: Stored<'_>) {
         // SAFETY: the caller's.
         unsafe {
             match value {
                 Stored::Int(value) => self.word(header.word_offset()).cast::<i64>().write(value),
                 Stored::Blob(blob) => self.word(header.word_offset()).cast::<Blob>().write(blob),
-                Stored::Embedded { bytes, .. } => {
+                Stored::Large(large) => self.word(header.word_offset()).cast::<Box<Large>>().write(large),
+                Stored::Embedded { bytes, .. } | Stored::Packed(_, bytes) => {
                     // The header's length, for which there is room, whatever length the value came with.
                     let len = header.value_len();
                     let copied = bytes.len().min(len);
@@ -376,19 +430,25 @@ impl Raw {
         }
     }
 
-    /// Takes the blob out, if there is one.
+    /// Takes what the entry holds by a pointer out, if it does.
     ///
     /// # Safety
     /// The entry may be written, and its value is not used again before another is written.
-    pub(super) unsafe fn take_blob(self) -> Option<Blob> {
-        // SAFETY: the caller's; a blob is one word.
+    pub(super) unsafe fn take_owned(self) -> Option<Owned> {
+        // SAFETY: the caller's; a blob is one word, and so is a box.
         unsafe {
             let header = self.header();
-            header.is_blob().then(|| self.word(header.word_offset()).cast::<Blob>().read())
+            if header.is_blob() {
+                Some(Owned::Blob(self.word(header.word_offset()).cast::<Blob>().read()))
+            } else if header.is_large() {
+                Some(Owned::Large(self.word(header.word_offset()).cast::<Box<Large>>().read()))
+            } else {
+                None
+            }
         }
     }
 
-    /// Frees entry and blob.
+    /// Frees the entry and what it holds.
     ///
     /// # Safety
     /// The entry is live and nobody uses it again.
@@ -396,7 +456,7 @@ impl Raw {
         // SAFETY: the caller's; an entry's size class never changes, so this is the layout it was allocated with.
         unsafe {
             let size = self.header().size(self.key_len());
-            drop(self.take_blob());
+            drop(self.take_owned());
             dealloc(self.0.as_ptr(), layout(size));
         }
     }

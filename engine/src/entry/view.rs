@@ -6,7 +6,10 @@ use super::raw::Raw;
 use crate::access::{self, Access};
 use crate::prefetch::prefetch;
 use crate::size_class::class_of;
-use crate::value::{Blob, Encoding, Kind, ValueRef};
+use crate::types::Large;
+use crate::types::hash::FieldMapRef;
+use crate::types::list::ListRef;
+use crate::value::{Blob, Encoding, Kind, StringRef, Value, WrongType};
 
 /// A key with its value and what is kept about it, borrowed from a database.
 #[derive(Clone, Copy)]
@@ -51,32 +54,103 @@ impl<'a> EntryRef<'a> {
 
     /// The value.
     #[inline]
-    pub fn value(self) -> ValueRef<'a> {
+    pub fn value(self) -> Value<'a> {
+        if let Ok(string) = self.string() {
+            return Value::String(string);
+        }
+        let is_wide = self.edited();
+        match (self.kind(), self.large()) {
+            (_, Some(Large::List(tree))) => Value::List(ListRef::tree(tree, is_wide)),
+            (_, Some(Large::Hash(tree))) => Value::Hash(FieldMapRef::tree(tree, is_wide)),
+            (Kind::Hash, None) => Value::Hash(FieldMapRef::packed(self.packed(), is_wide)),
+            (_, None) => Value::List(ListRef::packed(self.packed(), is_wide)),
+        }
+    }
+
+    /// The value as a string.
+    ///
+    /// # Errors
+    /// It is of another type.
+    #[inline]
+    pub fn string(self) -> Result<StringRef<'a>, WrongType> {
         // SAFETY: the entry may be read while `'a` lasts, and the header says what the value is.
         unsafe {
             let header = self.raw.header();
-            if header.is_embedded() {
-                ValueRef::Bytes(self.raw.embedded())
+            if !header.is_string() {
+                Err(WrongType)
+            } else if header.is_embedded() {
+                Ok(StringRef::Bytes(self.raw.embedded()))
             } else if header.is_blob() {
-                ValueRef::Blob(self.raw.blob())
+                Ok(StringRef::Blob(self.raw.blob()))
             } else {
-                ValueRef::Int(self.raw.int())
+                Ok(StringRef::Int(self.raw.int()))
             }
         }
     }
 
+    /// The value as a list.
+    ///
+    /// # Errors
+    /// It is of another type.
+    #[inline]
+    pub fn list(self) -> Result<ListRef<'a>, WrongType> {
+        match self.value() {
+            Value::List(list) => Ok(list),
+            _ => Err(WrongType),
+        }
+    }
+
+    /// The value as a hash.
+    ///
+    /// # Errors
+    /// It is of another type.
+    #[inline]
+    pub fn fields(self) -> Result<FieldMapRef<'a>, WrongType> {
+        match self.value() {
+            Value::Hash(fields) => Ok(fields),
+            _ => Err(WrongType),
+        }
+    }
+
+    /// The block of a collection, if it is packed.
+    pub(crate) fn packed(self) -> &'a [u8] {
+        // SAFETY: the entry may be read while `'a` lasts; what is embedded is bytes, whatever the type.
+        unsafe { if self.raw.header().is_embedded() { self.raw.embedded() } else { &[] } }
+    }
+
+    /// The collection, if it is large.
+    #[inline]
+    pub(crate) fn large(self) -> Option<&'a Large> {
+        // SAFETY: the entry may be read while `'a` lasts, and the header says what the value is.
+        unsafe { self.raw.header().is_large().then(|| self.raw.large()) }
+    }
+
+    /// The soonest deadline inside the value, in Unix milliseconds.
+    #[inline]
+    pub(crate) fn soonest(self) -> Option<i64> {
+        match self.kind() {
+            Kind::Hash => self.fields().ok().and_then(FieldMapRef::soonest),
+            Kind::String | Kind::List => None,
+        }
+    }
+
     /// The type of the value.
+    #[inline]
     pub fn kind(self) -> Kind {
         // SAFETY: the entry may be read while `'a` lasts.
-        debug_assert!(unsafe { self.raw.header() }.is_string());
-        Kind::String
+        unsafe { self.raw.header() }.kind()
     }
 
     /// How the value is reported by `OBJECT ENCODING`.
     pub fn encoding(self) -> Encoding {
         match self.value() {
-            ValueRef::Int(_) => Encoding::Int,
-            value => Encoding::of_string(value.len(), self.key().len(), self.expire_at().is_some(), self.edited()),
+            Value::String(StringRef::Int(_)) => Encoding::Int,
+            Value::String(value) => {
+                Encoding::of_string(value.len(), self.key().len(), self.expire_at().is_some(), self.edited())
+            }
+            Value::List(list) if list.is_wide() => Encoding::QuickList,
+            Value::Hash(fields) if fields.is_wide() => Encoding::HashTable,
+            Value::List(_) | Value::Hash(_) => Encoding::ListPack,
         }
     }
 
@@ -114,11 +188,12 @@ impl<'a> EntryRef<'a> {
         const BLOB_CONTROL: usize = class_of(2 * size_of::<usize>() + size_of::<Vec<u8>>());
         // SAFETY: the entry may be read while `'a` lasts.
         let size = unsafe { self.raw.header().size(self.raw.key_len()) };
-        let blob = match self.value() {
-            ValueRef::Blob(blob) => BLOB_CONTROL + class_of(blob.capacity()),
+        let apart = match (self.string(), self.large()) {
+            (Ok(StringRef::Blob(blob)), _) => BLOB_CONTROL + class_of(blob.capacity()),
+            (_, Some(large)) => class_of(size_of::<Large>()) + large.memory_bytes(),
             _ => 0,
         };
-        class_of(size) + blob
+        class_of(size) + apart
     }
 
     /// Starts bringing the entry's first line into the cache, without reading it.
@@ -130,10 +205,11 @@ impl<'a> EntryRef<'a> {
     /// Starts bringing a long value's control words into the cache. Reads the entry.
     #[inline]
     pub(crate) fn prefetch_value(self) {
-        match self.value() {
-            ValueRef::Blob(blob) => prefetch(blob.control_address()),
-            ValueRef::Bytes(bytes) => prefetch(bytes.as_ptr()),
-            ValueRef::Int(_) => {}
+        match (self.string(), self.large()) {
+            (Ok(StringRef::Blob(blob)), _) => prefetch(blob.control_address()),
+            (Ok(StringRef::Bytes(bytes)), _) => prefetch(bytes.as_ptr()),
+            (Err(_), Some(large)) => prefetch(std::ptr::from_ref(large).cast::<u8>()),
+            _ => {}
         }
     }
 }

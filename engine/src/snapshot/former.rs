@@ -171,6 +171,6 @@ impl Progress {
 /// A flushed database that snapshots still walk.
 pub(crate) struct DetachedDb {
     pub(crate) table: Table,
-    pub(crate) timers: Timers,
+    pub(crate) timers: [Timers; 2],
     pub(crate) snapshots: Vec<Progress>,
 }

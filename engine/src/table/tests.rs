@@ -77,7 +77,7 @@ impl Numbers {
 
     fn scan_step(&self, cursor: u64, seen: &mut HashSet<i64>) -> u64 {
         self.table.scan(cursor, &mut |entry| {
-            seen.insert(entry.value().as_int().expect("numbers only"));
+            seen.insert(entry.string().expect("a string").as_int().expect("numbers only"));
         })
     }
 }
@@ -160,9 +160,9 @@ fn every_entry_is_drawn_sooner_or_later() {
         let mut seen = HashSet::new();
         let mut sampled = HashSet::new();
         for _ in 0..count * 30 {
-            seen.insert(numbers.table.random(&mut rng).expect("not empty").value().as_int());
+            seen.insert(numbers.table.random(&mut rng).expect("not empty").string().expect("a string").as_int());
             numbers.table.sample(&mut rng, 2, &mut |entry| {
-                sampled.insert(entry.value().as_int());
+                sampled.insert(entry.string().expect("a string").as_int());
             });
         }
         assert_eq!(seen.len() as u64, count);

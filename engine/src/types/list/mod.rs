@@ -1,0 +1,328 @@
+//! Lists: elements in a sequence, which is changed at both ends and anywhere.
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use super::{Form, Kept, Large, Lent, Surroundings};
+use crate::rows::{Row, Rows, RowsRef, Text};
+use crate::tree::{Frozen, Grave, Growth, Shape, Tree};
+use crate::value::{Blob, Kind};
+
+/// Rows in the order of their places.
+#[derive(Clone)]
+pub(crate) struct ByPlace;
+
+/// Elements, and their bytes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Extent {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Shape for ByPlace {
+    type Sum = Extent;
+
+    fn rows(sum: &Extent) -> u64 {
+        sum.rows
+    }
+
+    fn of_leaf(rows: &Rows, _: &Extent) -> Extent {
+        let view = rows.view();
+        Extent { rows: view.rows() as u64, bytes: view.strings_len() as u64 }
+    }
+
+    fn of_all(sums: &[Extent]) -> Extent {
+        sums.iter().fold(Extent::default(), |all, one| Extent {
+            rows: all.rows + one.rows,
+            bytes: all.bytes + one.bytes,
+        })
+    }
+
+    fn split(&self, rows: &mut Rows, old: &mut Extent, growth: Growth) -> Option<(Rows, Extent)> {
+        let count = rows.view().rows();
+        let right = rows.split_off(match growth {
+            Growth::Front => 1,
+            Growth::Back => count - 1,
+            Growth::Anywhere => count / 2,
+        });
+        *old = Self::of_leaf(rows, old);
+        let sum = Self::of_leaf(&right, old);
+        Some((right, sum))
+    }
+}
+
+/// An end of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The left one, with the first element.
+    Head,
+    /// The right one, with the last.
+    Tail,
+}
+
+/// A list that may be changed, or is held as it was at one moment.
+#[derive(Clone)]
+pub struct List {
+    form: Form<ByPlace>,
+    grave: Grave,
+    is_wide: bool,
+}
+
+impl List {
+    /// To read.
+    #[must_use]
+    pub fn view(&self) -> ListRef<'_> {
+        let form = match &self.form {
+            Form::Packed(rows) => FormRef::Packed(rows.view()),
+            Form::Tree(tree) => FormRef::Tree(tree),
+        };
+        ListRef { form, is_wide: self.is_wide }
+    }
+
+    /// How many elements.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.view().len()
+    }
+
+    /// Whether it has no element. An empty list is not kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds an element at an end.
+    pub fn push(&mut self, end: End, element: Text<'_>) {
+        let row = Row::one(element);
+        self.form.make_room(&ByPlace, &self.grave, row);
+        match end {
+            End::Head => self.form.edit_row(0, Growth::Front, |rows, _| rows.insert(0, row)),
+            End::Tail => self.form.edit_row(self.len().saturating_sub(1), Growth::Back, |rows, _| rows.push(row)),
+        };
+    }
+
+    /// Adds an element before the one at `index`, or at the tail.
+    pub fn insert(&mut self, index: u64, element: Text<'_>) {
+        if index >= self.len() {
+            return self.push(End::Tail, element);
+        }
+        let row = Row::one(element);
+        self.form.make_room(&ByPlace, &self.grave, row);
+        self.form.edit_row(index, Growth::Anywhere, |rows, at| rows.insert(at, row));
+    }
+
+    /// Replaces an element that is there.
+    pub fn set(&mut self, index: u64, element: Text<'_>) {
+        if index < self.len() {
+            self.form.make_room(&ByPlace, &self.grave, Row::one(element));
+            self.form.edit_row(index, Growth::Anywhere, |rows, at| rows.replace(at, element));
+        }
+    }
+
+    /// Removes an element.
+    pub fn remove(&mut self, index: u64) {
+        if index < self.len() {
+            self.form.edit_row(index, Growth::Anywhere, |rows, at| rows.remove(at..at + 1));
+        }
+    }
+
+    /// Removes elements at an end, so many; costs the same for all of them as for one.
+    pub fn cut(&mut self, end: End, count: u64) {
+        match (&mut self.form, end) {
+            (Form::Packed(rows), End::Head) => rows.remove(0..usize::try_from(count).unwrap_or(usize::MAX)),
+            (Form::Packed(rows), End::Tail) => {
+                let len = rows.view().rows();
+                rows.remove(len.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX))..len);
+            }
+            (Form::Tree(tree), End::Head) => tree.cut_front(count),
+            (Form::Tree(tree), End::Tail) => tree.cut_back(count),
+        }
+    }
+
+    /// Keeps only the elements in a range of places.
+    pub fn keep(&mut self, range: Range<u64>) {
+        let len = self.len();
+        let end = range.end.min(len);
+        self.cut(End::Tail, len - end);
+        self.cut(End::Head, range.start.min(end));
+    }
+
+    /// Whether it is reported as `quicklist` and not as `listpack`.
+    pub fn set_wide(&mut self, is_wide: bool) {
+        self.is_wide = is_wide;
+    }
+}
+
+impl Lent for List {
+    const KIND: Kind = Kind::List;
+
+    fn empty(around: &Surroundings) -> Self {
+        List { form: Form::Packed(Rows::new(0)), grave: around.grave.clone(), is_wide: false }
+    }
+
+    fn from_packed(block: Vec<u8>, is_wide: bool, around: &Surroundings) -> Self {
+        List { form: Form::Packed(Rows::from_block(block)), grave: around.grave.clone(), is_wide }
+    }
+
+    fn from_large(large: Large, is_wide: bool, around: &Surroundings) -> Option<Self> {
+        match large {
+            Large::List(tree) => Some(List { form: Form::Tree(tree), grave: around.grave.clone(), is_wide }),
+            _ => None,
+        }
+    }
+
+    fn into_kept(mut self) -> Option<(Kept, bool)> {
+        if self.is_empty() {
+            return None;
+        }
+        self.form.settle();
+        let kept = match self.form {
+            Form::Packed(rows) => Kept::Packed(rows.into_block()),
+            Form::Tree(tree) => Kept::Large(Large::List(tree)),
+        };
+        Some((kept, self.is_wide))
+    }
+
+    fn soonest(&self) -> Option<i64> {
+        None
+    }
+}
+
+/// A list, to read.
+#[derive(Clone, Copy)]
+pub struct ListRef<'a> {
+    form: FormRef<'a>,
+    is_wide: bool,
+}
+
+#[derive(Clone, Copy)]
+enum FormRef<'a> {
+    Packed(RowsRef<'a>),
+    Tree(&'a Tree<ByPlace>),
+}
+
+impl<'a> ListRef<'a> {
+    pub(crate) fn packed(block: &'a [u8], is_wide: bool) -> Self {
+        ListRef { form: FormRef::Packed(RowsRef::of_block(block)), is_wide }
+    }
+
+    pub(crate) fn tree(tree: &'a Tree<ByPlace>, is_wide: bool) -> Self {
+        ListRef { form: FormRef::Tree(tree), is_wide }
+    }
+
+    /// How many elements.
+    #[must_use]
+    #[inline]
+    #[allow(clippy::len_without_is_empty, reason = "an empty list is not kept")]
+    pub fn len(self) -> u64 {
+        match self.form {
+            FormRef::Packed(rows) => rows.rows() as u64,
+            FormRef::Tree(tree) => tree.rows(),
+        }
+    }
+
+    /// Bytes of all elements.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        match self.form {
+            FormRef::Packed(rows) => rows.strings_len() as u64,
+            FormRef::Tree(tree) => tree.sum().bytes,
+        }
+    }
+
+    /// Whether it is reported as `quicklist` and not as `listpack`.
+    #[must_use]
+    pub fn is_wide(self) -> bool {
+        self.is_wide
+    }
+
+    #[inline]
+    fn rows_of(self, index: u64) -> Option<(RowsRef<'a>, usize)> {
+        match self.form {
+            FormRef::Packed(rows) => Some((rows, usize::try_from(index).ok()?)),
+            FormRef::Tree(tree) => tree.leaf_of(index).map(|(rows, at)| (rows.view(), at)),
+        }
+    }
+
+    /// The element at a place.
+    #[must_use]
+    #[inline]
+    pub fn get(self, index: u64) -> Option<&'a [u8]> {
+        if index >= self.len() {
+            return None;
+        }
+        self.rows_of(index).map(|(rows, at)| rows.string(at))
+    }
+
+    /// The element at a place if it is so long that it lies apart, shared.
+    #[must_use]
+    pub fn shared(self, index: u64) -> Option<Blob> {
+        self.rows_of(index).and_then(|(rows, at)| rows.far_string(at))
+    }
+
+    /// Elements that lie together from `index` on, some hundred at most, in order; none beyond the last.
+    pub fn piece(self, index: u64) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let (rows, at) = self.rows_of(index).filter(|_| index < self.len()).unwrap_or((RowsRef::of_block(&[]), 0));
+        rows.strings(at)
+    }
+
+    /// Elements that lie together before `index`, in order: those of the piece that ends there.
+    pub fn piece_before(self, index: u64) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let last = index.checked_sub(1).and_then(|last| self.rows_of(last));
+        let (rows, count) = last.map_or((RowsRef::of_block(&[]), 0), |(rows, at)| (rows, at + 1));
+        rows.strings(0).take(count)
+    }
+
+    /// All of it as it is now, to be held while it changes.
+    #[must_use]
+    pub fn held(self, around: &crate::Db) -> List {
+        let around = around.surroundings();
+        match self.form {
+            FormRef::Packed(rows) => List::from_packed(rows.block().to_vec(), self.is_wide, around),
+            FormRef::Tree(tree) => {
+                List { form: Form::Tree(tree.clone()), grave: around.grave.clone(), is_wide: self.is_wide }
+            }
+        }
+    }
+
+    /// All of it as it is now, for another thread.
+    #[must_use]
+    pub fn frozen(self) -> FrozenList {
+        FrozenList(match self.form {
+            FormRef::Packed(rows) => FrozenForm::Packed(rows.block().to_vec()),
+            FormRef::Tree(tree) => FrozenForm::Tree(tree.frozen()),
+        })
+    }
+}
+
+enum FrozenForm {
+    Packed(Vec<u8>),
+    Tree(Frozen<ByPlace>),
+}
+
+/// A list as it was at one moment, which another thread may read.
+pub struct FrozenList(FrozenForm);
+
+impl FrozenList {
+    /// How many elements.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "an empty list is not kept")]
+    pub fn len(&self) -> u64 {
+        match &self.0 {
+            FrozenForm::Packed(block) => RowsRef::of_block(block).rows() as u64,
+            FrozenForm::Tree(tree) => tree.rows(),
+        }
+    }
+
+    /// Elements that lie together from `index` on, in order; none beyond the last.
+    pub fn piece(&self, index: u64) -> impl ExactSizeIterator<Item = &[u8]> {
+        let rows = match &self.0 {
+            FrozenForm::Packed(block) => Some((RowsRef::of_block(block), usize::try_from(index).unwrap_or(usize::MAX))),
+            FrozenForm::Tree(tree) => tree.leaf_of(index).map(|(rows, at)| (rows.view(), at)),
+        };
+        let (rows, at) = rows.filter(|_| index < self.len()).unwrap_or((RowsRef::of_block(&[]), 0));
+        rows.strings(at)
+    }
+}
