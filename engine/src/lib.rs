@@ -39,6 +39,6 @@ pub use keyspace::{Keyspace, KeyspaceConfig};
 pub use snapshot::SnapshotId;
 pub use table::TableStats;
 pub use rows::Text;
-pub use types::hash::{Field, FieldMap, FieldMapRef, FrozenFieldMap};
-pub use types::list::{End, FrozenList, List, ListRef};
+pub use types::hash::{Field, FieldMap, FieldMapRef, FrozenFieldMap, HeldFieldMap};
+pub use types::list::{End, FrozenList, HeldList, List, ListRef};
 pub use value::{Blob, Encoding, Expire, Kind, NewValue, StringRef, Value, WrongType};

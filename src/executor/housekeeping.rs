@@ -7,6 +7,7 @@ use super::Executor;
 use tercel_core::clients::limits::counted;
 use tercel_core::clients::{ClientKey, Closing};
 use tercel_core::data::Room;
+use tercel_core::dispatch;
 use tercel_core::server::Parts;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -49,6 +50,16 @@ impl<T: Transport> Executor<T> {
         }
         if !self.sliced.is_empty() {
             more |= self.run_slice();
+        }
+        if self.server.clients().next_wait_deadline_ms().is_some_and(|at_ms| at_ms <= self.server.now().unix_ms) {
+            dispatch::give_up_overdue(self.commands, &mut self.server);
+        }
+        if self.server.data().has_changed_awaited() {
+            dispatch::serve_waiting(self.commands, &mut self.server);
+        }
+        if self.server.clients().any_woken() {
+            self.release_woken();
+            more = true;
         }
         if !self.waiting_for_keys.is_empty() || !self.waiting_to_begin.is_empty() {
             more |= self.release_waiting();

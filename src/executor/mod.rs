@@ -253,7 +253,8 @@ impl<T: Transport> Executor<T> {
             return;
         }
         let mut sleep_ns = self.cron_at_ns.saturating_sub(now_ns).max(1000);
-        if let Some(deadline_ms) = self.server.data_mut().next_deadline_ms() {
+        let deadlines = [self.server.data_mut().next_deadline_ms(), self.server.clients().next_wait_deadline_ms()];
+        if let Some(deadline_ms) = deadlines.into_iter().flatten().min() {
             let left_us = deadline_ms.saturating_mul(1000).saturating_sub(self.server.now().unix_us).max(0) as u64;
             sleep_ns = sleep_ns.min(left_us.saturating_mul(1000));
         }

@@ -63,6 +63,9 @@ impl<T: Transport> Executor<T> {
                 break;
             }
         }
+        if self.server.clients().any_woken() {
+            self.release_woken();
+        }
         by_kind
     }
 
@@ -209,7 +212,8 @@ impl<T: Transport> Executor<T> {
                 self.waiting_for_save.push((session.key(), session.id()));
             }
             Some(Wait::Slices(_)) => self.sliced.push_back((session.key(), session.id())),
-            Some(Wait::Turn) | None => {}
+            // It is woken by whoever gives it what it waits for.
+            Some(Wait::Keys(_) | Wait::Turn) | None => {}
         }
     }
 
@@ -265,6 +269,22 @@ impl<T: Transport> Executor<T> {
         if client.out.is_over() && !client.session.output.closes_now() {
             self.server.clients_mut().count_output_over(&client.session);
             client.session.output.close(Closing::Now);
+        }
+    }
+
+    /// Lets clients go on that waited for keys and were answered.
+    pub(super) fn release_woken(&mut self) {
+        let now_ns = self.server.now().mono_ns;
+        for (key, id) in self.server.clients_mut().take_woken() {
+            let clients = self.server.clients_mut();
+            let Some(client) = clients.get_mut(key).filter(|client| client.session.id() == id) else { continue };
+            client.session.input.release();
+            client.session.input.answered(now_ns);
+            if client.out.is_over() && !client.session.output.closes_now() {
+                clients.output_over(key);
+            }
+            clients.queue_flush(key);
+            self.make_ready(key);
         }
     }
 

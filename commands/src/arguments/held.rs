@@ -1,6 +1,6 @@
 //! A string that a long command works on: it stays what it was when the command began.
 
-use tercel_engine::{Blob, EntryRef, ValueRef};
+use tercel_engine::{Blob, EntryRef, StringRef, WrongType};
 
 /// A string, shared with its key if it lies apart from it, else copied.
 pub(crate) enum HeldString {
@@ -10,12 +10,15 @@ pub(crate) enum HeldString {
 
 impl HeldString {
     /// What a key holds; of a missing one it is empty.
-    pub(crate) fn of(entry: Option<EntryRef<'_>>) -> Self {
-        match entry.map(|entry| entry.value()) {
+    ///
+    /// # Errors
+    /// It holds another type.
+    pub(crate) fn of(entry: Option<EntryRef<'_>>) -> Result<Self, WrongType> {
+        Ok(match entry.map(EntryRef::string).transpose()? {
             None => HeldString::Own(Vec::new()),
-            Some(ValueRef::Blob(blob)) => HeldString::Shared(blob.clone()),
+            Some(StringRef::Blob(blob)) => HeldString::Shared(blob.clone()),
             Some(value) => HeldString::Own(value.to_vec()),
-        }
+        })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

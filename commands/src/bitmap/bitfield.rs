@@ -182,13 +182,13 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
                 cx.out.integer(step.field.number(read_bits(stored, step.offset, step.field.bits)));
             }
         };
-        match cx.server.data_mut().read(db, key) {
-            Some(entry) => entry.value().with_bytes(answer),
+        match cx.server.data_mut().read_string(db, key)? {
+            Some(value) => value.with_bytes(answer),
             None => answer(&[]),
         }
         return Ok(());
     };
-    let stored_len = cx.server.data_mut().peek_to_write(db, key).map_or(0, |entry| entry.value().len());
+    let stored_len = cx.server.data_mut().string_to_write(db, key)?.map_or(0, |value| value.len());
     let grown = stored_len < highest;
     let (answers, changed) =
         cx.server.data_mut().write_string_if(cx.caller.db, key, stored_len.max(highest), |bytes| {
@@ -212,7 +212,7 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
                 })
                 .collect::<Vec<Option<i64>>>();
             ((answers, changed), changed)
-        });
+        })?;
     for answer in answers {
         match answer {
             Some(number) => cx.out.integer(number),

@@ -4,7 +4,7 @@ pub(super) mod bitfield;
 mod offset;
 mod sliced;
 
-use tercel_engine::ValueRef;
+use tercel_engine::StringRef;
 
 use crate::arguments::held::HeldString;
 use offset::bit_offset;
@@ -57,10 +57,10 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.caller.db;
     let byte = (offset / 8) as usize;
-    let stored_len = cx.server.data_mut().peek_to_write(db, key).map_or(0, |entry| entry.value().len());
+    let stored_len = cx.server.data_mut().string_to_write(db, key)?.map_or(0, |value| value.len());
     let mask = 1u8 << (7 - offset % 8);
-    let same = cx.server.data().peek(db, key).is_some_and(|entry| {
-        entry.value().with_bytes(|bytes| bytes.get(byte).is_some_and(|stored| (stored & mask != 0) == on))
+    let same = cx.server.data_mut().string_to_write(db, key)?.is_some_and(|value| {
+        value.with_bytes(|bytes| bytes.get(byte).is_some_and(|stored| (stored & mask != 0) == on))
     });
     if same {
         // Nothing changes: no watcher and no replica needs to hear of it.
@@ -75,7 +75,7 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             bytes[byte] &= !mask;
         }
         before
-    });
+    })?;
     cx.server.data_mut().notify(class::STRING, "setbit", db, key.bytes);
     cx.out.flag(before);
     Ok(())
@@ -84,8 +84,8 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn getbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let offset = bit_offset(cx, args.get(2), None)?;
     let key = cx.key(args, 1);
-    let bit = cx.server.data_mut().read(cx.caller.db, key).is_some_and(|entry| {
-        entry.value().with_bytes(|bytes| {
+    let bit = cx.server.data_mut().read_string(cx.caller.db, key)?.is_some_and(|value| {
+        value.with_bytes(|bytes| {
             bytes.get((offset / 8) as usize).is_some_and(|byte| byte & (1 << (7 - offset % 8)) != 0)
         })
     });
@@ -202,11 +202,10 @@ fn count_ones(bytes: &[u8]) -> u64 {
 fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let range = bit_range(args, 2)?;
     let key = cx.key(args, 1);
-    let Some(entry) = cx.server.data_mut().read(cx.caller.db, key) else {
+    let Some(value) = cx.server.data_mut().read_string(cx.caller.db, key)? else {
         cx.out.integer(0);
         return Ok(());
     };
-    let value = entry.value();
     let bits = match &range {
         Some(range) if range.is_reversed() => None,
         Some(range) => range.clamp(value.len()),
@@ -223,7 +222,7 @@ fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         if to > from { count(from) + count(to) } else { count(from) }
     };
     let inner = from + 1..to.max(from + 1);
-    if let ValueRef::Blob(value) = value {
+    if let StringRef::Blob(value) = value {
         let job = sliced::Count { count: ends(value.as_slice()), value: value.clone(), bytes: inner };
         return cx.in_slices(args, Box::new(job));
     }
@@ -265,19 +264,18 @@ fn bitpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let whole = BitRange { start: 0, end: None, in_bits: false };
     let range = range.unwrap_or(whole);
-    let Some(entry) = cx.server.data_mut().read(cx.caller.db, key) else {
+    let Some(value) = cx.server.data_mut().read_string(cx.caller.db, key)? else {
         // A missing key is an endless row of zeros.
         cx.out.integer(if wanted { -1 } else { 0 });
         return Ok(());
     };
-    let value = entry.value();
     let Some((first, last)) = range.clamp(value.len()) else {
         cx.out.integer(-1);
         return Ok(());
     };
     // Without an end the string goes on with zeros.
     let beyond = if !wanted && range.end.is_none() { value.len() as i64 * 8 } else { -1 };
-    if let ValueRef::Blob(value) = value {
+    if let StringRef::Blob(value) = value {
         let job = sliced::Find { value: value.clone(), wanted, bits: (first, last), beyond };
         return cx.in_slices(args, Box::new(job));
     }
@@ -301,7 +299,7 @@ fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let mut sources = Vec::with_capacity(args.len() - 3);
     for index in 3..args.len() {
         let key = cx.server.data().key(args.get(index));
-        sources.push(HeldString::of(cx.server.data_mut().read(db, key)));
+        sources.push(HeldString::of(cx.server.data_mut().read(db, key))?);
     }
     let len = sources.iter().map(HeldString::len).max().unwrap_or(0);
     let target = args.get(2);

@@ -10,6 +10,7 @@ use tercel_core::command::parse::{integer, lossy};
 use tercel_core::command::spec::flags::*;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::dispatch::Context;
+use tercel_core::dispatch::GiveUp;
 use tercel_core::dispatch::container;
 use tercel_core::dispatch::{Command, client_cmd, cmd};
 
@@ -274,9 +275,11 @@ fn client_unblock(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if args.len() == 4 && !args.is(3, "timeout") && !args.is(3, "error") {
         return Err(fail("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
-    integer(args.get(2))?;
-    // No command of this version blocks, so no client can be waiting in one.
-    cx.out.integer(0);
+    let id = integer(args.get(2))?;
+    let why = if args.is(3, "error") { GiveUp::Unblocked } else { GiveUp::TimedOut };
+    let waits = u64::try_from(id).ok().and_then(|id| cx.server.clients().key_of(id));
+    let unblocked = waits.is_some_and(|key| tercel_core::dispatch::give_up(cx.commands, cx.server, key, why));
+    cx.out.flag(unblocked);
     Ok(())
 }
 

@@ -21,6 +21,7 @@ pub(super) fn flag_letters(client: Shown<'_>) -> String {
     let letters = [
         (session.is_monitor(), 'O'),
         (session.is_subscriber(), 'P'),
+        (caller.keys_wait().is_some(), 'b'),
         (session.transaction.is_open(), 'x'),
         (session.transaction.is_broken(), 'd'),
         (output.closing() == Some(Closing::AfterReply), 'c'),

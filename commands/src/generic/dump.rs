@@ -1,6 +1,6 @@
 //! DUMP and RESTORE: a value as a snapshot would hold it, by itself.
 
-use tercel_engine::{Expire, ValueRef};
+use tercel_engine::{Expire, StringRef};
 use tercel_rdb::{RdbError, ReadOptions, StringValue};
 
 use crate::arguments::expiry::effect_of_delete;
@@ -36,10 +36,10 @@ fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         cx.out.null();
         return Ok(());
     };
-    let value = match entry.value() {
-        ValueRef::Int(value) => StringValue::Int(value),
-        ValueRef::Bytes(bytes) => StringValue::Bytes(bytes),
-        ValueRef::Blob(blob) => StringValue::Bytes(blob.as_slice()),
+    let value = match entry.string()? {
+        StringRef::Int(value) => StringValue::Int(value),
+        StringRef::Bytes(bytes) => StringValue::Bytes(bytes),
+        StringRef::Blob(blob) => StringValue::Bytes(blob.as_slice()),
     };
     cx.out.bulk(tercel_rdb::dump_string(value, compress));
     Ok(())

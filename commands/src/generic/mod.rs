@@ -161,15 +161,9 @@ fn touch(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn type_of(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let name = cx.server.data().peek(cx.caller.db, key).map_or("none", |entry| kind_name(entry.kind()));
+    let name = cx.server.data().peek(cx.caller.db, key).map_or("none", |entry| entry.kind().name());
     cx.out.simple(name);
     Ok(())
-}
-
-fn kind_name(kind: tercel_engine::Kind) -> &'static str {
-    match kind {
-        tercel_engine::Kind::String => "string",
-    }
 }
 
 fn rename_key(cx: &mut Context<'_>, args: &Args<'_>, only_if_free: bool) -> Outcome {
@@ -427,7 +421,7 @@ impl Scan {
         self.cursor = data.scan(self.db, self.cursor, &mut |entry| {
             self.count -= 1;
             if self.pattern.as_ref().is_some_and(|pattern| !pattern.matches(entry.key()))
-                || self.kind.is_some_and(|kind| kind != kind_name(entry.kind()))
+                || self.kind.is_some_and(|kind| kind != entry.kind().name())
             {
                 return;
             }
@@ -455,11 +449,7 @@ fn object_encoding(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.server.data().key(args.get(2));
     match cx.server.data().peek(cx.caller.db, key) {
         None => cx.out.null(),
-        Some(entry) => cx.out.bulk(match entry.encoding() {
-            tercel_engine::Encoding::Int => "int",
-            tercel_engine::Encoding::EmbStr => "embstr",
-            tercel_engine::Encoding::Raw => "raw",
-        }),
+        Some(entry) => cx.out.bulk(entry.encoding().name()),
     }
     Ok(())
 }

@@ -1,16 +1,15 @@
 //! DEBUG: what test suites need, as far as this version's types go.
 
-use tercel_engine::{Expire, NewValue, SnapshotId};
+use tercel_engine::{Expire, NewValue};
+
+use super::digest;
 use tercel_resp::encode;
 
 use tercel_core::base::glob::Glob;
-use tercel_core::clients::Slice;
-use tercel_core::command::Reply;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, NO_SUCH_KEY, Outcome, fail};
 use tercel_core::command::parse::shown;
 use tercel_core::command::parse::{float, integer, lossy};
-use tercel_core::data::{Dataset, Expired};
 use tercel_core::dispatch::Context;
 use tercel_core::server::Request;
 
@@ -66,21 +65,16 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         ("object", 3 | 4) => return object(cx, args),
         ("digest", 2) => {
-            let expired = cx.server.data().expired();
-            let walk = Some(cx.server.data_mut().snapshot_begin());
-            return cx.in_slices(args, Box::new(Digest { walk, expired, all: [0; 20] }));
+            let job = digest::OfAll::new(cx.server.data_mut());
+            return cx.in_slices(args, Box::new(job));
         }
         ("digest-value", 3..) => {
             cx.out.array(args.len() - 2);
-            for bytes in args.rest(2) {
-                let key = cx.server.data().key(bytes);
-                let digest = cx
-                    .server
-                    .data()
-                    .peek(cx.caller.db, key)
-                    .map_or_else(|| "0".repeat(40), |entry| entry.value().with_bytes(|value| hex(&sha1(&[value]))));
-                cx.out.simple(&digest);
-            }
+            let (data, db) = (cx.server.data(), cx.caller.db);
+            let expired = data.expired();
+            let of = |bytes| Some(digest::OfValue::new(data.peek(db, data.key(bytes))?.value(), expired));
+            let job = digest::OfValues { values: args.rest(2).map(of).collect() };
+            return cx.in_slices(args, Box::new(job));
         }
         ("htstats", 3 | 4) => {
             let db = cx.db_index(args.get(2))?;
@@ -185,70 +179,16 @@ fn object(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.server.data().key(args.get(2));
     let now_ms = cx.server.now().unix_ms;
     let Some(entry) = cx.server.data().peek(cx.caller.db, key) else { return Err(NO_SUCH_KEY) };
-    let encoding = match entry.encoding() {
-        tercel_engine::Encoding::Int => "int",
-        tercel_engine::Encoding::EmbStr => "embstr",
-        tercel_engine::Encoding::Raw => "raw",
-    };
+    let encoding = entry.encoding().name();
     let text = format!(
         "Value at:0x{:x} refcount:1 encoding:{encoding} serializedlength:{} lru:{} lru_seconds_idle:{}",
         key.hash.0,
-        entry.value().len() + 1,
+        entry.string().map_or(entry.memory_bytes(), |value| value.len() + 1),
         (now_ms / 1000 - entry.idle_seconds(now_ms) as i64) & 0xff_ffff,
         entry.idle_seconds(now_ms)
     );
     cx.out.simple(&text);
     Ok(())
-}
-
-fn sha1(parts: &[&[u8]]) -> [u8; 20] {
-    use sha1::Digest;
-    let mut hasher = sha1::Sha1::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    hasher.finalize().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A digest of all live data, as it was when the command began, that does not depend on order.
-struct Digest {
-    walk: Option<SnapshotId>,
-    expired: Expired,
-    all: [u8; 20],
-}
-
-impl Slice for Digest {
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
-        let Some(walk) = self.walk else { return false };
-        let (expired, all) = (self.expired, &mut self.all);
-        let more = data.snapshot_step(walk, &mut |db, entry| {
-            if expired.is(entry) {
-                return;
-            }
-            let one = entry.value().with_bytes(|value| {
-                let expires: &[u8] = if entry.expire_at().is_some() { b"!!expire!!" } else { b"" };
-                sha1(&[&(db as u32).to_be_bytes(), entry.key(), b"\0", value, expires])
-            });
-            for (sum, byte) in all.iter_mut().zip(one) {
-                *sum ^= byte;
-            }
-        });
-        if !more {
-            self.abandon(data);
-            answer.simple(&hex(&self.all));
-        }
-        more
-    }
-
-    fn abandon(&mut self, data: &mut Dataset) {
-        if let Some(walk) = self.walk.take() {
-            data.snapshot_end(walk);
-        }
-    }
 }
 
 fn protocol(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {

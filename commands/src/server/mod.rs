@@ -4,6 +4,7 @@ pub(super) mod command;
 pub(super) mod commandlog;
 pub(super) mod config;
 mod debug;
+mod digest;
 mod info;
 pub(super) mod latency;
 pub(super) mod memory;

@@ -146,7 +146,7 @@ pub(crate) static COMMANDS: &[Command] = &[
 fn get(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     match cx.server.data_mut().read(cx.caller.db, key) {
-        Some(entry) => cx.out.value(entry.value()),
+        Some(entry) => cx.out.value(entry.string()?),
         None => cx.out.null(),
     }
     Ok(())
@@ -218,7 +218,8 @@ fn mget(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     for index in 1..args.len() {
         let key = cx.key(args, index);
         match cx.server.data_mut().read(cx.caller.db, key) {
-            Some(entry) => cx.out.value(entry.value()),
+            Some(entry) if entry.string().is_err() => cx.out.null(),
+            Some(entry) => cx.out.value(entry.string()?),
             None => cx.out.null(),
         }
     }
@@ -258,7 +259,7 @@ fn append(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.caller.db;
     let tail = args.get(2);
-    let stored_len = cx.server.data_mut().peek_to_write(db, key).map(|entry| entry.value().len());
+    let stored_len = cx.server.data_mut().string_to_write(db, key)?.map(|value| value.len());
     let new_len = match stored_len {
         None => {
             cx.server.data_mut().store(db, key, new_value(args, 2), Expire::Clear);
@@ -266,7 +267,7 @@ fn append(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         Some(len) => {
             check_length(cx, len as u64 + tail.len() as u64)?;
-            cx.server.data_mut().write_string(db, key, len + tail.len(), |bytes| bytes[len..].copy_from_slice(tail));
+            cx.server.data_mut().write_string(db, key, len + tail.len(), |bytes| bytes[len..].copy_from_slice(tail))?;
             len + tail.len()
         }
     };
@@ -277,7 +278,7 @@ fn append(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 fn strlen(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
-    let len = cx.server.data_mut().read(cx.caller.db, key).map_or(0, |entry| entry.value().len());
+    let len = cx.server.data_mut().read_string(cx.caller.db, key)?.map_or(0, |value| value.len());
     cx.out.count(len);
     Ok(())
 }
@@ -298,7 +299,7 @@ fn getrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     match cx.server.data_mut().read(cx.caller.db, key) {
         None => cx.out.bulk(""),
-        Some(entry) => entry.value().with_bytes(|bytes| match clamp_range(start, end, bytes.len()) {
+        Some(entry) => entry.string()?.with_bytes(|bytes| match clamp_range(start, end, bytes.len()) {
             Some((start, end)) => cx.out.bulk(&bytes[start..=end]),
             None => cx.out.bulk(""),
         }),
@@ -318,7 +319,7 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let piece = args.get(3);
     let key = cx.key(args, 1);
     let db = cx.caller.db;
-    let stored_len = cx.server.data_mut().peek_to_write(db, key).map(|entry| entry.value().len());
+    let stored_len = cx.server.data_mut().string_to_write(db, key)?.map(|value| value.len());
     if piece.is_empty() {
         cx.out.count(stored_len.unwrap_or(0));
         return Ok(());
@@ -328,7 +329,7 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let len = stored_len.unwrap_or(0).max(offset + piece.len());
     cx.server
         .data_mut()
-        .write_string(cx.caller.db, key, len, |bytes| bytes[offset..offset + piece.len()].copy_from_slice(piece));
+        .write_string(cx.caller.db, key, len, |bytes| bytes[offset..offset + piece.len()].copy_from_slice(piece))?;
     cx.server.data_mut().notify(class::STRING, "setrange", db, key.bytes);
     cx.out.count(len);
     Ok(())
@@ -339,7 +340,7 @@ fn add(cx: &mut Context<'_>, args: &Args<'_>, increment: i64) -> Outcome {
     let db = cx.caller.db;
     let stored = match cx.server.data_mut().peek_to_write(db, key) {
         None => 0,
-        Some(entry) => entry.value().as_int().ok_or(NOT_AN_INTEGER)?,
+        Some(entry) => entry.string()?.as_int().ok_or(NOT_AN_INTEGER)?,
     };
     let sum = stored.checked_add(increment).ok_or(OVERFLOW)?;
     cx.server.data_mut().store(db, key, NewValue::Int(sum), Expire::Keep);
@@ -372,7 +373,7 @@ fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let db = cx.caller.db;
     let stored = match cx.server.data_mut().peek_to_write(db, key) {
         None => LongDouble::ZERO,
-        Some(entry) => entry.value().with_bytes(LongDouble::parse).ok_or(NOT_A_FLOAT)?,
+        Some(entry) => entry.string()?.with_bytes(LongDouble::parse).ok_or(NOT_A_FLOAT)?,
     };
     let increment = LongDouble::parse(args.get(2)).ok_or(NOT_A_FLOAT)?;
     let sum = stored.checked_add(increment).ok_or(fail::fail("ERR increment would produce NaN or Infinity"))?;
@@ -394,8 +395,8 @@ fn delifeq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let equal = cx
         .server
         .data_mut()
-        .peek_to_write(db, key)
-        .is_some_and(|entry| entry.value().with_bytes(|bytes| bytes == args.get(2)));
+        .string_to_write(db, key)?
+        .is_some_and(|value| value.with_bytes(|bytes| bytes == args.get(2)));
     let deleted = equal && cx.server.data_mut().delete(db, key);
     if deleted {
         effect_of_delete(cx, key.bytes);

@@ -101,14 +101,14 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
     let at_ms = options.expiry.map(|(index, unit)| expiry_time(cx, args.get(index), unit)).transpose()?;
     cx.server.data_mut().expire_if_due(db, key);
     if options.get {
-        match cx.server.data_mut().read(db, key) {
-            Some(entry) => cx.out.value(entry.value()),
+        match cx.server.data_mut().read_string(db, key)? {
+            Some(value) => cx.out.value(value),
             None => cx.out.null(),
         }
     }
     let stored = cx.server.data().peek(db, key);
     let goes_on = match (&stored, options.if_equal) {
-        (Some(entry), Some(index)) => entry.value().with_bytes(|bytes| bytes == args.get(index)),
+        (Some(entry), Some(index)) => entry.string()?.with_bytes(|bytes| bytes == args.get(index)),
         (None, Some(_)) => false,
         (Some(_), None) => !options.if_missing,
         (None, None) => !options.if_present,
@@ -175,7 +175,7 @@ pub(super) fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             return Ok(());
         }
         Some(entry) => {
-            cx.out.value(entry.value());
+            cx.out.value(entry.string()?);
             entry.expire_at().is_some()
         }
     };

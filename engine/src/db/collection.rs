@@ -5,9 +5,9 @@ use crate::access::Access;
 use crate::entry::{EntryBox, Stored};
 use crate::expiry::Timers;
 use crate::hash::Hash;
-use crate::types::hash::FieldMap;
-use crate::types::list::List;
-use crate::types::{Kept, Lent, Surroundings};
+use crate::types::hash::{FieldMap, FieldMapRef};
+use crate::types::list::{List, ListRef};
+use crate::types::{Kept, Lent};
 use crate::value::WrongType;
 
 /// What became of a collection that was changed.
@@ -22,10 +22,6 @@ pub struct Edited<R> {
 }
 
 impl Db {
-    pub(crate) fn surroundings(&self) -> &Surroundings {
-        &self.around
-    }
-
     /// Lets `change` change the list of a key. With `create` a key that is missing is an empty list, without it
     /// there is nothing to change: None. A list without elements is not kept.
     ///
@@ -172,6 +168,18 @@ impl Db {
     /// The same with a hash.
     pub fn set_fields(&mut self, key: &[u8], hash: Hash, fields: FieldMap, access: &Access) {
         self.put_collection(key, hash, fields, access);
+    }
+
+    /// A list of this keyspace as it is now, to be changed apart from its key.
+    #[must_use]
+    pub fn copy_list(&self, list: ListRef<'_>) -> List {
+        list.copied(&self.around)
+    }
+
+    /// A hash of this keyspace as it is now, to be changed apart from its key.
+    #[must_use]
+    pub fn copy_fields(&self, fields: FieldMapRef<'_>) -> FieldMap {
+        fields.copied(&self.around)
     }
 
     /// An empty list that belongs nowhere yet.

@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod disk;
 pub mod glob;
+pub mod timers;
 pub mod version;

@@ -2,7 +2,7 @@
 
 use tercel_transport::PeerKind;
 
-use super::waiting::{Sliced, Wait};
+use super::waiting::{KeysWait, Sliced, Wait};
 
 /// For whom a command runs: a client, or a transaction of one.
 pub struct Caller {
@@ -18,13 +18,15 @@ pub struct Caller {
     pub may_wait: bool,
     /// What its reply is to wait for.
     pub wait: Option<Wait>,
+    /// The command waited for keys and is run again, to see whether they hold what it wants now.
+    pub(crate) is_woken: bool,
 }
 
 impl Caller {
     /// One who comes in this way and has asked for nothing yet.
     #[must_use]
     pub fn new(kind: PeerKind) -> Self {
-        Caller { db: 0, kind, no_touch: false, in_transaction: false, may_wait: false, wait: None }
+        Caller { db: 0, kind, no_touch: false, in_transaction: false, may_wait: false, wait: None, is_woken: false }
     }
 
     /// The command being done in slices, if one is.
@@ -36,17 +38,28 @@ impl Caller {
         }
     }
 
+    /// What it waits for keys to hold, if it does.
+    #[must_use]
+    #[inline]
+    pub fn keys_wait(&self) -> Option<&KeysWait> {
+        match &self.wait {
+            Some(Wait::Keys(wait)) => Some(wait),
+            _ => None,
+        }
+    }
+
     /// Whether it goes on by itself, so that what it has sent will be done even if it is gone by then.
     #[must_use]
     pub fn goes_on(&self) -> bool {
         matches!(self.wait, Some(Wait::Slices(_) | Wait::Turn))
     }
 
-    /// Memory in bytes of a command that is done in slices.
+    /// Memory in bytes of a command that is done in slices, or waits for keys.
     #[must_use]
     pub fn memory(&self) -> usize {
         match &self.wait {
             Some(Wait::Slices(sliced)) => sliced.memory(),
+            Some(Wait::Keys(wait)) => wait.memory(),
             _ => 0,
         }
     }

@@ -12,7 +12,7 @@ use crate::command::reply::Reply;
 impl Clients {
     /// The client whose command runs, if it is this one.
     pub(super) fn current_if(&mut self, key: ClientKey) -> Option<&mut Current> {
-        self.current.as_mut().filter(|current| current.key == key)
+        self.current.iter_mut().chain(&mut self.outer).find(|current| current.key == key)
     }
 
     /// Makes a client the one whose command runs. `room` is the memory in bytes that replies to it may hold.
@@ -22,6 +22,17 @@ impl Clients {
         pushes.clear();
         pushes.set_room(room);
         self.current = Some(Current { key, pushes, touched: Vec::new(), closing: None });
+    }
+
+    /// The command of another client is run before that of the current one is over.
+    pub(crate) fn enter_inner(&mut self, key: ClientKey, version: Version, room: usize) {
+        self.outer.extend(self.current.take());
+        self.enter(key, version, room);
+    }
+
+    /// It is done.
+    pub(crate) fn leave_inner(&mut self) {
+        self.current = self.outer.pop();
     }
 
     /// No client's command runs any more; the buffer for messages to it is kept.

@@ -15,6 +15,7 @@ pub mod subscriptions;
 pub mod table;
 pub mod transaction;
 pub mod waiting;
+mod waits;
 mod watch;
 pub mod watched;
 
@@ -23,4 +24,4 @@ pub use client::{Client, Session};
 pub use key::{ClientClass, ClientKey};
 pub use output::{Closing, ReplyMode};
 pub use table::{Clients, Counters, Pause};
-pub use waiting::{Slice, Sliced, Wait};
+pub use waiting::{KeysWait, Slice, Sliced, Wait};

@@ -10,6 +10,7 @@ use super::key::ClientKey;
 use super::limits::{ClientMemory, Rules};
 use super::output::Closing;
 use super::subscriptions::{Listeners, PubSub};
+use super::waiting::Waiters;
 use super::watched::{Change, Watches};
 use crate::command::Reply;
 use crate::settings::Settings;
@@ -71,6 +72,11 @@ pub struct Clients {
     pub(super) pubsub: PubSub,
     pub(super) watches: Watches,
     pub(super) current: Option<Current>,
+    /// The clients whose commands are not over while that of another is run, who waited for what they did.
+    pub(super) outer: Vec<Current>,
+    pub(super) waiters: Waiters,
+    /// Clients that waited for keys and were answered: slot and number.
+    pub(super) woken: Vec<(ClientKey, u64)>,
     pause: Option<Pause>,
     /// Long commands under way, and how many have ended, ever.
     sliced: usize,
@@ -95,6 +101,9 @@ impl Clients {
             pubsub: PubSub::default(),
             watches: Watches::default(),
             current: None,
+            outer: Vec::new(),
+            waiters: Waiters::default(),
+            woken: Vec::new(),
             pause: None,
             sliced: 0,
             sliced_ended: 0,
@@ -242,6 +251,29 @@ impl Clients {
 
     pub(crate) fn set_pause(&mut self, pause: Option<Pause>) {
         self.pause = pause;
+    }
+
+    /// Clients that waited for keys and were answered, since it was last asked: slot and number.
+    pub fn take_woken(&mut self) -> Vec<(ClientKey, u64)> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    #[inline]
+    pub fn any_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// How many clients wait for keys; and how many of them with a deadline.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.waiters.waiting(), self.waiters.waiting_with_deadline())
+    }
+
+    /// The keys that clients wait for, with their databases, each once.
+    pub fn waited_keys(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.waiters.keys()
     }
 
     /// One more long command is under way, unless there are `most` already.

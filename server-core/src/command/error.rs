@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use tercel_engine::WrongType;
+
 /// An error reply; the text begins with its code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandError(pub Cow<'static, str>);
@@ -37,6 +39,16 @@ pub const OUT_OF_RANGE: CommandError = CommandError::fixed("ERR value is out of 
 pub const TOO_LONG: CommandError = CommandError::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 /// A database that is not there.
 pub const DB_OUT_OF_RANGE: CommandError = CommandError::fixed("ERR DB index is out of range");
+
+/// A key of another type than the command works on.
+pub const WRONG_TYPE: CommandError =
+    CommandError::fixed("WRONGTYPE Operation against a key holding the wrong kind of value");
+
+impl From<WrongType> for CommandError {
+    fn from(_: WrongType) -> Self {
+        WRONG_TYPE
+    }
+}
 
 /// Wraps a text known at compile time.
 #[must_use]

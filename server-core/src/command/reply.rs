@@ -5,9 +5,9 @@
 //! much that may be, and it is looked at while a reply is being written. Past the bound everything
 //! is dropped, and so is all that is written afterwards: the client will be closed.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
-use tercel_engine::ValueRef;
+use tercel_engine::StringRef;
 use tercel_resp::{Version, encode};
 use tercel_transport::{SharedBytes, TxBuf};
 
@@ -325,7 +325,7 @@ impl Reply {
     fn long_bulk(&mut self, bytes: &[u8]) {
         encode::header(self.out(), b'$', bytes.len() as i64);
         if self.room.saturating_sub(self.len()) >= bytes.len() {
-            self.splice(Rc::new(bytes.to_vec()));
+            self.splice(Arc::new(bytes.to_vec()));
         } else {
             self.overflow();
         }
@@ -350,16 +350,16 @@ impl Reply {
 
     /// A stored string. A large one is spliced in by reference.
     #[inline]
-    pub fn value(&mut self, value: ValueRef<'_>) {
+    pub fn value(&mut self, value: StringRef<'_>) {
         match value {
-            ValueRef::Int(number) => encode::bulk_integer(self.out(), number),
-            ValueRef::Bytes(bytes) => encode::bulk(self.out(), bytes),
-            ValueRef::Blob(blob) if blob.len() >= SPLICE_LEN_MIN => {
+            StringRef::Int(number) => encode::bulk_integer(self.out(), number),
+            StringRef::Bytes(bytes) => encode::bulk(self.out(), bytes),
+            StringRef::Blob(blob) if blob.len() >= SPLICE_LEN_MIN => {
                 encode::header(self.out(), b'$', blob.len() as i64);
                 self.splice(blob.shared());
                 self.out().extend_from_slice(b"\r\n");
             }
-            ValueRef::Blob(blob) => encode::bulk(self.out(), blob.as_slice()),
+            StringRef::Blob(blob) => encode::bulk(self.out(), blob.as_slice()),
         }
         self.appended();
     }

@@ -89,12 +89,16 @@ pub mod acl {
     pub const CONNECTION: u32 = 1 << 10;
     pub const TRANSACTION: u32 = 1 << 11;
     pub const BLOCKING: u32 = 1 << 12;
+    pub const LIST: u32 = 1 << 13;
+    pub const HASH: u32 = 1 << 14;
 
     /// Categories by name, in the order they are listed.
     pub const NAMES: &[(u32, &str)] = &[
         (KEYSPACE, "keyspace"),
         (READ, "read"),
         (WRITE, "write"),
+        (LIST, "list"),
+        (HASH, "hash"),
         (STRING, "string"),
         (BITMAP, "bitmap"),
         (PUBSUB, "pubsub"),
@@ -147,6 +151,8 @@ pub enum Group {
     Generic,
     String,
     Bitmap,
+    List,
+    Hash,
     Pubsub,
     Transactions,
     Server,
@@ -161,6 +167,8 @@ impl Group {
             Group::Generic => "generic",
             Group::String => "string",
             Group::Bitmap => "bitmap",
+            Group::List => "list",
+            Group::Hash => "hash",
             Group::Pubsub => "pubsub",
             Group::Transactions => "transactions",
             Group::Server => "server",

@@ -67,12 +67,13 @@ impl Dataset {
         self.touched(db, key.bytes);
     }
 
-    /// Tells the watchers of a key.
+    /// Tells the watchers of a key, and has those looked at that wait for it.
     #[inline]
     pub(super) fn touched(&mut self, db: usize, key: &[u8]) {
         if self.interest & WATCHED != 0 {
             self.push_change(db, key);
         }
+        self.look_at_awaited(db, key);
     }
 
     /// Whether there is anything to drain.

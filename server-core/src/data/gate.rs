@@ -81,6 +81,7 @@ impl Dataset {
     pub fn swap(&mut self, a: usize, b: usize) {
         self.upheavals += 1;
         self.keyspace.swap(a, b);
+        self.look_at_all_awaited();
         self.dirty += 1;
     }
 

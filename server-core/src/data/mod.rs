@@ -12,6 +12,8 @@ mod key;
 mod keys;
 mod snapshots;
 mod strings;
+mod typed;
+mod waited;
 
 use tercel_engine::{Access, Db, EntryRef, Hash, Keyspace, KeyspaceConfig, Policy};
 
@@ -21,11 +23,13 @@ use crate::settings::Settings;
 use effects::Effects;
 use events::Event;
 use holds::Holds;
+use waited::Waited;
 
 pub use eviction::Room;
 pub use expiry::Expired;
 pub use holds::Hold;
 pub use key::Key;
+pub use typed::{Change, Typed};
 
 /// What this room counts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,6 +93,7 @@ pub struct Dataset {
     found_expired: Vec<(usize, Box<[u8]>)>,
     effects: Effects,
     holds: Holds,
+    waited: Waited,
     /// Effects of another server are being run.
     is_following: bool,
     /// Whether deadlines fire by themselves.
@@ -128,6 +133,7 @@ impl Dataset {
             found_expired: Vec::new(),
             effects: Effects::default(),
             holds: Holds::default(),
+            waited: Waited::default(),
             is_following: false,
             active_expire: true,
             paused_until_ms: i64::MIN,

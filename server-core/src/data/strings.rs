@@ -1,31 +1,48 @@
 //! Editing strings in place.
 
+use tercel_engine::WrongType;
+
 use super::{Dataset, Key};
 use crate::command::event_class as class;
 
 impl Dataset {
     /// Makes a string `len` bytes long (creating it, filling with zeros) and lets `write` change it.
-    pub fn write_string<R>(&mut self, db: usize, key: Key<'_>, len: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
+    ///
+    /// # Errors
+    /// The key has another type.
+    pub fn write_string<R>(
+        &mut self,
+        db: usize,
+        key: Key<'_>,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, WrongType> {
         self.write_string_if(db, key, len, |bytes| (write(bytes), true))
     }
 
     /// The same for a writer that may find nothing to change, as its second result says: unless the string
     /// grew, watchers then hear nothing.
+    ///
+    /// # Errors
+    /// The key has another type.
     pub fn write_string_if<R>(
         &mut self,
         db: usize,
         key: Key<'_>,
         len: usize,
         write: impl FnOnce(&mut [u8]) -> (R, bool),
-    ) -> R {
+    ) -> Result<R, WrongType> {
         let access = self.access;
         let data = self.keyspace.db_mut(db);
-        let stored_len = data.find(key.bytes, key.hash).map(|entry| entry.value().len());
+        let stored_len = match data.find(key.bytes, key.hash) {
+            Some(entry) => Some(entry.string()?.len()),
+            None => None,
+        };
         let is_new = stored_len.is_none();
         let (result, wrote) = if is_new {
             write(data.create_string(key.bytes, key.hash, &access, len))
         } else {
-            match data.edit_string(key.bytes, key.hash, &access, len) {
+            match data.edit_string(key.bytes, key.hash, &access, len)? {
                 Some(bytes) => write(bytes),
                 None => write(data.create_string(key.bytes, key.hash, &access, len)),
             }
@@ -37,6 +54,6 @@ impl Dataset {
         if wrote || stored_len != Some(len) {
             self.changed(db, key);
         }
-        result
+        Ok(result)
     }
 }

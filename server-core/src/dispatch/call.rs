@@ -4,6 +4,7 @@
 use super::admit::{Admitted, admit, held_by_keys, held_by_pause, unknown_command};
 use super::after::{count_and_log, feed_monitors};
 use super::context::{Commands, Context, Handler};
+use super::waiting::serve_waiting;
 use tercel_transport::PeerKind;
 
 use crate::clients::{Caller, Client, Closing, ReplyMode, Session, Wait};
@@ -76,10 +77,15 @@ pub fn process(
             };
             // What it answers is written already.
             let _ = call(&mut cx, args, request_len);
-            if matches!(caller.wait, Some(Wait::Turn)) {
-                return Flow::TooMany;
+            match &mut caller.wait {
+                Some(Wait::Turn) => return Flow::TooMany,
+                Some(Wait::Keys(wait)) => server.begin_waiting(session.key(), wait),
+                _ => {}
             }
             server.close_unit();
+            if server.data().has_changed_awaited() {
+                serve_waiting(commands, server);
+            }
         }
         Ok(Admitted::Queue(id, spec)) => {
             session.transaction.queue(id, spec.flags, args);
@@ -181,10 +187,24 @@ pub(super) fn call(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) ->
         // It has not even begun.
         return outcome;
     }
+    let is_muted = cx
+        .client
+        .as_ref()
+        .is_some_and(|client| matches!(client.output.reply_mode, ReplyMode::Off | ReplyMode::Skip));
+    if let Some(Wait::Keys(wait)) = &mut cx.caller.wait {
+        // It is counted when it is answered; what it is told of may have been told already.
+        wait.is_muted = is_muted;
+        wait.request_len = request_len;
+        cx.server.settle();
+        if cx.server.clients().any_monitor() && !cx.caller.is_woken {
+            feed_monitors(cx, args);
+        }
+        return outcome;
+    }
     cx.server.data_mut().command_ended(begun, db, args);
     cx.server.settle();
     // Monitors see a command once it ran: after the commands of its transaction, with the database it chose.
-    if cx.server.clients().any_monitor() && !spec.is(flags::SKIP_MONITOR) && !spec.is(flags::ADMIN) {
+    if cx.server.clients().any_monitor() && !cx.caller.is_woken && !spec.is(flags::SKIP_MONITOR) && !spec.is(flags::ADMIN) {
         feed_monitors(cx, args);
     }
     let reply_len = cx.out.len().saturating_sub(reply_from);
@@ -193,8 +213,7 @@ pub(super) fn call(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) ->
         // It is counted when it is answered.
         sliced.spent_ns = took_ns;
         sliced.request_len = request_len;
-        let mode = cx.client.as_ref().map_or(ReplyMode::On, |client| client.output.reply_mode);
-        sliced.is_muted = matches!(mode, ReplyMode::Off | ReplyMode::Skip);
+        sliced.is_muted = is_muted;
         return outcome;
     }
     count_and_log(cx, args, took_ns, failed, request_len, reply_len);

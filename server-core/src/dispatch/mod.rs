@@ -8,6 +8,7 @@ mod command;
 mod context;
 mod slices;
 mod subcommands;
+mod waiting;
 
 pub use admit::LOADING;
 pub use call::{Flow, apply, process, protocol_error};
@@ -15,3 +16,4 @@ pub use command::{Command, client_cmd, cmd};
 pub use context::{Commands, Context, Handler};
 pub use slices::{SLICE_NS, SLICED_MAX, resume};
 pub use subcommands::{container, help};
+pub use waiting::{GiveUp, give_up, give_up_overdue, serve_waiting};

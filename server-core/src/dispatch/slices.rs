@@ -2,6 +2,7 @@
 
 use super::after::count_and_log;
 use super::context::{Commands, Context};
+use super::waiting::serve_waiting;
 use crate::clients::{Client, Slice, Sliced, Wait};
 use crate::command::{Args, Outcome, OwnedCommand, Reply};
 use crate::server::Server;
@@ -87,6 +88,9 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
     let mut cx =
         Context { server: &mut *server, caller, out: &mut *out, client: Some(&mut *session), id, spec, commands };
     count_and_log(&mut cx, &args.args(), took_ns, false, request_len, reply_len);
+    if server.data().has_changed_awaited() {
+        serve_waiting(commands, server);
+    }
     server.clients_mut().settle_current(session, out);
     true
 }

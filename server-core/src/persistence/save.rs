@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-use tercel_engine::{Blob, EntryRef, Policy, SnapshotId, ValueRef};
+use tercel_engine::{Blob, EntryRef, Policy, SnapshotId, StringRef, Value};
 use tercel_rdb::{EntryMeta, WriteOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
@@ -238,12 +238,13 @@ impl Work<'_> {
                 let meta = meta_of(entry, policy, &access);
                 let (key, value) = (entry.key(), entry.value());
                 match value {
-                    ValueRef::Int(value) => chunk.push_int(db, key, value, meta),
-                    ValueRef::Bytes(bytes) => chunk.push_bytes(db, key, bytes, meta),
+                    Value::String(StringRef::Int(value)) => chunk.push_int(db, key, value, meta),
+                    Value::String(StringRef::Bytes(bytes)) => chunk.push_bytes(db, key, bytes, meta),
                     // All of a segment's at once could be many times a chunk.
-                    ValueRef::Blob(value) => {
+                    Value::String(StringRef::Blob(value)) => {
                         held.push_back(Held { db, key: key.into(), value: value.clone(), meta, sent: None });
                     }
+                    Value::List(_) | Value::Hash(_) => {}
                 }
             });
             if job.chunk.is_full() {

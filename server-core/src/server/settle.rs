@@ -3,7 +3,7 @@
 
 use super::Server;
 use crate::clients::table::Pause;
-use crate::clients::{Client, ClientKey, Session};
+use crate::clients::{Client, ClientKey, KeysWait, Session};
 use crate::command::event_class as class;
 use crate::data::events::{Event, WATCHED, What};
 
@@ -66,10 +66,24 @@ impl Server {
         self.data.swap(first, second);
     }
 
+    /// A client begins to wait for keys.
+    pub(crate) fn begin_waiting(&mut self, client: ClientKey, wait: &mut KeysWait) {
+        self.clients.begin_waiting(client, wait, &mut self.data);
+    }
+
+    /// A client waits for keys no longer.
+    pub(crate) fn end_waiting(&mut self, client: ClientKey, wait: &KeysWait) {
+        self.clients.end_waiting(client, wait, &mut self.data);
+    }
+
     /// Sets or ends a pause.
     pub fn set_pause(&mut self, pause: Option<Pause>) {
         self.clients.set_pause(pause);
         self.data.set_pause(pause.map(|pause| pause.until_ms));
+        if pause.is_none() {
+            // Who was not served for it is looked at again.
+            self.data.look_at_all_awaited();
+        }
     }
 
     /// The pause in force; one that is over is ended.
@@ -89,6 +103,9 @@ impl Server {
         if let Some(sliced) = client.caller.sliced() {
             sliced.job.abandon(&mut self.data);
             self.clients.end_sliced();
+        }
+        if let Some(wait) = client.caller.keys_wait() {
+            self.clients.end_waiting(key, wait, &mut self.data);
         }
         self.data.set_untouched(client.session.input.promised(), 0);
         self.update_interest();

@@ -278,13 +278,13 @@ settings! {
     dual_channel_replication_enabled: Inert, "dual-channel-replication-enabled", (), "no", Mutable, "Taken, and without effect: replication is not there yet.";
     enable_module_command: Inert, "enable-module-command", (), "no", Immutable, "Taken, and without effect: modules are not there yet.";
     extended_redis_compatibility: NotYet, "extended-redis-compatibility", (&["no"] as &'static [&'static str]), "no", Mutable, "Replies are Valkey's.";
-    hash_max_listpack_entries: Inert, "hash-max-listpack-entries"("hash-max-ziplist-entries"), (), "512", Mutable, "Taken, and without effect: hashes are not there yet.";
-    hash_max_listpack_value: Inert, "hash-max-listpack-value"("hash-max-ziplist-value"), (), "64", Mutable, "Taken, and without effect: hashes are not there yet.";
+    hash_max_listpack_entries: i64, "hash-max-listpack-entries"("hash-max-ziplist-entries"), INT, "512", Mutable, "Hashes of so many fields are reported as listpacks; larger ones as hashtables.";
+    hash_max_listpack_value: i64, "hash-max-listpack-value"("hash-max-ziplist-value"), INT, "64", Mutable, "Longest field or value in bytes of a hash that is reported as a listpack.";
     hll_sparse_max_bytes: Inert, "hll-sparse-max-bytes", (), "3000", Mutable, "Taken, and without effect: HyperLogLogs are not there yet.";
     ignore_warnings: Inert, "ignore-warnings", (), "", Immutable, "Taken, and without effect: no warning stops the start.";
     import_mode: NotYet, "import-mode", (&["no"] as &'static [&'static str]), "no", Mutable, "Import mode is not there yet.";
-    list_compress_depth: Inert, "list-compress-depth", (), "0", Mutable, "Taken, and without effect: lists are not there yet.";
-    list_max_listpack_size: Inert, "list-max-listpack-size"("list-max-ziplist-size"), (), "-2", Mutable, "Taken, and without effect: lists are not there yet.";
+    list_compress_depth: Inert, "list-compress-depth", (), "0", Mutable, "Taken, and without effect: lists are not compressed.";
+    list_max_listpack_size: i64, "list-max-listpack-size"("list-max-ziplist-size"), i32::MIN as i64..=i32::MAX as i64, "-2", Mutable, "Lists of so many elements, or of so many bytes (-1 to -5: 4 to 64 KiB), are reported as listpacks; larger ones as quicklists.";
     locale_collate: NotYet, "locale-collate", (&[""] as &'static [&'static str]), "", Mutable, "Nothing is sorted yet.";
     log_format: NotYet, "log-format", (&["legacy"] as &'static [&'static str]), "legacy", Mutable, "The log has one format.";
     log_timestamp_format: NotYet, "log-timestamp-format", (&["legacy"] as &'static [&'static str]), "legacy", Mutable, "The log has one format.";

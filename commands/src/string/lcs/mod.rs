@@ -2,7 +2,6 @@
 
 mod subsequence;
 
-use tercel_engine::EntryRef;
 
 use crate::arguments::held::HeldString;
 use subsequence::{Found, Search};
@@ -60,11 +59,12 @@ fn lcs(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let db = cx.caller.db;
     let (a_key, b_key) = (cx.key(args, 1), cx.key(args, 2));
     let (a, b) = (cx.server.data().peek(db, a_key), cx.server.data().peek(db, b_key));
-    let bytes_of = |entry: &Option<EntryRef<'_>>| entry.as_ref().map_or(0, |entry| entry.value().len() as u64);
-    if bytes_of(&a).saturating_mul(bytes_of(&b)) > CELLS_MAX {
+    let not_strings = || fail("ERR The specified keys must contain string values");
+    let (a, b) = (HeldString::of(a).map_err(|_| not_strings())?, HeldString::of(b).map_err(|_| not_strings())?);
+    if (a.len() as u64).saturating_mul(b.len() as u64) > CELLS_MAX {
         return Err(fail("ERR the strings are too long for LCS: their lengths multiplied exceed 2147483648"));
     }
-    let search = Search::new(HeldString::of(a), HeldString::of(b), want_len);
+    let search = Search::new(a, b, want_len);
     let answers = if want_len {
         Answers::Length
     } else if want_ranges {

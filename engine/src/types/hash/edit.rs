@@ -6,7 +6,7 @@ use crate::rows::{NEVER, PAIRS, Row, Rows, TAGGED, Text};
 use crate::tree::{Grave, Growth, Tree};
 use crate::value::Kind;
 
-/// A hash that may be changed, or is held as it was at one moment.
+/// A hash that may be changed.
 #[derive(Clone)]
 pub struct FieldMap {
     form: Form<ByHash>,

@@ -12,7 +12,7 @@ mod tests;
 
 pub use edit::FieldMap;
 
-use super::Large;
+use super::Surroundings;
 use crate::hash::KeyHasher;
 use crate::rows::{NEVER, Rows, RowsRef};
 use crate::tree::{Frozen, Growth, Shape, Tree};
@@ -258,10 +258,19 @@ impl<'a> FieldMapRef<'a> {
 
     /// All of it as it is now, to be held while it changes.
     #[must_use]
-    pub fn held(self, around: &crate::Db) -> FieldMap {
+    pub fn held(self) -> HeldFieldMap {
+        let form = match self.form {
+            FormRef::Packed(rows) => HeldForm::Packed(rows.block().to_vec()),
+            FormRef::Tree(tree) => HeldForm::Tree(tree.clone()),
+        };
+        HeldFieldMap { form, is_wide: self.is_wide }
+    }
+
+    /// All of it as it is now, to be changed apart from its key.
+    pub(crate) fn copied(self, around: &Surroundings) -> FieldMap {
         match self.form {
-            FormRef::Packed(rows) => FieldMap::of_block(rows.block().to_vec(), self.is_wide, around.surroundings()),
-            FormRef::Tree(tree) => FieldMap::of_tree(tree.clone(), self.is_wide, around.surroundings()),
+            FormRef::Packed(rows) => FieldMap::of_block(rows.block().to_vec(), self.is_wide, around),
+            FormRef::Tree(tree) => FieldMap::of_tree(tree.clone(), self.is_wide, around),
         }
     }
 
@@ -274,6 +283,28 @@ impl<'a> FieldMapRef<'a> {
                 FormRef::Packed(rows) => FrozenForm::Packed(rows.block().to_vec()),
                 FormRef::Tree(tree) => FrozenForm::Tree(tree.frozen()),
             },
+        }
+    }
+}
+
+enum HeldForm {
+    Packed(Vec<u8>),
+    Tree(Tree<ByHash>),
+}
+
+/// A hash as it was at one moment.
+pub struct HeldFieldMap {
+    form: HeldForm,
+    is_wide: bool,
+}
+
+impl HeldFieldMap {
+    /// To read.
+    #[must_use]
+    pub fn view(&self) -> FieldMapRef<'_> {
+        match &self.form {
+            HeldForm::Packed(block) => FieldMapRef::packed(block, self.is_wide),
+            HeldForm::Tree(tree) => FieldMapRef::tree(tree, self.is_wide),
         }
     }
 }
@@ -314,11 +345,5 @@ impl FrozenFieldMap {
         };
         let (rows, at) = rows.filter(|_| rank < self.len()).unwrap_or((RowsRef::of_block(&[]), 0));
         fields_from(rows, at)
-    }
-}
-
-impl From<Tree<ByHash>> for Large {
-    fn from(tree: Tree<ByHash>) -> Self {
-        Large::Hash(tree)
     }
 }

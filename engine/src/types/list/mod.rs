@@ -62,7 +62,7 @@ pub enum End {
     Tail,
 }
 
-/// A list that may be changed, or is held as it was at one moment.
+/// A list that may be changed.
 #[derive(Clone)]
 pub struct List {
     form: Form<ByPlace>,
@@ -277,14 +277,22 @@ impl<'a> ListRef<'a> {
 
     /// All of it as it is now, to be held while it changes.
     #[must_use]
-    pub fn held(self, around: &crate::Db) -> List {
-        let around = around.surroundings();
-        match self.form {
-            FormRef::Packed(rows) => List::from_packed(rows.block().to_vec(), self.is_wide, around),
-            FormRef::Tree(tree) => {
-                List { form: Form::Tree(tree.clone()), grave: around.grave.clone(), is_wide: self.is_wide }
-            }
-        }
+    pub fn held(self) -> HeldList {
+        let form = match self.form {
+            FormRef::Packed(rows) => HeldForm::Packed(rows.block().to_vec()),
+            FormRef::Tree(tree) => HeldForm::Tree(tree.clone()),
+        };
+        HeldList { form, is_wide: self.is_wide }
+    }
+
+    /// All of it as it is now, to be changed apart from its key.
+    pub(crate) fn copied(self, around: &Surroundings) -> List {
+        let grave = around.grave.clone();
+        let form = match self.form {
+            FormRef::Packed(rows) => Form::Packed(Rows::from_block(rows.block().to_vec())),
+            FormRef::Tree(tree) => Form::Tree(tree.clone()),
+        };
+        List { form, grave, is_wide: self.is_wide }
     }
 
     /// All of it as it is now, for another thread.
@@ -294,6 +302,28 @@ impl<'a> ListRef<'a> {
             FormRef::Packed(rows) => FrozenForm::Packed(rows.block().to_vec()),
             FormRef::Tree(tree) => FrozenForm::Tree(tree.frozen()),
         })
+    }
+}
+
+enum HeldForm {
+    Packed(Vec<u8>),
+    Tree(Tree<ByPlace>),
+}
+
+/// A list as it was at one moment.
+pub struct HeldList {
+    form: HeldForm,
+    is_wide: bool,
+}
+
+impl HeldList {
+    /// To read.
+    #[must_use]
+    pub fn view(&self) -> ListRef<'_> {
+        match &self.form {
+            HeldForm::Packed(block) => ListRef::packed(block, self.is_wide),
+            HeldForm::Tree(tree) => ListRef::tree(tree, self.is_wide),
+        }
     }
 }
 

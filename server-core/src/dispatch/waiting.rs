@@ -1,0 +1,185 @@
+//! Commands that wait for keys: put to waiting by their handlers, run again when a key holds what they want, and
+//! answered that there was nothing when their time is up. Who came first is served first; what one is given may
+//! be what the next waits for.
+
+use tercel_engine::Kind;
+
+use super::after::count_and_log;
+use super::call::call;
+use super::context::{Commands, Context};
+use crate::clients::table::Pause;
+use crate::clients::{Client, ClientKey, KeysWait, Wait};
+use crate::command::error::fail;
+use crate::command::spec::flags;
+use crate::command::{Args, Outcome, OwnedCommand};
+use crate::server::Server;
+
+impl Context<'_> {
+    /// Lets the command wait until one of the keys among these arguments holds a value of this type, or the
+    /// deadline in Unix milliseconds; then its handler is called again. Where nobody may wait, as in a
+    /// transaction, there is nothing.
+    ///
+    /// # Errors
+    /// None; a handler's last word.
+    pub fn wait_for_keys(
+        &mut self,
+        args: &Args<'_>,
+        keys: impl Iterator<Item = usize>,
+        kind: Kind,
+        deadline_ms: Option<i64>,
+    ) -> Outcome {
+        if !self.caller.may_wait || self.caller.in_transaction {
+            self.out.null_array();
+            return Ok(());
+        }
+        let keys = if self.caller.is_woken { Vec::new() } else { keys.map(|index| args.get(index).into()).collect() };
+        let mut wait = KeysWait::new(self.caller.db, keys, kind, deadline_ms, self.id);
+        if !self.caller.is_woken {
+            wait.args = OwnedCommand::from_args(args);
+        }
+        self.caller.wait = Some(Wait::Keys(Box::new(wait)));
+        Ok(())
+    }
+}
+
+/// Why a client is not to wait any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GiveUp {
+    /// Its time is up.
+    TimedOut,
+    /// Somebody wants it answered with an error.
+    Unblocked,
+}
+
+/// Serves those who wait for keys that have changed, and whoever waits for what these are given.
+pub fn serve_waiting(commands: &'static Commands, server: &mut Server) {
+    while server.data().has_changed_awaited() {
+        if server.data_mut().take_all_awaited_changed() {
+            let all: Vec<(usize, Box<[u8]>)> =
+                server.clients().waited_keys().map(|(db, key)| (db, key.into())).collect();
+            all.into_iter().for_each(|(db, key)| serve_key(commands, server, db, &key));
+        }
+        for (db, key) in server.data_mut().take_changed_awaited() {
+            serve_key(commands, server, db, &key);
+        }
+    }
+}
+
+/// Serves those who wait for a key, as long as it has something for them.
+fn serve_key(commands: &'static Commands, server: &mut Server, db: usize, bytes: &[u8]) {
+    let mut turn = 0;
+    loop {
+        let key = server.data().key(bytes);
+        let Some(kind) = server.data().peek(db, key).map(|entry| entry.kind()) else { return };
+        if server.data().holds_any() && server.data().is_held(bytes) {
+            // A long command is about to change it: that is looked at when it has.
+            return;
+        }
+        let Some((next, client)) = server.clients().next_waiter(db, bytes, turn) else { return };
+        turn = next;
+        serve_client(commands, server, client, kind);
+    }
+}
+
+fn is_paused(pause: Option<Pause>, writes: bool) -> bool {
+    pause.is_some_and(|pause| !pause.writes_only || writes)
+}
+
+/// Runs a waiting client's command again, if it waits for a value of this type.
+fn serve_client(commands: &'static Commands, server: &mut Server, key: ClientKey, kind: Kind) {
+    let pause = server.pause();
+    let waits = server.clients().get(key).and_then(|client| client.caller.keys_wait());
+    let Some(wait) = waits.filter(|wait| wait.kind == kind) else { return };
+    if is_paused(pause, commands.table.spec(wait.id).is(flags::WRITE)) {
+        return;
+    }
+    let Some(mut client) = server.clients_mut().take(key) else { return };
+    let room = server.clients().room(&client.session, 0);
+    client.out.set_room(room);
+    server.clients_mut().enter_inner(key, client.out.version, room);
+    run_again(commands, server, key, &mut client);
+    server.clients_mut().leave_inner();
+    let (id, is_done) = (client.session.id(), client.caller.wait.is_none());
+    server.clients_mut().put(key, client);
+    if is_done {
+        server.clients_mut().wake(key, id);
+    }
+}
+
+fn run_again(commands: &'static Commands, server: &mut Server, key: ClientKey, client: &mut Client) {
+    let Client { caller, out, session } = client;
+    let Some(Wait::Keys(wait)) = caller.wait.take() else { return };
+    let (mark, reply_from) = (out.mark(), out.len());
+    let db = std::mem::replace(&mut caller.db, wait.db);
+    caller.is_woken = true;
+    let spec = commands.table.spec(wait.id);
+    let mut cx = Context {
+        server: &mut *server,
+        caller: &mut *caller,
+        out: &mut *out,
+        client: Some(&mut *session),
+        id: wait.id,
+        spec,
+        commands,
+    };
+    // What it answers is written already.
+    let _ = call(&mut cx, &wait.args.args(), wait.request_len);
+    caller.is_woken = false;
+    caller.db = db;
+    server.close_unit();
+    if matches!(caller.wait, Some(Wait::Keys(_))) {
+        // Somebody else was quicker: it keeps its place.
+        caller.wait = Some(Wait::Keys(wait));
+        return;
+    }
+    server.end_waiting(key, &wait);
+    if wait.is_muted {
+        out.truncate(mark);
+    }
+    session.output.count_replied(out.len() - reply_from.min(out.len()));
+    server.clients_mut().settle_current(session, out);
+}
+
+/// Answers a client that waits for keys that there was nothing for it; false if it does not wait.
+pub fn give_up(commands: &'static Commands, server: &mut Server, key: ClientKey, why: GiveUp) -> bool {
+    let Some(mut client) = server.clients_mut().take(key) else { return false };
+    let Client { caller, out, session } = &mut *client;
+    let wait = match caller.wait.take() {
+        Some(Wait::Keys(wait)) => wait,
+        other => {
+            caller.wait = other;
+            server.clients_mut().put(key, client);
+            return false;
+        }
+    };
+    server.end_waiting(key, &wait);
+    let (mark, reply_from) = (out.mark(), out.len());
+    match why {
+        GiveUp::TimedOut => out.null_array(),
+        GiveUp::Unblocked => {
+            let error = fail("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+            server.stats_mut().record_error(&error.0);
+            out.error(&error.0);
+        }
+    }
+    if wait.is_muted {
+        out.truncate(mark);
+    }
+    let reply_len = out.len() - reply_from.min(out.len());
+    session.output.count_replied(reply_len);
+    let spec = commands.table.spec(wait.id);
+    let (id, failed) = (session.id(), why == GiveUp::Unblocked);
+    let mut cx = Context { server: &mut *server, caller, out, client: Some(session), id: wait.id, spec, commands };
+    count_and_log(&mut cx, &wait.args.args(), 0, failed, wait.request_len, reply_len);
+    server.clients_mut().put(key, client);
+    server.clients_mut().wake(key, id);
+    true
+}
+
+/// Answers those whose time is up.
+pub fn give_up_overdue(commands: &'static Commands, server: &mut Server) {
+    let now_ms = server.now().unix_ms;
+    while let Some(key) = server.clients_mut().take_overdue(now_ms) {
+        give_up(commands, server, key, GiveUp::TimedOut);
+    }
+}
