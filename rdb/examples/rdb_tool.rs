@@ -127,7 +127,7 @@ fn measure() {
     );
     for (name, values) in [("100 random bytes", &random), ("100 bytes of JSON", &json), ("small numbers", &numbers)] {
         for options in [(false, false), (false, true), (true, false), (true, true)] {
-            let options = WriteOptions { compress: options.0, checksum: options.1 };
+            let options = WriteOptions { compress: options.0, checksum: options.1, ..WriteOptions::default() };
             let mut bytes = 0;
             let write_ns = median_ns(|| {
                 let mut encoder = Encoder::new(io::sink(), options).unwrap();
@@ -161,7 +161,7 @@ fn measure() {
         [("random", noise(1, len)), ("zeros", vec![0; len]), ("log lines", lines.collect::<String>().into_bytes())]
     {
         for (compress, checksum) in [(false, false), (false, true), (true, true)] {
-            let options = WriteOptions { compress, checksum };
+            let options = WriteOptions { compress, checksum, ..WriteOptions::default() };
             let write_ns = median_ns(|| {
                 let mut encoder = Encoder::new(io::sink(), options).unwrap();
                 encoder.entry(b"k", StringValue::Bytes(&value), &NO_META).unwrap();
@@ -206,7 +206,11 @@ fn main() {
     match args[..] {
         ["write", path] => write(File::create(path).unwrap(), WriteOptions::default()).unwrap(),
         ["write", path, "plain"] => {
-            write(File::create(path).unwrap(), WriteOptions { compress: false, checksum: false }).unwrap();
+            write(
+                File::create(path).unwrap(),
+                WriteOptions { compress: false, checksum: false, ..WriteOptions::default() },
+            )
+            .unwrap();
         }
         ["show", path] => show(path),
         ["dumps"] => dumps(),

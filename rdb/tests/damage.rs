@@ -91,7 +91,7 @@ fn small_file(options: WriteOptions) -> Vec<u8> {
 fn every_truncation_is_noticed() {
     for compress in [false, true] {
         for checksum in [false, true] {
-            let file = small_file(WriteOptions { compress, checksum });
+            let file = small_file(WriteOptions { compress, checksum, ..WriteOptions::default() });
             assert!(decode(&file[..], OPTIONS).is_ok());
             for len in 0..file.len() {
                 assert!(matches!(decode(&file[..len], OPTIONS), Err(RdbError::Truncated { at }) if at <= len as u64));
@@ -103,7 +103,7 @@ fn every_truncation_is_noticed() {
 #[test]
 fn no_change_of_a_byte_passes_the_checksum() {
     for compress in [false, true] {
-        let file = small_file(WriteOptions { compress, checksum: true });
+        let file = small_file(WriteOptions { compress, ..WriteOptions::default() });
         for at in 0..file.len() {
             for change in 1..=255 {
                 let mut bad = file.clone();
@@ -118,7 +118,7 @@ fn no_change_of_a_byte_passes_the_checksum() {
 fn no_change_of_a_byte_panics_or_takes_memory() {
     let mut results = [0, 0];
     for compress in [false, true] {
-        let file = small_file(WriteOptions { compress, checksum: false });
+        let file = small_file(WriteOptions { compress, checksum: false, ..WriteOptions::default() });
         for at in 0..file.len() {
             for change in 1..=255 {
                 let mut bad = file.clone();
@@ -162,7 +162,8 @@ fn a_length_is_not_believed_before_its_bytes_are_there() {
 #[test]
 fn long_strings_take_little_more_than_they_are() {
     let value = vec![b'v'; 40 << 20];
-    let mut encoder = Encoder::new(Vec::new(), WriteOptions { compress: false, checksum: true }).expect("memory");
+    let mut encoder =
+        Encoder::new(Vec::new(), WriteOptions { compress: false, ..WriteOptions::default() }).expect("memory");
     encoder.entry(b"k", StringValue::Bytes(&value), &EntryMeta::default()).expect("memory");
     let file = encoder.finish().expect("memory");
     let (items, held) = memory_of(|| decode(&file[..], OPTIONS).expect("a good file"));
@@ -182,7 +183,7 @@ proptest! {
 
     #[test]
     fn several_changes_are_survived(changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
-        let mut file = small_file(WriteOptions { compress: true, checksum: false });
+        let mut file = small_file(WriteOptions { checksum: false, ..WriteOptions::default() });
         let mut payload = dump_string(StringValue::Bytes(&b"repeated, ".repeat(10)), true);
         for (at, byte) in changes {
             let (at, at_payload) = (at.index(file.len()), at.index(payload.len()));

@@ -162,7 +162,11 @@ impl Read for Trickle<'_> {
 }
 
 fn write_options() -> impl Strategy<Value = WriteOptions> {
-    (any::<bool>(), any::<bool>()).prop_map(|(compress, checksum)| WriteOptions { compress, checksum })
+    (any::<bool>(), any::<bool>()).prop_map(|(compress, checksum)| WriteOptions {
+        compress,
+        checksum,
+        ..WriteOptions::default()
+    })
 }
 
 proptest! {
