@@ -18,6 +18,8 @@ use crate::source::Source;
 /// The latest deadline that Redis has.
 const REDIS_DEADLINE_MAX: u64 = (1 << 48) - 1;
 
+const BAD_DEADLINE: &str = "an expiry of a field that cannot be one";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HashForm {
     /// The count, the fields.
@@ -124,7 +126,7 @@ fn redis_deadline(at_ms: u64) -> Result<Option<i64>, &'static str> {
     match i64::try_from(at_ms) {
         Ok(0) => Ok(None),
         Ok(deadline) if at_ms <= REDIS_DEADLINE_MAX => Ok(Some(deadline)),
-        _ => Err("an expiry of a field that cannot be one"),
+        _ => Err(BAD_DEADLINE),
     }
 }
 
@@ -147,7 +149,7 @@ impl Deadlines {
             parts.push_deadline(match i64::from_le_bytes(source.array()?) {
                 -1 => None,
                 at_ms if at_ms >= 0 => Some(at_ms),
-                _ => return Err(corrupt("an expiry of a field that cannot be one")),
+                _ => return Err(corrupt(BAD_DEADLINE)),
             });
         }
         Ok(())
@@ -165,7 +167,7 @@ fn packed_field(blob: &mut Blob, with_deadlines: bool, parts: &mut Parts) -> Res
     }
     if with_deadlines {
         let deadline = match blob.next()? {
-            Some(Piece::Int(number)) => u64::try_from(number).map_err(|_| ODD).and_then(redis_deadline),
+            Some(Piece::Int(number)) => u64::try_from(number).map_err(|_| BAD_DEADLINE).and_then(redis_deadline),
             Some(Piece::Bytes(_)) => Err("an expiry of a field that is no number"),
             None => Err(ODD),
         };
