@@ -134,8 +134,8 @@ const BYTES_MAX: usize = 1 << 30;
 
 fn string_head_bytes(len: usize) -> usize {
     match len {
-        ..64 => 1,
-        ..4096 => 2,
+        0..64 => 1,
+        64..4096 => 2,
         _ => 5,
     }
 }
