@@ -343,6 +343,41 @@ fn measure() {
             );
         }
     }
+    println!("collections of {ENTRIES} elements or fields and values: ns for each of these");
+    let options = WriteOptions { compress: false, ..WriteOptions::default() };
+    for (name, len, is_hash) in
+        [("lists", 100, false), ("hashes", 50, true), ("one list", 0, false), ("one hash", 0, true)]
+    {
+        let write = |out: &mut dyn Write| {
+            let mut encoder = Encoder::new(out, options).unwrap();
+            match (is_hash, len) {
+                (false, 0) => {
+                    encoder.begin_list(b"k", ENTRIES as u64, &NO_META).unwrap();
+                    keys.iter().for_each(|key| encoder.element(key).unwrap());
+                }
+                (true, 0) => {
+                    encoder.begin_hash(b"k", ENTRIES as u64 / 2, false, &NO_META).unwrap();
+                    keys.chunks(2).for_each(|pair| encoder.field(&pair[0], &pair[1], None).unwrap());
+                }
+                (false, len) => keys
+                    .chunks(len)
+                    .for_each(|keys| encoder.small_list(b"k", keys.iter().map(Vec::as_slice), &NO_META).unwrap()),
+                (true, len) => keys.chunks(len).for_each(|keys| {
+                    let pairs = keys.chunks(2).map(|pair| (&pair[0][..], &pair[1][..]));
+                    encoder.small_hash(b"k", pairs, &NO_META).unwrap();
+                }),
+            }
+            encoder.finish().unwrap();
+        };
+        let write_ns = median_ns(|| write(&mut io::sink())) / ENTRIES as f64;
+        let mut file = Vec::new();
+        write(&mut file);
+        let read_ns = median_ns(|| {
+            let mut decoder = Decoder::new(&file[..], ReadOptions::default()).unwrap();
+            while black_box(decoder.next().unwrap()) != Item::End {}
+        }) / ENTRIES as f64;
+        println!("  {name:9}: write {write_ns:6.1}, read {read_ns:6.1}");
+    }
     println!("DUMP and RESTORE: ns each");
     for (name, value) in [("5 bytes", &b"hello"[..]), ("100 bytes of JSON", &json[7]), ("100 random bytes", &random[7])]
     {

@@ -99,12 +99,14 @@ impl HashReader {
     pub(super) fn fill<R: Read>(&mut self, parts: &mut Parts, source: &mut Source<R>) -> Result<(), RdbError> {
         match self {
             Self::Fields { left, deadlines } => {
+                parts.expect(left.saturating_mul(2), 0);
                 while *left > 0 && !parts.is_full() {
                     *left -= 1;
                     deadlines.field(parts, source)?;
                 }
             }
             Self::Packed { blob, with_deadlines } => {
+                blob.announce_to(parts);
                 while !parts.is_full() && packed_field(blob, *with_deadlines, parts)? {}
             }
         }

@@ -59,6 +59,11 @@ impl ListReader {
 
     /// Adds elements until there is enough or no more.
     pub(super) fn fill<R: Read>(&mut self, parts: &mut Parts, source: &mut Source<R>) -> Result<(), RdbError> {
+        match &self.node {
+            Some(node) => node.announce_to(parts),
+            None if self.form == ListForm::Elements => parts.expect(self.left, 0),
+            None => {}
+        }
         while !parts.is_full() {
             if let Some(node) = &mut self.node {
                 if !node.push_to(parts)? {
@@ -74,10 +79,22 @@ impl ListReader {
                 ListForm::Elements => {
                     parts.read(source)?;
                 }
-                ListForm::Ziplist | ListForm::Ziplists => self.node = Some(Blob::read(source, Packing::Ziplist)?),
+                ListForm::Ziplist | ListForm::Ziplists => self.begin_packed(Packing::Ziplist, parts, source)?,
                 ListForm::Nodes => self.begin_node(parts, source)?,
             }
         }
+        Ok(())
+    }
+
+    fn begin_packed<R: Read>(
+        &mut self,
+        packing: Packing,
+        parts: &mut Parts,
+        source: &mut Source<R>,
+    ) -> Result<(), RdbError> {
+        let node = Blob::read(source, packing)?;
+        node.announce_to(parts);
+        self.node = Some(node);
         Ok(())
     }
 
@@ -90,7 +107,7 @@ impl ListReader {
                     return Err(RdbError::Corrupt { at, why: "a node of a list with nothing in it" });
                 }
             }
-            NODE_PACKED => self.node = Some(Blob::read(source, Packing::Listpack)?),
+            NODE_PACKED => self.begin_packed(Packing::Listpack, parts, source)?,
             _ => return Err(RdbError::Corrupt { at, why: "a node of a list of an unknown kind" }),
         }
         Ok(())

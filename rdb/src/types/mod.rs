@@ -150,6 +150,11 @@ impl Blob {
         Ok(self.next()?.map(|piece| parts.push(piece)).is_some())
     }
 
+    /// Makes room for what there is in it.
+    fn announce_to(&self, parts: &mut Parts) {
+        parts.expect(self.packed.claimed(), self.packed.bytes());
+    }
+
     fn corrupt(&self, why: &'static str) -> RdbError {
         RdbError::Corrupt { at: self.at, why }
     }

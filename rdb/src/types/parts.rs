@@ -10,6 +10,9 @@ use crate::source::Source;
 /// What stands for no deadline.
 const NO_DEADLINE: i64 = -1;
 
+/// Room is made for no more strings than these before they are there.
+const COUNT_EXPECTED_MAX: u64 = 1024;
+
 /// Strings one after the other in one allocation: elements of a list, or field and value alternately.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
@@ -45,6 +48,12 @@ impl Parts {
             let (field, value) = (strings.next()?, strings.next()?);
             Some((field, value, deadlines.next().copied().filter(|&at_ms| at_ms != NO_DEADLINE)))
         })
+    }
+
+    /// Makes room for so many strings of so many bytes, as far as it costs little if they never come.
+    pub(super) fn expect(&mut self, count: u64, bytes: usize) {
+        self.ends.reserve(count.min(COUNT_EXPECTED_MAX) as usize);
+        self.bytes.reserve(bytes.min(BLOCK_BYTES));
     }
 
     /// Whether no more should be added, so that memory stays bounded however many there are.

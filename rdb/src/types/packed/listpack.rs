@@ -107,18 +107,23 @@ impl Reader {
             END => return Err("a listpack that ends before its end"),
             _ => return Err("an unknown encoding of an entry of a listpack"),
         };
-        let behind = &rest[len..];
-        let is_back = |bytes: usize| behind.starts_with(&back_length(len, bytes)[..bytes]);
-        let mut back = back_bytes(len);
-        if !is_back(back) {
-            back += 1;
-            if !is_disputed(len) || !is_back(back) {
-                return Err("an entry of a listpack whose length behind it is not its own");
-            }
-        }
-        self.at += len + back;
+        let behind = match rest[len..] {
+            [back, ..] if len <= BACK_LENGTHS_MAX[0] && usize::from(back) == len => 1,
+            ref rest => back_bytes_before(rest, len)?,
+        };
+        self.at += len + behind;
         self.seen += 1;
         Ok(Some(piece))
+    }
+}
+
+/// How many bytes the length takes that `rest` begins with, which is to be `len`.
+fn back_bytes_before(rest: &[u8], len: usize) -> Result<usize, Why> {
+    let is_back = |bytes: usize| rest.starts_with(&back_length(len, bytes)[..bytes]);
+    match back_bytes(len) {
+        bytes if is_back(bytes) => Ok(bytes),
+        bytes if is_disputed(len) && is_back(bytes + 1) => Ok(bytes + 1),
+        _ => Err("an entry of a listpack whose length behind it is not its own"),
     }
 }
 

@@ -64,6 +64,11 @@ impl Packed {
         }
     }
 
+    /// How many bytes its strings may come to, but for numbers.
+    pub(crate) fn bytes(&self) -> usize {
+        self.blob.len()
+    }
+
     /// The next string, or `None` at an end that is where and what it should be.
     pub(crate) fn next(&mut self) -> Result<Option<Piece<'_>>, Why> {
         match &mut self.reader {
