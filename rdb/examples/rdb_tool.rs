@@ -111,7 +111,7 @@ fn pairs(fields: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> 
 }
 
 fn deadline_ms(number: u64) -> Option<i64> {
-    (number % 2 == 0).then_some(4_102_444_800_000 + number as i64)
+    number.is_multiple_of(2).then_some(4_102_444_800_000 + number as i64)
 }
 
 /// Lengths that packed are written in different ways by different servers, and lengths beside them.
