@@ -14,6 +14,8 @@ const VALKEY_LFU: &[u8] = include_bytes!("data/valkey-lfu.rdb");
 const VALKEY_HASH: &[u8] = include_bytes!("data/valkey-hash.rdb");
 const VALKEY_FUNCTION: &[u8] = include_bytes!("data/valkey-function.rdb");
 const REDIS7_STRINGS: &[u8] = include_bytes!("data/redis7-strings.rdb");
+const VALKEY_COLLECTIONS: &[u8] = include_bytes!("data/valkey-collections.rdb");
+const REDIS8_COLLECTIONS: &[u8] = include_bytes!("data/redis8-collections.rdb");
 const VALKEY_DUMPS: &str = include_str!("data/valkey-dumps.txt");
 
 type Keys = BTreeMap<(u64, Vec<u8>), (Vec<u8>, EntryMeta)>;
@@ -153,6 +155,66 @@ fn a_hash_is_read() {
     let strings = ["name", "someone"].map(str::to_string).to_vec();
     assert_eq!(file.collections, [("user:1".to_string(), CollectionKind::Hash, strings)]);
     assert!(file.keys.is_empty());
+}
+
+/// A hash as it is in no order: values by their fields, with deadlines.
+type Fields = BTreeMap<String, (String, Option<i64>)>;
+
+/// The lists and hashes of a file.
+fn collections(bytes: &[u8]) -> Result<(BTreeMap<String, Vec<String>>, BTreeMap<String, Fields>), RdbError> {
+    let mut decoder = Decoder::new(bytes, ReadOptions { version_check_strict: false, ..ReadOptions::default() })?;
+    let (mut lists, mut hashes) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Fields>::new());
+    let mut open = (String::new(), CollectionKind::List);
+    loop {
+        match decoder.next()? {
+            Item::Begin { key, kind, .. } => open = (text(&key), kind),
+            Item::Parts(parts) => match open.1 {
+                CollectionKind::List => lists.entry(open.0.clone()).or_default().extend(parts.iter().map(text)),
+                CollectionKind::Hash => hashes
+                    .entry(open.0.clone())
+                    .or_default()
+                    .extend(parts.fields().map(|(field, value, at_ms)| (text(field), (text(value), at_ms)))),
+            },
+            Item::End => return Ok((lists, hashes)),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn collections_of_real_servers_are_read() {
+    let numbers = |range: std::ops::RangeInclusive<u64>| range.map(|number| number.to_string());
+    let nodes: Vec<_> = numbers(1..=2000).chain([text(&noise(9000))]).chain(numbers(3000..=3010)).collect();
+    let fields = |deadlines: &[(&str, i64)]| {
+        let mut fields: Fields = numbers(1..=600).map(|number| (format!("field:{number}"), (number, None))).collect();
+        for (field, at_ms) in deadlines {
+            fields.get_mut(*field).expect("a field").1 = Some(*at_ms);
+        }
+        fields
+    };
+    let small = |fields: &[(&str, &str, Option<i64>)]| -> Fields {
+        fields.iter().map(|(field, value, at_ms)| (field.to_string(), (value.to_string(), *at_ms))).collect()
+    };
+    for (file, magic, version) in [(VALKEY_COLLECTIONS, "VALKEY", 80), (REDIS8_COLLECTIONS, "REDIS", 13)] {
+        assert!(file.starts_with(magic.as_bytes()));
+        let decoder = Decoder::new(file, ReadOptions { version_check_strict: false, ..ReadOptions::default() });
+        assert_eq!(decoder.expect("a good beginning").version(), version);
+        let (lists, hashes) = collections(file).expect("a good file");
+        assert_eq!(lists.len(), 2);
+        assert_eq!(lists["list:small"], ["1", "two", "-3", ""]);
+        assert_eq!(lists["list:nodes"], nodes);
+        assert_eq!(hashes.len(), 4);
+        assert_eq!(hashes["hash:plain"], small(&[("a", "1", None), ("b", "two", None)]));
+        assert_eq!(hashes["hash:large"], fields(&[]));
+        let expires =
+            [("a", "1", None), ("b", "two", Some(4_102_444_800_123)), ("c", "three", Some(4_102_444_800_456))];
+        assert_eq!(hashes["hash:expires"], small(&expires));
+        let deadlines =
+            [("field:7", 4_102_444_800_789), ("field:8", 4_102_444_800_789), ("field:9", 4_102_444_800_001)];
+        assert_eq!(hashes["hash:large-expires"], fields(&deadlines));
+    }
+    // Redis's own versions are only read by those who want that.
+    assert!(matches!(read(REDIS8_COLLECTIONS), Err(RdbError::Version { version: 13, .. })));
 }
 
 #[test]
