@@ -159,11 +159,13 @@ fn a_hash_is_read() {
 
 /// A hash as it is in no order: values by their fields, with deadlines.
 type Fields = BTreeMap<String, (String, Option<i64>)>;
+type Lists = BTreeMap<String, Vec<String>>;
+type Hashes = BTreeMap<String, Fields>;
 
 /// The lists and hashes of a file.
-fn collections(bytes: &[u8]) -> Result<(BTreeMap<String, Vec<String>>, BTreeMap<String, Fields>), RdbError> {
+fn collections(bytes: &[u8]) -> Result<(Lists, Hashes), RdbError> {
     let mut decoder = Decoder::new(bytes, ReadOptions { version_check_strict: false, ..ReadOptions::default() })?;
-    let (mut lists, mut hashes) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Fields>::new());
+    let (mut lists, mut hashes) = (Lists::new(), Hashes::new());
     let mut open = (String::new(), CollectionKind::List);
     loop {
         match decoder.next()? {
