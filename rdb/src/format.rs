@@ -9,12 +9,15 @@ use crc_fast::{CrcAlgorithm, Digest};
 use crate::lzf::Compressor;
 use crate::value::{EntryMeta, Magic, StringValue};
 
-/// The version that is written. All that Tercel holds is expressible in 11, and that one is read by
-/// Redis from 7.2 on, by every Valkey and by Dragonfly, while 12 to 79 divide Redis from Valkey and 80
-/// is only known to Valkey 9.
+/// The version that is written of all but hashes whose fields expire. It is read by Redis from 7.2 on,
+/// by every Valkey and by Dragonfly, while 12 to 79 divide Redis from Valkey and 80 is only known to
+/// Valkey 9. (That one writes 80 and its own magic into everything, whether there is need or not.)
 pub(crate) const VERSION_WRITTEN: u16 = 11;
+/// The version that is written where fields of hashes expire: with Redis's magic no server would look
+/// at [`TYPE_HASH_2`], and an older one has no such type.
+pub(crate) const VERSION_WRITTEN_DEADLINES: u16 = 80;
 /// The newest version of Valkey that is known here, and the first one with its own magic.
-pub(crate) const VERSION_VALKEY: u32 = 80;
+pub(crate) const VERSION_VALKEY: u32 = VERSION_WRITTEN_DEADLINES as u32;
 /// Versions up to this one are common to Redis and Valkey.
 pub(crate) const VERSION_SHARED_MAX: u32 = 11;
 /// Versions behind the shared ones and up to this one are Redis's own.
@@ -23,6 +26,16 @@ pub(crate) const VERSION_FOREIGN_MAX: u32 = 79;
 pub(crate) const VERSION_CHECKSUM_MIN: u32 = 5;
 
 pub(crate) const TYPE_STRING: u8 = 0;
+pub(crate) const TYPE_LIST: u8 = 1;
+pub(crate) const TYPE_HASH: u8 = 4;
+pub(crate) const TYPE_HASH_ZIPMAP: u8 = 9;
+pub(crate) const TYPE_LIST_ZIPLIST: u8 = 10;
+pub(crate) const TYPE_HASH_ZIPLIST: u8 = 13;
+pub(crate) const TYPE_LIST_QUICKLIST: u8 = 14;
+pub(crate) const TYPE_HASH_LISTPACK: u8 = 16;
+pub(crate) const TYPE_LIST_QUICKLIST_2: u8 = 18;
+/// Valkey's hash whose fields expire.
+pub(crate) const TYPE_HASH_2: u8 = 22;
 /// From here up to [`TYPE_FOREIGN_MAX`] Redis and Valkey mean different things by the same number.
 pub(crate) const TYPE_FOREIGN_MIN: u8 = 22;
 pub(crate) const TYPE_FOREIGN_MAX: u8 = 243;

@@ -155,22 +155,22 @@ fn squeeze<const SLOTS: usize>(
     true
 }
 
-/// Decompresses what must come to exactly `len` bytes. Never holds more than `len`, which the caller
-/// has compared with [`EXPANSION_MAX`].
-pub(crate) fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, &'static str> {
+/// Decompresses what must come to exactly `len` bytes and appends them to `into`. Never adds more than
+/// `len`, which the caller has compared with [`EXPANSION_MAX`].
+pub(crate) fn decompress(input: &[u8], len: usize, into: &mut Vec<u8>) -> Result<(), &'static str> {
     const SHORT: &str = "a compressed string ends inside an item";
     const LONG: &str = "a compressed string is longer than it says";
-    let mut out = Vec::new();
-    out.try_reserve_exact(len).map_err(|_| "no memory for a compressed string")?;
+    into.try_reserve_exact(len).map_err(|_| "no memory for a compressed string")?;
+    let start = into.len();
     let mut rest = input;
     while let [control, tail @ ..] = rest {
         let control = usize::from(*control);
         if control < LITERAL_MAX {
             let (literals, tail) = tail.split_at_checked(control + 1).ok_or(SHORT)?;
-            if literals.len() > len - out.len() {
+            if literals.len() > len - (into.len() - start) {
                 return Err(LONG);
             }
-            out.extend_from_slice(literals);
+            into.extend_from_slice(literals);
             rest = tail;
             continue;
         }
@@ -181,20 +181,21 @@ pub(crate) fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, &'static s
         };
         let [low, tail @ ..] = tail else { return Err(SHORT) };
         let distance = ((control & 0x1F) << 8 | usize::from(*low)) + 1;
-        let from = out.len().checked_sub(distance).ok_or("a compressed string refers to before its beginning")?;
-        if count > len - out.len() {
+        let from = into.len().checked_sub(distance).filter(|&from| from >= start);
+        let from = from.ok_or("a compressed string refers to before its beginning")?;
+        if count > len - (into.len() - start) {
             return Err(LONG);
         }
         // A match may reach into what it makes itself: then what is there repeats.
         let mut left = count;
         while left > 0 {
-            let now = left.min(out.len() - from);
-            out.extend_from_within(from..from + now);
+            let now = left.min(into.len() - from);
+            into.extend_from_within(from..from + now);
             left -= now;
         }
         rest = tail;
     }
-    if out.len() == len { Ok(out) } else { Err("a compressed string is shorter than it says") }
+    if into.len() - start == len { Ok(()) } else { Err("a compressed string is shorter than it says") }
 }
 
 #[cfg(test)]
@@ -203,6 +204,13 @@ mod tests {
 
     fn hex(text: &str) -> Vec<u8> {
         (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal")).collect()
+    }
+
+    /// Decompresses behind other bytes, which no match may refer to.
+    fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, &'static str> {
+        let mut into = b"before".to_vec();
+        super::decompress(input, len, &mut into)?;
+        Ok(into.split_off(6))
     }
 
     fn noise(seed: u64, len: usize) -> Vec<u8> {

@@ -2,13 +2,14 @@
 //!
 //! The decoder reads ahead in blocks, so the input needs no buffer of its own; what it read past the
 //! end of the file is in [`Decoder::into_inner`]. Files of all versions of the format are read as far
-//! as they hold strings.
+//! as they hold strings, lists and hashes.
 
 use std::io::Read;
 
 use crate::error::RdbError;
 use crate::format::{self, BLOCK_BYTES, opcode};
 use crate::source::Source;
+use crate::types::{Collection, CollectionKind, Dialect, Form, Parts};
 use crate::value::{EntryMeta, LoadedString, Magic};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,25 +41,32 @@ pub enum Item {
     ResizeDb { keys: u64, expires: u64 },
     /// The same for one slot of a cluster.
     SlotInfo { slot: u64, keys: u64, expires: u64 },
-    /// A key with its value.
+    /// A key with its value, which is a string.
     Entry { key: Vec<u8>, value: LoadedString, meta: EntryMeta },
+    /// A key whose value is a collection: its parts follow, at least some, then
+    /// [`Finished`](Item::Finished). A key whose collection has nothing in it is left out, as Valkey
+    /// does. `len_hint` is how many elements or fields there may be: of a list in several nodes it may
+    /// be too few, and in a damaged file it may be anything.
+    Begin { key: Vec<u8>, kind: CollectionKind, len_hint: u64, meta: EntryMeta },
+    /// Some parts of it, in order; never none.
+    Parts(Parts),
+    /// The collection is whole.
+    Finished,
     /// The code of a library of functions.
     Function(Vec<u8>),
     /// The file is at its end, and the checksum was right if there was one and it was to be compared.
     End,
 }
 
-/// The name of a type of values that is not a string; `foreign` for Redis from version 12 on, which
-/// went on counting differently from Valkey.
+/// The name of a type of values that is not read; `foreign` for Redis from version 12 on, which went on
+/// counting differently from Valkey.
 pub(crate) fn type_name(kind: u8, foreign: bool) -> Option<&'static str> {
     Some(match (kind, foreign) {
-        (1 | 10 | 14 | 18, _) => "list",
         (2 | 11 | 20, _) => "set",
         (3 | 5 | 12 | 17, _) => "sorted set",
-        (4 | 9 | 13 | 16, _) => "hash",
         (6 | 7, _) => "value of a module",
         (15 | 19 | 21, _) => "stream",
-        (22, false) => "hash with fields that expire",
+        // Only in a file that says that it is older than they are.
         (22..=25, true) => "hash with fields that expire",
         (26 | 27, true) => "stream",
         (format::TYPE_FOREIGN_MIN..format::TYPE_FOREIGN_MAX, true) => "type of values that only Redis has",
@@ -75,6 +83,8 @@ pub struct Decoder<R: Read> {
     strict: bool,
     /// What was said about the next key so far.
     meta: EntryMeta,
+    /// The collection whose parts come next.
+    collection: Option<Collection>,
     state: State,
 }
 
@@ -94,7 +104,8 @@ impl<R: Read> Decoder<R> {
             return Err(RdbError::Version { magic, version });
         }
         let strict = options.version_check_strict;
-        Ok(Self { source, magic, version, strict, meta: EntryMeta::default(), state: State::Items })
+        let meta = EntryMeta::default();
+        Ok(Self { source, magic, version, strict, meta, collection: None, state: State::Items })
     }
 
     /// The next item; after [`Item::End`] that again. After an error there is nothing more to be had.
@@ -115,6 +126,20 @@ impl<R: Read> Decoder<R> {
 
     fn item(&mut self) -> Result<Item, RdbError> {
         let source = &mut self.source;
+        if let Some(collection) = &mut self.collection {
+            let parts = collection.parts(source)?;
+            return Ok(match parts {
+                Some(parts) => Item::Parts(parts),
+                None => {
+                    self.collection = None;
+                    Item::Finished
+                }
+            });
+        }
+        let dialect = match self.magic {
+            Magic::Redis if self.version > format::VERSION_SHARED_MAX => Dialect::Redis,
+            _ => Dialect::Valkey,
+        };
         loop {
             let kind = source.byte()?;
             let foreign =
@@ -155,6 +180,16 @@ impl<R: Read> Decoder<R> {
                 }
                 opcode::SLOT_IMPORT => return Err(RdbError::Unsupported { what: "slot import", key: None }),
                 _ => {
+                    // With Redis's magic there is none of Valkey's own, whatever the version.
+                    let form = Form::of(kind, dialect).filter(|_| !foreign || dialect == Dialect::Redis);
+                    if let Some(form) = form {
+                        let meta = std::mem::take(&mut self.meta);
+                        let key = source.bytes()?;
+                        let Some(collection) = Collection::open(form, source)? else { continue };
+                        let (kind, len_hint) = (collection.kind(), collection.len_hint());
+                        self.collection = Some(collection);
+                        return Ok(Item::Begin { key, kind, len_hint, meta });
+                    }
                     let Some(what) = type_name(kind, foreign) else {
                         let at = source.offset().saturating_sub(1);
                         return Err(if self.strict || self.version <= format::VERSION_SHARED_MAX {

@@ -194,22 +194,45 @@ impl<R: Read> Source<R> {
 
     /// A string as it is encoded: an integer only if it is stored as one.
     fn string(&mut self) -> Result<LoadedString, RdbError> {
+        let mut bytes = Vec::new();
         match self.any_length()? {
             Length::Len(len) => {
                 let len = self.string_len(len)?;
-                let mut bytes = Vec::new();
                 self.append(&mut bytes, len)?;
-                Ok(LoadedString::Bytes(bytes))
             }
-            Length::Special(format::SPECIAL_INT8) => Ok(LoadedString::Int(i8::from_le_bytes(self.array()?).into())),
-            Length::Special(format::SPECIAL_INT16) => Ok(LoadedString::Int(i16::from_le_bytes(self.array()?).into())),
-            Length::Special(format::SPECIAL_INT32) => Ok(LoadedString::Int(i32::from_le_bytes(self.array()?).into())),
-            Length::Special(format::SPECIAL_LZF) => self.compressed_string().map(LoadedString::Bytes),
-            Length::Special(_) => Err(self.corrupt_before(1, "an unknown encoding of a string")),
+            Length::Special(format::SPECIAL_LZF) => self.append_compressed(&mut bytes)?,
+            Length::Special(encoding) => return self.small_integer(encoding).map(LoadedString::Int),
+        }
+        Ok(LoadedString::Bytes(bytes))
+    }
+
+    /// Appends a string to `into`, which grows by more than it must, for many of them are to follow.
+    pub(crate) fn append_string(&mut self, into: &mut Vec<u8>) -> Result<(), RdbError> {
+        match self.any_length()? {
+            Length::Len(len) => {
+                let len = self.string_len(len)?;
+                into.try_reserve(len.min(BLOCK_BYTES as u64) as usize).map_err(|_| no_memory())?;
+                self.append(into, len)
+            }
+            Length::Special(format::SPECIAL_LZF) => self.append_compressed(into),
+            Length::Special(encoding) => {
+                let number = self.small_integer(encoding)?;
+                into.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+                Ok(())
+            }
         }
     }
 
-    fn compressed_string(&mut self) -> Result<Vec<u8>, RdbError> {
+    fn small_integer(&mut self, encoding: u8) -> Result<i64, RdbError> {
+        Ok(match encoding {
+            format::SPECIAL_INT8 => i8::from_le_bytes(self.array()?).into(),
+            format::SPECIAL_INT16 => i16::from_le_bytes(self.array()?).into(),
+            format::SPECIAL_INT32 => i32::from_le_bytes(self.array()?).into(),
+            _ => return Err(self.corrupt_before(1, "an unknown encoding of a string")),
+        })
+    }
+
+    fn append_compressed(&mut self, into: &mut Vec<u8>) -> Result<(), RdbError> {
         let compressed_len = self.length()?;
         let compressed_len = self.string_len(compressed_len)?;
         let len = self.length()?;
@@ -220,14 +243,14 @@ impl<R: Read> Source<R> {
         let mut compressed = std::mem::take(&mut self.compressed);
         compressed.clear();
         self.append(&mut compressed, compressed_len)?;
-        let bytes = usize::try_from(len)
+        usize::try_from(len)
             .map_err(|_| "no memory for a compressed string")
-            .and_then(|len| lzf::decompress(&compressed, len))
+            .and_then(|len| lzf::decompress(&compressed, len, into))
             .map_err(|why| self.corrupt_before(compressed_len, why))?;
         if compressed.capacity() <= KEPT_BYTES_MAX {
             self.compressed = compressed;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// A string as bytes.
@@ -251,5 +274,9 @@ impl<R: Read> Source<R> {
 }
 
 fn reserve(into: &mut Vec<u8>, more: usize) -> Result<(), RdbError> {
-    into.try_reserve_exact(more).map_err(|_| RdbError::Io(io::ErrorKind::OutOfMemory.into()))
+    into.try_reserve_exact(more).map_err(|_| no_memory())
+}
+
+fn no_memory() -> RdbError {
+    RdbError::Io(io::ErrorKind::OutOfMemory.into())
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use tercel_rdb::{
-    Decoder, EntryMeta, Item, LoadedString, Magic, RdbError, ReadOptions, StringValue, dump_string, restore_string,
+    CollectionKind, Decoder, EntryMeta, Item, LoadedString, Magic, PayloadItem, PayloadWriter, RdbError, ReadOptions,
+    StringValue, dump_string, open_payload, restore_string,
 };
 
 const VALKEY_STRINGS: &[u8] = include_bytes!("data/valkey-strings.rdb");
@@ -13,6 +14,8 @@ const VALKEY_LFU: &[u8] = include_bytes!("data/valkey-lfu.rdb");
 const VALKEY_HASH: &[u8] = include_bytes!("data/valkey-hash.rdb");
 const VALKEY_FUNCTION: &[u8] = include_bytes!("data/valkey-function.rdb");
 const REDIS7_STRINGS: &[u8] = include_bytes!("data/redis7-strings.rdb");
+const VALKEY_COLLECTIONS: &[u8] = include_bytes!("data/valkey-collections.rdb");
+const REDIS8_COLLECTIONS: &[u8] = include_bytes!("data/redis8-collections.rdb");
 const VALKEY_DUMPS: &str = include_str!("data/valkey-dumps.txt");
 
 type Keys = BTreeMap<(u64, Vec<u8>), (Vec<u8>, EntryMeta)>;
@@ -24,6 +27,7 @@ struct File {
     sizes: Vec<(u64, u64, u64)>,
     functions: Vec<String>,
     keys: Keys,
+    collections: Vec<(String, CollectionKind, Vec<String>)>,
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -46,6 +50,7 @@ fn read(bytes: &[u8]) -> Result<File, RdbError> {
         sizes: Vec::new(),
         functions: Vec::new(),
         keys: Keys::new(),
+        collections: Vec::new(),
     };
     let mut db = 0;
     loop {
@@ -59,6 +64,12 @@ fn read(bytes: &[u8]) -> Result<File, RdbError> {
             Item::Entry { key, value, meta } => {
                 assert!(file.keys.insert((db, key), (bytes_of(value), meta)).is_none());
             }
+            Item::Begin { key, kind, .. } => file.collections.push((text(&key), kind, Vec::new())),
+            Item::Parts(parts) => {
+                let (.., strings) = file.collections.last_mut().expect("a collection that was begun");
+                strings.extend(parts.iter().map(text));
+            }
+            Item::Finished => {}
             Item::Function(code) => file.functions.push(text(&code)),
             Item::End => {
                 assert_eq!(decoder.bytes_read(), bytes.len() as u64);
@@ -139,11 +150,73 @@ fn what_a_policy_knows_of_keys_is_read() {
 }
 
 #[test]
-fn a_hash_is_refused_by_its_name() {
-    match read(VALKEY_HASH) {
-        Err(RdbError::Unsupported { what: "hash", key: Some(key) }) => assert_eq!(key, b"user:1"),
-        other => panic!("{:?}", other.map(|file| file.keys)),
+fn a_hash_is_read() {
+    let file = read(VALKEY_HASH).expect("a good file");
+    let strings = ["name", "someone"].map(str::to_string).to_vec();
+    assert_eq!(file.collections, [("user:1".to_string(), CollectionKind::Hash, strings)]);
+    assert!(file.keys.is_empty());
+}
+
+/// A hash as it is in no order: values by their fields, with deadlines.
+type Fields = BTreeMap<String, (String, Option<i64>)>;
+type Lists = BTreeMap<String, Vec<String>>;
+type Hashes = BTreeMap<String, Fields>;
+
+/// The lists and hashes of a file.
+fn collections(bytes: &[u8]) -> Result<(Lists, Hashes), RdbError> {
+    let mut decoder = Decoder::new(bytes, ReadOptions { version_check_strict: false, ..ReadOptions::default() })?;
+    let (mut lists, mut hashes) = (Lists::new(), Hashes::new());
+    let mut open = (String::new(), CollectionKind::List);
+    loop {
+        match decoder.next()? {
+            Item::Begin { key, kind, .. } => open = (text(&key), kind),
+            Item::Parts(parts) => match open.1 {
+                CollectionKind::List => lists.entry(open.0.clone()).or_default().extend(parts.iter().map(text)),
+                CollectionKind::Hash => hashes
+                    .entry(open.0.clone())
+                    .or_default()
+                    .extend(parts.fields().map(|(field, value, at_ms)| (text(field), (text(value), at_ms)))),
+            },
+            Item::End => return Ok((lists, hashes)),
+            _ => {}
+        }
     }
+}
+
+#[test]
+fn collections_of_real_servers_are_read() {
+    let numbers = |range: std::ops::RangeInclusive<u64>| range.map(|number| number.to_string());
+    let nodes: Vec<_> = numbers(1..=2000).chain([text(&noise(9000))]).chain(numbers(3000..=3010)).collect();
+    let fields = |deadlines: &[(&str, i64)]| {
+        let mut fields: Fields = numbers(1..=600).map(|number| (format!("field:{number}"), (number, None))).collect();
+        for (field, at_ms) in deadlines {
+            fields.get_mut(*field).expect("a field").1 = Some(*at_ms);
+        }
+        fields
+    };
+    let small = |fields: &[(&str, &str, Option<i64>)]| -> Fields {
+        fields.iter().map(|(field, value, at_ms)| (field.to_string(), (value.to_string(), *at_ms))).collect()
+    };
+    for (file, magic, version) in [(VALKEY_COLLECTIONS, "VALKEY", 80), (REDIS8_COLLECTIONS, "REDIS", 13)] {
+        assert!(file.starts_with(magic.as_bytes()));
+        let decoder = Decoder::new(file, ReadOptions { version_check_strict: false, ..ReadOptions::default() });
+        assert_eq!(decoder.expect("a good beginning").version(), version);
+        let (lists, hashes) = collections(file).expect("a good file");
+        assert_eq!(lists.len(), 2);
+        assert_eq!(lists["list:small"], ["1", "two", "-3", ""]);
+        assert_eq!(lists["list:nodes"], nodes);
+        assert_eq!(hashes.len(), 4);
+        assert_eq!(hashes["hash:plain"], small(&[("a", "1", None), ("b", "two", None)]));
+        assert_eq!(hashes["hash:large"], fields(&[]));
+        let expires =
+            [("a", "1", None), ("b", "two", Some(4_102_444_800_123)), ("c", "three", Some(4_102_444_800_456))];
+        assert_eq!(hashes["hash:expires"], small(&expires));
+        let deadlines =
+            [("field:7", 4_102_444_800_789), ("field:8", 4_102_444_800_789), ("field:9", 4_102_444_800_001)];
+        assert_eq!(hashes["hash:large-expires"], fields(&deadlines));
+    }
+    // Redis's own versions are only read by those who want that.
+    assert!(matches!(read(REDIS8_COLLECTIONS), Err(RdbError::Version { version: 13, .. })));
 }
 
 #[test]
@@ -163,7 +236,7 @@ fn drain(bytes: &[u8]) -> Result<(), RdbError> {
 
 #[test]
 fn no_change_of_a_byte_of_a_real_file_passes() {
-    for file in [VALKEY_STRINGS, REDIS7_STRINGS, VALKEY_FUNCTION, VALKEY_LRU, VALKEY_LFU] {
+    for file in [VALKEY_STRINGS, REDIS7_STRINGS, VALKEY_FUNCTION, VALKEY_LRU, VALKEY_LFU, VALKEY_HASH] {
         assert!(drain(file).is_ok());
         for at in 0..file.len() {
             for bit in 0..8 {
@@ -176,6 +249,32 @@ fn no_change_of_a_byte_of_a_real_file_passes() {
     }
 }
 
+/// When the field of `hash-field-expiry` expires.
+const FIELD_DEADLINE_MS: i64 = 3_795_272_709_087;
+
+/// The collection in a payload, and the same written by us.
+fn restore_collection(payload: &[u8]) -> (CollectionKind, Vec<String>, Vec<Option<i64>>, Vec<u8>) {
+    let mut reader = open_payload(payload, ReadOptions::default()).expect("a good payload");
+    let PayloadItem::Begin { kind, len_hint } = reader.next().expect("a collection") else { panic!("no collection") };
+    let PayloadItem::Parts(parts) = reader.next().expect("parts") else { panic!("no parts") };
+    assert_eq!(reader.next().expect("the end"), PayloadItem::Finished);
+    let deadlines: Vec<_> = parts.fields().map(|(.., deadline)| deadline).collect();
+    let mut writer = PayloadWriter::new(true);
+    let written = match kind {
+        CollectionKind::List => writer.small_list(parts.iter()),
+        CollectionKind::Hash if deadlines.iter().any(Option::is_some) => {
+            let mut written = writer.begin_hash(len_hint, true);
+            for (field, value, deadline) in parts.fields() {
+                written = written.and_then(|()| writer.field(field, value, deadline));
+            }
+            written
+        }
+        CollectionKind::Hash => writer.small_hash(parts.fields().map(|(field, value, _)| (field, value))),
+    };
+    written.expect("memory");
+    (kind, parts.iter().map(text).collect(), deadlines, writer.finish().expect("memory"))
+}
+
 #[test]
 fn payloads_of_dump_are_read() {
     let mut strings = 0;
@@ -186,16 +285,37 @@ fn payloads_of_dump_are_read() {
             .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal"))
             .collect();
         let restored = restore_string(&payload, ReadOptions::default());
+        let body = |payload: &[u8]| payload[..payload.len() - 10].to_vec();
         let expected = match name {
             "string:number" => b"77".to_vec(),
             "string:text" => b"some text".to_vec(),
             "string:repeated" => b"ab".repeat(100),
             "string:noise" => noise(60),
-            _ => {
+            "list" => {
+                let (kind, strings, _, ours) = restore_collection(&payload);
+                assert_eq!((kind, strings.concat().as_str()), (CollectionKind::List, "abc"));
+                assert_eq!(body(&ours), body(&payload));
+                continue;
+            }
+            "hash" => {
+                let (kind, strings, deadlines, ours) = restore_collection(&payload);
+                assert_eq!((kind, strings.concat().as_str()), (CollectionKind::Hash, "ab"));
+                assert_eq!(deadlines, [None]);
+                assert_eq!(body(&ours), body(&payload));
+                continue;
+            }
+            "hash-field-expiry" => {
+                let (kind, strings, deadlines, ours) = restore_collection(&payload);
+                assert_eq!((kind, strings.concat().as_str()), (CollectionKind::Hash, "abcd"));
+                assert_eq!(deadlines, [Some(FIELD_DEADLINE_MS), None]);
+                // With the version, which is Valkey's here.
+                assert_eq!(ours, payload);
+                continue;
+            }
+            name => {
                 let type_name = match name {
                     "intset" => "set",
                     "sorted-set" => "sorted set",
-                    "hash-field-expiry" => "hash with fields that expire",
                     name => name,
                 };
                 match restored {

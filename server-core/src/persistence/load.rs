@@ -171,6 +171,11 @@ impl Work<'_> {
                             std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).unwrap_or(0i64);
                         tracing::info!("RDB age {} seconds", (self.now.unix_ms / 1000 - created_s).max(0));
                     }
+                    // There is no place for them yet.
+                    Item::Begin { key, kind, .. } => {
+                        let error = RdbError::Unsupported { what: kind.name(), key: Some(key) };
+                        return Err(LoadError::Content { path: loader.path.clone(), error });
+                    }
                     Item::Function(_) => {
                         let error = RdbError::Unsupported { what: "function library", key: None };
                         return Err(LoadError::Content { path: loader.path.clone(), error });

@@ -163,7 +163,11 @@ impl Work<'_> {
             pid: self.host.process().pid,
             disk: self.host.disk(),
             number: self.state.begun,
-            options: WriteOptions { compress: settings.rdbcompression, checksum: settings.rdbchecksum },
+            options: WriteOptions {
+                compress: settings.rdbcompression,
+                checksum: settings.rdbchecksum,
+                ..WriteOptions::default()
+            },
             incremental_sync: settings.rdb_save_incremental_fsync,
             databases,
             created_s: now_s,
