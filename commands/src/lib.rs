@@ -6,6 +6,7 @@ mod arguments;
 mod bitmap;
 mod connection;
 mod generic;
+mod list;
 mod pubsub;
 mod server;
 mod string;
@@ -20,6 +21,7 @@ static FAMILIES: &[&[Command]] = &[
     string::lcs::COMMANDS,
     bitmap::COMMANDS,
     bitmap::bitfield::COMMANDS,
+    list::COMMANDS,
     generic::COMMANDS,
     generic::dump::COMMANDS,
     generic::expire::COMMANDS,
@@ -106,6 +108,8 @@ mod tests {
             let of_group = match command.group {
                 Group::String => acl::STRING,
                 Group::Bitmap => acl::BITMAP,
+                Group::List => acl::LIST,
+                Group::Hash => acl::HASH,
                 Group::Pubsub => acl::PUBSUB,
                 Group::Connection => acl::CONNECTION,
                 Group::Transactions => acl::TRANSACTION,

@@ -183,6 +183,11 @@ impl Keyspace {
         !self.grave.is_empty()
     }
 
+    /// Whether any hash has a field with a deadline.
+    pub fn has_field_deadlines(&self) -> bool {
+        self.dbs.iter().any(|db| db.field_timers.len() > 0)
+    }
+
     /// How many flushed entries and large values are still to be freed.
     pub fn reclaim_pending(&self) -> usize {
         self.pending_free_entries + self.grave.pending()

@@ -3,3 +3,4 @@
 pub(crate) mod expiry;
 pub(crate) mod held;
 pub(crate) mod names;
+pub(crate) mod timeout;

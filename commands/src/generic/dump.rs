@@ -1,9 +1,11 @@
 //! DUMP and RESTORE: a value as a snapshot would hold it, by itself.
 
-use tercel_engine::{Expire, StringRef};
-use tercel_rdb::{RdbError, ReadOptions, StringValue};
+use tercel_engine::{Blob, Expire, HeldFieldMap, HeldList, StringRef, Value};
+use tercel_rdb::{LoadedString, PayloadItem, PayloadWriter, RdbError, ReadOptions, StringValue};
 
 use crate::arguments::expiry::effect_of_delete;
+use tercel_core::clients::Slice;
+use tercel_core::command::Reply;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
 use tercel_core::command::event_class as class;
@@ -11,9 +13,11 @@ use tercel_core::command::key_positions::keys_at;
 use tercel_core::command::parse::integer;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::command::spec::{flags::*, key::*};
+use tercel_core::data::Dataset;
 use tercel_core::dispatch::Context;
 use tercel_core::dispatch::{Command, cmd};
 use tercel_core::persistence;
+use tercel_core::persistence::building::Building;
 
 pub(crate) static COMMANDS: &[Command] = &[
     cmd("dump", Group::Generic, "2.6.0", 2, READONLY, dump)
@@ -36,13 +40,91 @@ fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         cx.out.null();
         return Ok(());
     };
-    let value = match entry.string()? {
-        StringRef::Int(value) => StringValue::Int(value),
-        StringRef::Bytes(bytes) => StringValue::Bytes(bytes),
-        StringRef::Blob(blob) => StringValue::Bytes(blob.as_slice()),
+    let value = match entry.value() {
+        Value::String(value) => {
+            let value = match value {
+                StringRef::Int(value) => StringValue::Int(value),
+                StringRef::Bytes(bytes) => StringValue::Bytes(bytes),
+                StringRef::Blob(blob) => StringValue::Bytes(blob.as_slice()),
+            };
+            cx.out.bulk(tercel_rdb::dump_string(value, compress));
+            return Ok(());
+        }
+        Value::List(list) => Held::List(list.held()),
+        Value::Hash(fields) => Held::Fields(fields.held()),
     };
-    cx.out.bulk(tercel_rdb::dump_string(value, compress));
-    Ok(())
+    cx.in_slices(args, Box::new(Dump { value, at: 0, payload: Some(PayloadWriter::new(compress)) }))
+}
+
+/// What is dumped, as it was.
+enum Held {
+    List(HeldList),
+    Fields(HeldFieldMap),
+}
+
+/// A collection on its way into a payload.
+struct Dump {
+    value: Held,
+    at: u64,
+    payload: Option<PayloadWriter>,
+}
+
+impl Dump {
+    /// A piece of it; true while there is more.
+    fn write(&mut self) -> std::io::Result<bool> {
+        let Some(payload) = &mut self.payload else { return Ok(false) };
+        match &self.value {
+            Held::List(list) => {
+                let list = list.view();
+                if list.block().is_some() {
+                    payload.small_list(list.piece(0))?;
+                    return Ok(false);
+                }
+                if self.at == 0 {
+                    payload.begin_list(list.len())?;
+                }
+                for element in list.piece(self.at) {
+                    payload.element(element)?;
+                    self.at += 1;
+                }
+                Ok(self.at < list.len())
+            }
+            Held::Fields(fields) => {
+                let fields = fields.view();
+                let has_deadlines = fields.soonest().is_some();
+                if fields.block().is_some() && !has_deadlines {
+                    payload.small_hash(fields.piece(0).map(|field| (field.field, field.value)))?;
+                    return Ok(false);
+                }
+                if self.at == 0 {
+                    payload.begin_hash(fields.len(), has_deadlines)?;
+                }
+                for field in fields.piece(self.at) {
+                    payload.field(field.field, field.value, field.expire_at)?;
+                    self.at += 1;
+                }
+                Ok(self.at < fields.len())
+            }
+        }
+    }
+}
+
+impl Slice for Dump {
+    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+        if self.write().unwrap_or(false) {
+            return true;
+        }
+        // Nothing is written but memory, and what is written is what was promised.
+        match self.payload.take().map(PayloadWriter::finish) {
+            Some(Ok(payload)) => answer.value(StringRef::Blob(&Blob::from_vec(payload))),
+            _ => answer.error("ERR the value cannot be dumped"),
+        }
+        false
+    }
+
+    fn gathered(&self) -> usize {
+        self.payload.as_ref().map_or(0, PayloadWriter::len)
+    }
 }
 
 /// RESTORE's options.
@@ -90,7 +172,7 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         return Err(fail("ERR Invalid TTL value, must be >= 0"));
     }
     let limits = ReadOptions { string_len_max: cx.string_len_max(), ..persistence::read_options(cx.server.settings()) };
-    let value = tercel_rdb::restore_string(args.get(3), limits).map_err(|error| {
+    let value = read(cx, args.get(3), limits).map_err(|error| {
         match error {
             RdbError::Checksum { .. } => fail("ERR DUMP payload version or checksum are wrong"),
             // A type that is not there yet, for instance: then it helps to know which.
@@ -115,9 +197,26 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         return Ok(());
     }
     let expire = deadline_ms.map_or(Expire::Clear, Expire::At);
-    if persistence::with_new_value(value, |value| cx.server.data_mut().store(db, key, value, expire)) {
-        // What it replaced is another key by the same name.
-        cx.server.data_mut().notify(class::NEW, "new", db, key.bytes);
+    match value {
+        Restored::String(value) => {
+            if persistence::with_new_value(value, |value| cx.server.data_mut().store(db, key, value, expire)) {
+                // What it replaced is another key by the same name.
+                cx.server.data_mut().notify(class::NEW, "new", db, key.bytes);
+            }
+        }
+        Restored::Collection(value) => {
+            let data = cx.server.data_mut();
+            let replaces = data.peek(db, key).is_some();
+            // Of a hash whose fields are all past their time there is nothing to keep.
+            if value.store(data, db, key, true) {
+                if replaces {
+                    data.notify(class::NEW, "new", db, key.bytes);
+                }
+                if deadline_ms.is_some() {
+                    data.set_expire(db, key, deadline_ms);
+                }
+            }
+        }
     }
     cx.server.data_mut().set_accesses(db, key, options.idle_s, options.freq);
     if let Some(at_ms) = deadline_ms.filter(|_| !options.absolute) {
@@ -131,4 +230,32 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     cx.server.data_mut().notify(class::GENERIC, "restore", db, key.bytes);
     cx.out.ok();
     Ok(())
+}
+
+/// What a payload held.
+enum Restored {
+    String(LoadedString),
+    Collection(Building),
+}
+
+fn read(cx: &Context<'_>, payload: &[u8], options: ReadOptions) -> Result<Restored, RdbError> {
+    let mut reader = tercel_rdb::open_payload(payload, options)?;
+    let mut value = None;
+    loop {
+        match reader.next()? {
+            PayloadItem::String(string) => value = Some(Restored::String(string)),
+            PayloadItem::Begin { kind, .. } => {
+                value = Some(Restored::Collection(Building::new(kind, cx.server.data(), cx.server.settings())));
+            }
+            PayloadItem::Parts(parts) => {
+                if let Some(Restored::Collection(building)) = &mut value {
+                    let twice = RdbError::Corrupt { at: 0, why: "a field comes twice" };
+                    building.add(&parts).map_err(|_| twice)?;
+                }
+            }
+            PayloadItem::Finished => {
+                return value.ok_or(RdbError::Corrupt { at: 0, why: "there is no value" });
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! [`Event`](events::Event) that the server drains in order. Knows no client and no command.
 
 pub mod effects;
+pub mod encoding;
 pub mod events;
 mod eviction;
 mod expiry;

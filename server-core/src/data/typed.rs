@@ -137,6 +137,23 @@ impl Dataset {
         self.stored(db, key, is_new);
     }
 
+    /// Takes a list of a snapshot in, as [`Dataset::load`] a string.
+    pub fn load_list(&mut self, db: usize, key: Key<'_>, list: List) {
+        let access = self.access;
+        self.keyspace.db_mut(db).set_list(key.bytes, key.hash, list, &access);
+    }
+
+    /// The same with a hash.
+    pub fn load_fields(&mut self, db: usize, key: Key<'_>, fields: FieldMap) {
+        let access = self.access;
+        self.keyspace.db_mut(db).set_fields(key.bytes, key.hash, fields, &access);
+    }
+
+    /// Gives a key that was taken in its deadline.
+    pub fn load_expire(&mut self, db: usize, key: Key<'_>, at_ms: i64) {
+        self.keyspace.db_mut(db).set_expire(key.bytes, key.hash, Some(at_ms));
+    }
+
     fn stored(&mut self, db: usize, key: Key<'_>, is_new: bool) {
         if is_new {
             self.notify(class::NEW, "new", db, key.bytes);

@@ -14,6 +14,9 @@ pub(super) enum Form {
     Int(i64),
     /// As so many bytes, after the key.
     Bytes(u32),
+    /// As the block of a small collection, of so many bytes.
+    List(u32),
+    Hash(u32),
 }
 
 /// One key of a chunk.
@@ -42,6 +45,13 @@ impl Chunk {
     pub(super) fn push_bytes(&mut self, db: usize, key: &[u8], value: &[u8], meta: EntryMeta) {
         self.push(db, key, Form::Bytes(value.len() as u32), meta);
         self.bytes.extend_from_slice(value);
+    }
+
+    /// Adds a key whose value is a small list, or a small hash, with its block, which is copied.
+    pub(super) fn push_block(&mut self, db: usize, key: &[u8], is_list: bool, block: &[u8], meta: EntryMeta) {
+        let len = block.len() as u32;
+        self.push(db, key, if is_list { Form::List(len) } else { Form::Hash(len) }, meta);
+        self.bytes.extend_from_slice(block);
     }
 
     fn push(&mut self, db: usize, key: &[u8], form: Form, meta: EntryMeta) {

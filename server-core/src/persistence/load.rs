@@ -8,6 +8,7 @@ use tercel_rdb::{Decoder, Item, LoadedString, RdbError, ReadOptions};
 
 use super::writer::remove_leftovers;
 use super::{LoadProgress, Work};
+use super::building::Building;
 use crate::base::disk::File;
 use crate::settings::{RdbVersionCheck, Settings};
 
@@ -67,6 +68,8 @@ pub(super) struct Loader {
     began_ns: u64,
     keys: u64,
     expired: u64,
+    /// The collection that is being read: its key, what is known of it, its parts so far.
+    building: Option<(Vec<u8>, tercel_rdb::EntryMeta, Building)>,
 }
 
 impl Loader {
@@ -95,6 +98,7 @@ impl Loader {
             began_ns: work.now.mono_ns,
             keys: 0,
             expired: 0,
+            building: None,
         })
     }
 
@@ -172,9 +176,21 @@ impl Work<'_> {
                         tracing::info!("RDB age {} seconds", (self.now.unix_ms / 1000 - created_s).max(0));
                     }
                     // There is no place for them yet.
-                    Item::Begin { key, kind, .. } => {
-                        let error = RdbError::Unsupported { what: kind.name(), key: Some(key) };
-                        return Err(LoadError::Content { path: loader.path.clone(), error });
+                    Item::Begin { key, kind, meta, .. } => {
+                        loader.building = Some((key, meta, Building::new(kind, self.data, self.settings)));
+                    }
+                    Item::Parts(parts) => {
+                        if let Some((key, _, building)) = &mut loader.building {
+                            building.add(&parts).map_err(|_| LoadError::Duplicate {
+                                key: format!("a field of {}", String::from_utf8_lossy(key)),
+                                db: loader.db,
+                            })?;
+                        }
+                    }
+                    Item::Finished => {
+                        if let Some((key, meta, building)) = loader.building.take() {
+                            self.load_collection(loader, &key, building, &meta)?;
+                        }
                     }
                     Item::Function(_) => {
                         let error = RdbError::Unsupported { what: "function library", key: None };
@@ -197,6 +213,32 @@ impl Work<'_> {
         let mut loader = Loader::open(&self.path(), self)?;
         loader.merge = merge;
         self.load_until(&mut loader, u64::MAX)?;
+        Ok(())
+    }
+
+    fn load_collection(
+        &mut self,
+        loader: &mut Loader,
+        key: &[u8],
+        building: Building,
+        meta: &tercel_rdb::EntryMeta,
+    ) -> Result<(), LoadError> {
+        if meta.expire_at_ms.is_some_and(|at_ms| self.data.expired().is_past(at_ms)) {
+            loader.expired += 1;
+            return Ok(());
+        }
+        let key = self.data.key(key);
+        if self.data.db(loader.db).find(key.bytes, key.hash).is_some() && !loader.merge {
+            return Err(LoadError::Duplicate { key: String::from_utf8_lossy(key.bytes).into_owned(), db: loader.db });
+        }
+        if !building.store(self.data, loader.db, key, false) {
+            return Ok(());
+        }
+        if let Some(at_ms) = meta.expire_at_ms {
+            self.data.load_expire(loader.db, key, at_ms);
+        }
+        self.data.set_accesses(loader.db, key, meta.idle_s, meta.freq);
+        loader.keys += 1;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! written by a thread of its own (`writer.rs`), which sees bytes and never an entry.
 //! docs/adr/0007-snapshots.md says how the two go together.
 
+pub mod building;
 mod chunk;
 mod load;
 mod save;

@@ -11,7 +11,7 @@ use tercel_engine::{Blob, EntryRef, Policy, SnapshotId, StringRef, Value};
 use tercel_rdb::{EntryMeta, WriteOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
-use super::writer::{self, Answer, Message, Order};
+use super::writer::{Answer, Large, Message, Order, self};
 use super::{RETRY_SECONDS, SaveFailed, Work};
 use crate::host::Helper;
 
@@ -50,10 +50,22 @@ pub(super) struct Job {
 struct Held {
     db: usize,
     key: Box<[u8]>,
-    value: Blob,
+    value: HeldValue,
     meta: EntryMeta,
     /// Bytes sent; None before its head was.
     sent: Option<usize>,
+}
+
+enum HeldValue {
+    String(Blob),
+    Large(Large),
+}
+
+impl Held {
+    /// Whether it is short enough to be copied into a chunk.
+    fn is_short(&self) -> bool {
+        matches!(&self.value, HeldValue::String(value) if value.len() <= LONG_BYTES)
+    }
 }
 
 impl Job {
@@ -76,17 +88,27 @@ impl Job {
         if self.held.is_empty() {
             return false;
         }
-        while self.held.front().is_some_and(|held| held.value.len() <= LONG_BYTES)
+        while self.held.front().is_some_and(Held::is_short)
             && let Some(held) = self.held.pop_front()
         {
-            self.chunk.push_bytes(held.db, &held.key, held.value.as_slice(), held.meta);
+            if let HeldValue::String(value) = &held.value {
+                self.chunk.push_bytes(held.db, &held.key, value.as_slice(), held.meta);
+            }
             if self.chunk.is_full() {
                 self.send_chunk();
                 return true;
             }
         }
+        if self.held.front().is_some_and(|held| matches!(held.value, HeldValue::Large(_)))
+            && let Some(Held { db, key, value: HeldValue::Large(value), meta, .. }) = self.held.pop_front()
+        {
+            // What comes before it in the chunk may come after it in the file.
+            self.send(Message::Large { db, key, meta, value });
+            return true;
+        }
         let Some(long) = self.held.front_mut() else { return true };
-        let bytes = long.value.as_slice();
+        let HeldValue::String(value) = &long.value else { return true };
+        let bytes = value.as_slice();
         let message = match long.sent {
             None => {
                 long.sent = Some(0);
@@ -166,7 +188,7 @@ impl Work<'_> {
             options: WriteOptions {
                 compress: settings.rdbcompression,
                 checksum: settings.rdbchecksum,
-                ..WriteOptions::default()
+                field_deadlines: self.data.keyspace().has_field_deadlines(),
             },
             incremental_sync: settings.rdb_save_incremental_fsync,
             databases,
@@ -246,9 +268,23 @@ impl Work<'_> {
                     Value::String(StringRef::Bytes(bytes)) => chunk.push_bytes(db, key, bytes, meta),
                     // All of a segment's at once could be many times a chunk.
                     Value::String(StringRef::Blob(value)) => {
-                        held.push_back(Held { db, key: key.into(), value: value.clone(), meta, sent: None });
+                        let value = HeldValue::String(value.clone());
+                        held.push_back(Held { db, key: key.into(), value, meta, sent: None });
                     }
-                    Value::List(_) | Value::Hash(_) => {}
+                    Value::List(list) => match list.block() {
+                        Some(block) => chunk.push_block(db, key, true, block, meta),
+                        None => {
+                            let value = HeldValue::Large(Large::List(list.frozen()));
+                            held.push_back(Held { db, key: key.into(), value, meta, sent: None });
+                        }
+                    },
+                    Value::Hash(fields) => match fields.block() {
+                        Some(block) => chunk.push_block(db, key, false, block, meta),
+                        None => {
+                            let value = HeldValue::Large(Large::Hash(fields.frozen()));
+                            held.push_back(Held { db, key: key.into(), value, meta, sent: None });
+                        }
+                    },
                 }
             });
             if job.chunk.is_full() {
@@ -493,7 +529,7 @@ mod tests {
                         chunks += 1;
                     }
                     Message::Finish => finished = true,
-                    Message::Long { .. } | Message::Piece(_) => panic!("no value is that long"),
+                    Message::Long { .. } | Message::Piece(_) | Message::Large { .. } => panic!("no value is that long"),
                 }
                 let _ = to_writer.send(message);
             }

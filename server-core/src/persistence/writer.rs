@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tercel_engine::{FieldMapRef, FrozenFieldMap, FrozenList, ListRef};
 use tercel_rdb::{Encoder, EntryMeta, StringValue, WriteOptions};
 use tercel_transport::Wake;
 
@@ -26,10 +27,18 @@ pub(super) enum Message {
     Keys(Chunk),
     /// A key whose value follows in pieces, `len` bytes in all.
     Long { db: usize, key: Box<[u8]>, len: u64, meta: EntryMeta },
+    /// A key whose value is a large collection, which the writer walks through by itself.
+    Large { db: usize, key: Box<[u8]>, meta: EntryMeta, value: Large },
     /// Some bytes of that value.
     Piece(Vec<u8>),
     /// That was all: sync and rename.
     Finish,
+}
+
+/// A large collection as it was.
+pub(super) enum Large {
+    List(FrozenList),
+    Hash(FrozenFieldMap),
 }
 
 /// What comes back.
@@ -192,13 +201,18 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
                     let key = &chunk.bytes[at..key_end];
                     at = key_end;
                     let value = match record.form {
-                        Form::Int(value) => StringValue::Int(value),
-                        Form::Bytes(len) => {
+                        Form::Int(_) => &[],
+                        Form::Bytes(len) | Form::List(len) | Form::Hash(len) => {
                             at += len as usize;
-                            StringValue::Bytes(&chunk.bytes[key_end..at])
+                            &chunk.bytes[key_end..at]
                         }
                     };
-                    out.entry(key, value, &record.meta)?;
+                    match record.form {
+                        Form::Int(value) => out.entry(key, StringValue::Int(value), &record.meta)?,
+                        Form::Bytes(_) => out.entry(key, StringValue::Bytes(value), &record.meta)?,
+                        Form::List(_) => out.small_list(key, ListRef::of_block(value).piece(0), &record.meta)?,
+                        Form::Hash(_) => small_hash(&mut out, key, FieldMapRef::of_block(value), &record.meta)?,
+                    }
                 }
                 chunk.clear();
                 Answer::Written(chunk)
@@ -206,6 +220,11 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
             Message::Long { db, key, len, meta } => {
                 select(&mut out, db)?;
                 out.begin_long(&key, len, &meta)?;
+                Answer::Begun(key)
+            }
+            Message::Large { db, key, meta, value } => {
+                select(&mut out, db)?;
+                large(&mut out, &key, &value, &meta)?;
                 Answer::Begun(key)
             }
             Message::Piece(bytes) => {
@@ -220,6 +239,40 @@ fn encode(order: &Order, file: Synced, inbox: &Receiver<Message>, answers: &Send
             waker.wake();
         }
     }
+}
+
+/// Writes a small hash: packed, unless a field has a deadline.
+fn small_hash(out: &mut Encoder<Synced>, key: &[u8], fields: FieldMapRef<'_>, meta: &EntryMeta) -> io::Result<()> {
+    if fields.soonest().is_none() {
+        return out.small_hash(key, fields.piece(0).map(|field| (field.field, field.value)), meta);
+    }
+    out.begin_hash(key, fields.len(), true, meta)?;
+    fields.piece(0).try_for_each(|field| out.field(field.field, field.value, field.expire_at))
+}
+
+fn large(out: &mut Encoder<Synced>, key: &[u8], value: &Large, meta: &EntryMeta) -> io::Result<()> {
+    let mut at = 0;
+    match value {
+        Large::List(list) => {
+            out.begin_list(key, list.len(), meta)?;
+            while at < list.len() {
+                for element in list.piece(at) {
+                    out.element(element)?;
+                    at += 1;
+                }
+            }
+        }
+        Large::Hash(fields) => {
+            out.begin_hash(key, fields.len(), fields.has_deadlines(), meta)?;
+            while at < fields.len() {
+                for field in fields.piece(at) {
+                    out.field(field.field, field.value, field.expire_at)?;
+                    at += 1;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

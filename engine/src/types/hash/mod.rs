@@ -143,6 +143,21 @@ impl<'a> FieldMapRef<'a> {
         FieldMapRef { form: FormRef::Tree(tree), is_wide }
     }
 
+    /// The block of a small one, from which [`FieldMapRef::of_block`] reads it, on another thread too.
+    #[must_use]
+    pub fn block(self) -> Option<&'a [u8]> {
+        match self.form {
+            FormRef::Packed(rows) => Some(rows.block()),
+            FormRef::Tree(_) => None,
+        }
+    }
+
+    /// A small hash from its block.
+    #[must_use]
+    pub fn of_block(block: &'a [u8]) -> Self {
+        FieldMapRef::packed(block, false)
+    }
+
     /// How many fields, those past their deadline included.
     #[must_use]
     #[inline]

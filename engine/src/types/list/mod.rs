@@ -149,6 +149,40 @@ impl List {
         self.cut(End::Head, range.start.min(end));
     }
 
+    /// Removes elements that equal one, up to `max` of them, among those that lie together from `index` on.
+    /// Returns how many it has looked at, and how many of these it has removed.
+    pub fn remove_equal(&mut self, index: u64, element: &[u8], max: u64) -> (u64, u64) {
+        let piece = self.view().piece(index);
+        let looked_at = piece.len() as u64;
+        let equal: Vec<usize> = piece.enumerate().filter(|(_, one)| *one == element).map(|(at, _)| at).collect();
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let some = &equal[..equal.len().min(max)];
+        self.remove_offsets(index, some);
+        (looked_at, some.len() as u64)
+    }
+
+    /// The same among those that lie together before `index`, the last of them first.
+    pub fn remove_equal_before(&mut self, index: u64, element: &[u8], max: u64) -> (u64, u64) {
+        let piece = self.view().piece_before(index);
+        let looked_at = piece.len() as u64;
+        let equal: Vec<usize> = piece.enumerate().filter(|(_, one)| *one == element).map(|(at, _)| at).collect();
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let some = &equal[equal.len().saturating_sub(max)..];
+        self.remove_offsets(index - looked_at, some);
+        (looked_at, some.len() as u64)
+    }
+
+    /// Removes elements at some offsets, in order, from a place whose leaf has them all.
+    fn remove_offsets(&mut self, index: u64, offsets: &[usize]) {
+        if offsets.is_empty() {
+            return;
+        }
+        self.form.edit_row(index, Growth::Anywhere, |rows, at| match offsets {
+            [one] => rows.remove(at + one..at + one + 1),
+            many => *rows = rows.filtered(|row| row < at || many.binary_search(&(row - at)).is_err()),
+        });
+    }
+
     /// Whether it is reported as `quicklist` and not as `listpack`.
     pub fn set_wide(&mut self, is_wide: bool) {
         self.is_wide = is_wide;
@@ -210,6 +244,21 @@ impl<'a> ListRef<'a> {
 
     pub(crate) fn tree(tree: &'a Tree<ByPlace>, is_wide: bool) -> Self {
         ListRef { form: FormRef::Tree(tree), is_wide }
+    }
+
+    /// The block of a small one, from which [`ListRef::of_block`] reads it, on another thread too.
+    #[must_use]
+    pub fn block(self) -> Option<&'a [u8]> {
+        match self.form {
+            FormRef::Packed(rows) => Some(rows.block()),
+            FormRef::Tree(_) => None,
+        }
+    }
+
+    /// A small list from its block.
+    #[must_use]
+    pub fn of_block(block: &'a [u8]) -> Self {
+        ListRef::packed(block, false)
     }
 
     /// How many elements.
@@ -317,6 +366,12 @@ pub struct HeldList {
 }
 
 impl HeldList {
+    /// A list without elements.
+    #[must_use]
+    pub fn none() -> Self {
+        HeldList { form: HeldForm::Packed(Vec::new()), is_wide: false }
+    }
+
     /// To read.
     #[must_use]
     pub fn view(&self) -> ListRef<'_> {
