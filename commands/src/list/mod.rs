@@ -172,7 +172,7 @@ fn push(cx: &mut Context<'_>, args: &Args<'_>, end: End, make: bool) -> Outcome 
     let edited = cx.server.data_mut().edit_list(cx.caller.db, key, make, |list| {
         (2..args.len()).for_each(|index| list.push(end, text(args, index)));
         limits.grown(list);
-        Change { result: list.len(), changed: true }
+        Change { result: list.len(), changed: Some(args.len() as u64 - 2) }
     })?;
     match edited {
         Some(edited) => {
@@ -246,10 +246,10 @@ fn lset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let place = place(integer(args.get(2))?, len).ok_or(OUT_OF_RANGE)?;
     let limits = ListLimits::of(cx.server.settings());
     cx.server.data_mut().edit_list(db, key, false, |list| {
+        limits.replaced(list, args.get(3).len());
         list.set(place, text(args, 3));
-        limits.grown(list);
         limits.shrunk(list);
-        Change { result: (), changed: true }
+        Change { result: (), changed: Some(1) }
     })?;
     tell(cx, "lset", key, false);
     cx.out.ok();
@@ -278,11 +278,11 @@ fn ltrim(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let limits = ListLimits::of(cx.server.settings());
     let edited = cx.server.data_mut().edit_list(cx.caller.db, key, false, |list| {
-        let range = range(start, stop, list.len());
+        let (len, range) = (list.len(), range(start, stop, list.len()));
         list.keep(range);
         limits.shrunk(list);
-        // Valkey tells of it and repeats it whatever it removed.
-        Change { result: (), changed: true }
+        // Watchers hear of it even if it removed nothing.
+        Change { result: (), changed: Some(len - list.len()) }
     })?;
     if let Some(edited) = edited {
         tell(cx, "ltrim", key, edited.is_gone);

@@ -179,7 +179,7 @@ impl Target {
     }
 
     /// Changes the list at last, and tells of it; the key may be gone, for its time.
-    fn change(&mut self, data: &mut Dataset, what: &'static str, change: impl FnOnce(&mut List)) -> u64 {
+    fn change(&mut self, data: &mut Dataset, what: &'static str, changes: u64, change: impl FnOnce(&mut List)) -> u64 {
         self.let_go(data);
         let key = data.key(&self.key);
         let limits = self.limits;
@@ -187,7 +187,7 @@ impl Target {
             change(list);
             limits.grown(list);
             limits.shrunk(list);
-            Change { result: list.len(), changed: true }
+            Change { result: list.len(), changed: Some(changes) }
         });
         let Ok(Some(edited)) = edited else { return 0 };
         if data.records_effects() {
@@ -224,7 +224,7 @@ impl Slice for Insert {
                 self.list = HeldList::none();
                 let args = element.args();
                 let text = args.blob(0).map_or(Text::Bytes(args.get(0)), Text::Shared);
-                let len = self.target.change(data, "linsert", |list| list.insert(place, text));
+                let len = self.target.change(data, "linsert", 1, |list| list.insert(place, text));
                 answer.integer(len as i64);
                 false
             }
@@ -297,7 +297,7 @@ impl Slice for Remove {
         }
         match self.list.take() {
             Some(rest) if self.removed > 0 => {
-                self.target.change(data, "lrem", |list| *list = rest);
+                self.target.change(data, "lrem", self.removed, |list| *list = rest);
             }
             _ => self.abandon(data),
         }

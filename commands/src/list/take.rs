@@ -13,8 +13,15 @@ use super::{end, popped, pushed, tell};
 use crate::arguments::timeout::deadline_ms;
 
 /// Takes `count` elements from an end of a list that has any, and writes them: an array of them, or the one if
-/// there is no count.
-fn take(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>, end: End, count: Option<u64>) -> Outcome {
+/// there is no count; behind the key's name, if `named`.
+fn take(
+    cx: &mut Context<'_>,
+    args: &Args<'_>,
+    key: Key<'_>,
+    end: End,
+    count: Option<u64>,
+    named: bool,
+) -> Outcome {
     let limits = ListLimits::of(cx.server.settings());
     let Context { server, caller, out, .. } = &mut *cx;
     let edited = server.data_mut().edit_list(caller.db, key, false, |list| {
@@ -22,25 +29,27 @@ fn take(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>, end: End, count: Op
         let taken = count.unwrap_or(1).min(len);
         let range = if end == End::Head { 0..taken } else { len - taken..len };
         let view = list.view();
-        let later = match count {
-            None => {
-                put_element(out, view, range.start);
-                None
+        let later = if count.is_none() || is_short(view, taken) {
+            if named {
+                out.array(2);
+                out.bulk(key.bytes);
             }
-            Some(_) if is_short(view, taken) => {
+            if count.is_some() {
                 out.array(taken as usize);
-                if end == End::Head {
-                    range.for_each(|place| put_element(out, view, place));
-                } else {
-                    range.rev().for_each(|place| put_element(out, view, place));
-                }
-                None
             }
-            Some(_) => Some(Elements::new(view.held(), range, end == End::Tail)),
+            if end == End::Head {
+                range.for_each(|place| put_element(out, view, place));
+            } else {
+                range.rev().for_each(|place| put_element(out, view, place));
+            }
+            None
+        } else {
+            let elements = Elements::new(view.held(), range, end == End::Tail);
+            Some(if named { elements.named(key.bytes) } else { elements })
         };
         list.cut(end, taken);
         limits.shrunk(list);
-        Change { result: later, changed: true }
+        Change { result: later, changed: Some(taken) }
     })?;
     let Some(edited) = edited else { return Ok(()) };
     tell(cx, popped(end), key, edited.is_gone);
@@ -63,7 +72,7 @@ fn pop(cx: &mut Context<'_>, args: &Args<'_>, end: End) -> Outcome {
         None if count.is_some() => cx.out.null_array(),
         None => cx.out.null(),
         Some(_) if count == Some(0) => cx.out.array(0),
-        Some(_) => return take(cx, args, key, end, count),
+        Some(_) => return take(cx, args, key, end, count, false),
     }
     Ok(())
 }
@@ -98,9 +107,7 @@ fn take_or_wait(cx: &mut Context<'_>, args: &Args<'_>, end: End) -> Outcome {
     for index in 1..timeout {
         let key = cx.key(args, index);
         if cx.server.data_mut().list_to_write(cx.caller.db, key)?.is_some() {
-            cx.out.array(2);
-            cx.out.bulk(key.bytes);
-            take(cx, args, key, end, None)?;
+            take(cx, args, key, end, None, true)?;
             effect_of_pop(cx, key.bytes, end, None);
             return Ok(());
         }
@@ -158,44 +165,9 @@ fn take_of_many(
         };
         // What is told of it comes before its effect, which in turn comes before what waits for the client.
         effect_of_pop(cx, key.bytes, end, Some(count.min(len)));
-        return Some(take_named(cx, args, key, end, count));
+        return Some(take(cx, args, key, end, Some(count), true));
     }
     None
-}
-
-/// As [`take`], behind the key's name.
-fn take_named(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>, end: End, count: u64) -> Outcome {
-    let limits = ListLimits::of(cx.server.settings());
-    let Context { server, caller, out, .. } = &mut *cx;
-    let edited = server.data_mut().edit_list(caller.db, key, false, |list| {
-        let len = list.len();
-        let taken = count.min(len);
-        let range = if end == End::Head { 0..taken } else { len - taken..len };
-        let view = list.view();
-        let short = is_short(view, taken);
-        let later = if short {
-            out.array(2);
-            out.bulk(key.bytes);
-            out.array(taken as usize);
-            if end == End::Head {
-                range.for_each(|place| put_element(out, view, place));
-            } else {
-                range.rev().for_each(|place| put_element(out, view, place));
-            }
-            None
-        } else {
-            Some(Elements::new(view.held(), range, end == End::Tail).named(key.bytes))
-        };
-        list.cut(end, taken);
-        limits.shrunk(list);
-        Change { result: later, changed: true }
-    })?;
-    let Some(edited) = edited else { return Ok(()) };
-    tell(cx, popped(end), key, edited.is_gone);
-    match edited.result {
-        Some(job) => cx.in_slices(args, Box::new(job)),
-        None => Ok(()),
-    }
 }
 
 pub(super) fn lmpop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
@@ -230,7 +202,7 @@ fn move_one(cx: &mut Context<'_>, args: &Args<'_>, from: End, to: End) -> Result
         cx.server.data_mut().edit_list(db, source, false, |list| {
             list.cut(from, 1);
             list.push(to, element);
-            Change { result: (), changed: true }
+            Change { result: (), changed: Some(1) }
         })?;
         tell(cx, pushed(to), target, false);
         tell(cx, popped(from), source, false);
@@ -238,13 +210,14 @@ fn move_one(cx: &mut Context<'_>, args: &Args<'_>, from: End, to: End) -> Result
         cx.server.data_mut().edit_list(db, target, true, |list| {
             list.push(to, element);
             limits.grown(list);
-            Change { result: (), changed: true }
+            // Both together are one change.
+            Change { result: (), changed: Some(0) }
         })?;
         tell(cx, pushed(to), target, false);
         let edited = cx.server.data_mut().edit_list(db, source, false, |list| {
             list.cut(from, 1);
             limits.shrunk(list);
-            Change { result: (), changed: true }
+            Change { result: (), changed: Some(1) }
         })?;
         tell(cx, popped(from), source, edited.is_some_and(|edited| edited.is_gone));
     }

@@ -111,6 +111,17 @@ impl Dataset {
         effects.recorded.push(Effect { db, command });
     }
 
+    /// Fields of a hash were removed for their deadline.
+    pub(super) fn removed_fields(&mut self, db: usize, key: &[u8], fields: &[Box<[u8]>]) {
+        if self.effects.is_on {
+            let mut command = OwnedCommand::default();
+            command.push(b"HDEL");
+            command.push(key);
+            fields.iter().for_each(|field| command.push(field));
+            self.effects.recorded.push(Effect { db, command });
+        }
+    }
+
     /// The effects since it was last asked, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects.recorded)

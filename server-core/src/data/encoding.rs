@@ -23,7 +23,7 @@ impl ListLimits {
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
         match settings.list_max_listpack_size {
-            count @ 0.. => ListLimits { bytes_max: BYTES_MAX_SAFE, count_max: count as u64 },
+            count @ 0.. => ListLimits { bytes_max: BYTES_MAX_SAFE, count_max: count.max(1) as u64 },
             size => ListLimits { bytes_max: 2048 << size.unsigned_abs().min(5), count_max: u64::MAX },
         }
     }
@@ -32,6 +32,15 @@ impl ListLimits {
         let (view, len) = (list.view(), list.len());
         let bytes = LISTPACK_BYTES + view.bytes() + ELEMENT_BYTES * len;
         bytes * factor > self.bytes_max || len * factor > self.count_max
+    }
+
+    /// An element of so many bytes is about to take another's place: counts as one more, as Valkey counts.
+    pub fn replaced(self, list: &mut List, len: usize) {
+        let (view, count) = (list.view(), list.len() + 1);
+        let bytes = LISTPACK_BYTES + view.bytes() + len as u64 + ELEMENT_BYTES * count;
+        if !view.is_wide() && (bytes > self.bytes_max || count > self.count_max) {
+            list.set_wide(true);
+        }
     }
 
     /// The list has become longer.

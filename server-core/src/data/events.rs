@@ -67,6 +67,13 @@ impl Dataset {
         self.touched(db, key.bytes);
     }
 
+    /// A key changed: counts so many changes and tells its watchers.
+    #[inline]
+    pub(super) fn changed_much(&mut self, db: usize, key: Key<'_>, changes: u64) {
+        self.dirty += changes;
+        self.touched(db, key.bytes);
+    }
+
     /// Tells the watchers of a key, and has those looked at that wait for it.
     #[inline]
     pub(super) fn touched(&mut self, db: usize, key: &[u8]) {

@@ -76,6 +76,25 @@ impl Dataset {
         due
     }
 
+    /// Removes some fields whose time has come, and tells of them; returns how many.
+    fn expire_fields(&mut self, now_ms: i64) -> usize {
+        let mut expired = Vec::new();
+        let removed = self.keyspace.expire_fields_due(now_ms, EXPIRE_STEP, &mut |db, key, fields, is_gone| {
+            expired.push((db, Box::<[u8]>::from(key), fields.to_vec(), is_gone));
+        });
+        for (db, key, fields, is_gone) in expired {
+            self.counters.expired_fields += fields.len() as u64;
+            self.dirty += fields.len() as u64;
+            self.removed_fields(db, &key, &fields);
+            self.touched(db, &key);
+            self.notify(class::HASH, "hexpired", db, &key);
+            if is_gone {
+                self.notify(class::GENERIC, "del", db, &key);
+            }
+        }
+        removed
+    }
+
     /// Bookkeeping for a key that expired and is gone.
     pub(super) fn tell_expired(&mut self, db: usize, key: &[u8]) {
         self.counters.expired_keys += 1;
@@ -98,7 +117,7 @@ impl Dataset {
         self.next_deadline_ms().is_some_and(|at_ms| self.expired().is_past(at_ms))
     }
 
-    /// Removes keys whose time has come until the clock says `until_ns`.
+    /// Removes keys and fields whose time has come until the clock says `until_ns`.
     pub fn expire_slice(&mut self, clock: &Clock, until_ns: u64) -> Slice {
         let begin_ns = clock.mono_ns();
         let now_ms = self.now.unix_ms;
@@ -118,7 +137,7 @@ impl Dataset {
             } else {
                 self.counters.expired_keys += removed as u64;
             }
-            if removed < EXPIRE_STEP {
+            if removed < EXPIRE_STEP && self.expire_fields(now_ms) < EXPIRE_STEP {
                 break false;
             }
             if clock.mono_ns() >= until_ns {

@@ -41,6 +41,8 @@ pub struct Counters {
     pub misses: u64,
     /// Keys removed at their deadline or found past it.
     pub expired_keys: u64,
+    /// Fields of hashes removed at their deadline.
+    pub expired_fields: u64,
     /// Keys evicted.
     pub evicted_keys: u64,
     /// Slices of expiry that ran into their bound.

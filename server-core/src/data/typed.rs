@@ -14,8 +14,8 @@ pub type Typed<T> = Result<Option<T>, WrongType>;
 pub struct Change<R> {
     /// What there is to tell of it.
     pub result: R,
-    /// Whether anything changed.
-    pub changed: bool,
+    /// How many changes it counts as; None if nothing changed.
+    pub changed: Option<u64>,
 }
 
 impl Dataset {
@@ -113,8 +113,8 @@ impl Dataset {
         if is_new && !is_gone {
             self.notify(class::NEW, "new", db, key.bytes);
         }
-        if changed {
-            self.changed(db, key);
+        if let Some(changes) = changed {
+            self.changed_much(db, key, changes);
         }
         Some(Edited { result, is_new, is_gone })
     }
