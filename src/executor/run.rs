@@ -11,6 +11,8 @@ use tercel_core::server::Parts;
 
 /// Commands between two looks at the clock within a batch.
 const CLOCK_EVERY: usize = 8;
+/// A reply in pieces is so many bytes ahead of what its client has taken, and one piece more.
+const STREAM_BYTES_AHEAD: usize = 256 << 10;
 /// A batch ends, to go on in the next turn, once its commands have evicted for this long.
 const EVICT_NS_MAX: u64 = 100_000;
 
@@ -223,6 +225,10 @@ impl<T: Transport> Executor<T> {
         let pauses = self.server.pause().is_some();
         for _ in 0..self.sliced.len() {
             let Some((key, id)) = self.sliced.pop_front() else { break };
+            if self.is_slow(key) {
+                self.sliced.push_back((key, id));
+                continue;
+            }
             let writes = |client: &mut Client| {
                 client.caller.sliced().is_some_and(|sliced| self.commands.table.spec(sliced.id).is(flags::WRITE))
             };
@@ -234,6 +240,16 @@ impl<T: Transport> Executor<T> {
             return true;
         }
         false
+    }
+
+    /// Whether a client has so much of a reply in pieces still to take that it gets no more for now. It is told of
+    /// when it has taken all.
+    fn is_slow(&self, key: ClientKey) -> bool {
+        let Some(client) = self.server.clients().get(key) else { return false };
+        client.caller.is_streaming()
+            // One that is gone takes no more: what it has sent is done all the same.
+            && !client.session.input.has_hung_up()
+            && self.transport.unsent(client.session.conn()) > STREAM_BYTES_AHEAD
     }
 
     fn run_slice_of(&mut self, key: ClientKey, id: u64) {
@@ -255,9 +271,12 @@ impl<T: Transport> Executor<T> {
         if !goes_on && client.out.is_empty() {
             client.out.hand_over(|buf| Self::give_back(&mut self.transport, buf));
         }
+        let has_output = !client.out.is_empty();
         self.server.clients_mut().put(key, client);
-        if goes_on {
+        if goes_on || has_output {
             self.server.clients_mut().queue_flush(key);
+        }
+        if goes_on {
             self.make_ready(key);
         } else {
             self.account(key);

@@ -75,6 +75,10 @@ impl Elements {
 }
 
 impl Slice for Elements {
+    fn streams(&self) -> bool {
+        true
+    }
+
     fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
         if !self.has_begun {
             self.has_begun = true;

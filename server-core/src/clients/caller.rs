@@ -38,6 +38,12 @@ impl Caller {
         }
     }
 
+    /// Whether it is sent a reply in pieces.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        matches!(&self.wait, Some(Wait::Slices(sliced)) if sliced.sent_len.is_some())
+    }
+
     /// What it waits for keys to hold, if it does.
     #[must_use]
     #[inline]

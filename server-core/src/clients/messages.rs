@@ -52,7 +52,7 @@ impl Clients {
     pub fn settle_current(&mut self, session: &mut Session, out: &mut Reply) {
         let Some(current) = self.current.as_mut() else { return };
         if !current.pushes.is_empty() || current.pushes.is_over() {
-            out.append(&mut current.pushes);
+            session.output.behind().unwrap_or(out).append(&mut current.pushes);
         }
         for (db, key, change) in current.touched.drain(..) {
             session.transaction.touch_watched(db, &key, change);
@@ -79,8 +79,18 @@ impl Clients {
             // over.
             client.out.set_room(rules.room(&client.session, 0));
         }
-        write(&mut client.out);
-        let over = client.out.is_over();
+        let room = client.out.room();
+        let over = match client.session.output.behind() {
+            Some(behind) => {
+                behind.set_room(room);
+                write(behind);
+                behind.is_over()
+            }
+            None => {
+                write(&mut client.out);
+                client.out.is_over()
+            }
+        };
         self.queue_flush(key);
         if over {
             self.output_over(key);

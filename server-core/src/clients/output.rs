@@ -1,6 +1,8 @@
 //! What a client is owed, apart from the replies being written: which replies it wants, what the transport
 //! still holds for it, and whether its connection is to end.
 
+use tercel_resp::Version;
+
 use crate::command::reply::Reply;
 
 /// Which replies a client wants (CLIENT REPLY).
@@ -60,6 +62,8 @@ pub struct Output {
     replied_total: u64,
     /// What it will be told once what it waits for is there.
     withheld: Option<Reply>,
+    /// Messages that came while a reply is sent in pieces: they follow it.
+    behind: Option<Reply>,
 }
 
 impl Output {
@@ -140,9 +144,26 @@ impl Output {
         true
     }
 
+    /// A reply is sent in pieces: messages are to wait for its end.
+    pub(crate) fn begin_pieces(&mut self, version: Version) {
+        self.behind = Some(Reply::new(version));
+    }
+
+    /// The reply is whole: what came meanwhile follows it.
+    pub(crate) fn end_pieces(&mut self, out: &mut Reply) {
+        if let Some(mut behind) = self.behind.take() {
+            out.append(&mut behind);
+        }
+    }
+
+    /// Where messages go while a reply is sent in pieces.
+    pub(super) fn behind(&mut self) -> Option<&mut Reply> {
+        self.behind.as_mut()
+    }
+
     /// Memory in bytes of what is kept back and of what the transport holds.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.held.memory + self.withheld.as_ref().map_or(0, Reply::memory)
+        self.held.memory + self.withheld.iter().chain(&self.behind).map(Reply::memory).sum::<usize>()
     }
 }

@@ -150,6 +150,12 @@ pub trait Slice {
     /// found. True while there is more.
     fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool;
 
+    /// Whether what it has written is sent while the rest is still to come: then its client never is owed more than
+    /// it takes. It must not turn into an error on the way.
+    fn streams(&self) -> bool {
+        false
+    }
+
     /// Nobody wants the rest: gives back what it holds of the data.
     fn abandon(&mut self, _data: &mut Dataset) {}
 
@@ -176,6 +182,8 @@ pub struct Sliced {
     pub spent_ns: u64,
     /// Its client wants no reply to it.
     pub is_muted: bool,
+    /// Bytes of its answer that were sent already; None if it is answered as a whole.
+    pub sent_len: Option<usize>,
 }
 
 impl Sliced {

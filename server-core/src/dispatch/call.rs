@@ -4,6 +4,7 @@
 use super::admit::{Admitted, admit, held_by_keys, held_by_pause, unknown_command};
 use super::after::{count_and_log, feed_monitors};
 use super::context::{Commands, Context, Handler};
+use super::slices::send_so_far;
 use super::waiting::serve_waiting;
 use tercel_transport::PeerKind;
 
@@ -214,6 +215,14 @@ pub(super) fn call(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) ->
         sliced.spent_ns = took_ns;
         sliced.request_len = request_len;
         sliced.is_muted = is_muted;
+        if !is_muted && sliced.job.streams() {
+            sliced.sent_len = Some(0);
+            send_so_far(sliced, cx.out);
+            let version = cx.out.version;
+            if let Some(session) = cx.client.as_deref_mut() {
+                session.output.begin_pieces(version);
+            }
+        }
         return outcome;
     }
     count_and_log(cx, args, took_ns, failed, request_len, reply_len);

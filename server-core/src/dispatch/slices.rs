@@ -47,12 +47,21 @@ impl Context<'_> {
                     request_len: 0,
                     spent_ns: 0,
                     is_muted: false,
+                    sent_len: None,
                 })));
                 return Ok(());
             }
         }
         self.out.append(&mut answer);
         Ok(())
+    }
+}
+
+/// Hands on what a command has answered so far, if it is one that does so.
+pub(super) fn send_so_far(sliced: &mut Sliced, out: &mut Reply) {
+    if let Some(sent_len) = &mut sliced.sent_len {
+        *sent_len += sliced.answer.len();
+        out.append(&mut sliced.answer);
     }
 }
 
@@ -69,6 +78,7 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
         let now_ns = server.clock().mono_ns();
         if now_ns >= until_ns {
             sliced.spent_ns += now_ns - begin_ns;
+            send_so_far(sliced, out);
             server.settle_slice();
             return false;
         }
@@ -76,14 +86,15 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
     sliced.job.abandon(server.data_mut());
     let Some(Wait::Slices(sliced)) = caller.wait.take() else { return true };
     server.clients_mut().end_sliced();
-    let Sliced { mut answer, id, args, request_len, spent_ns, is_muted, .. } = *sliced;
+    let Sliced { mut answer, id, args, request_len, spent_ns, is_muted, sent_len, .. } = *sliced;
     server.settle_slice();
     let took_ns = spent_ns + server.clock().mono_ns() - begin_ns;
-    let reply_len = answer.len();
+    let reply_len = answer.len() + sent_len.unwrap_or(0);
     if !is_muted {
         session.output.count_replied(reply_len);
         out.append(&mut answer);
     }
+    session.output.end_pieces(out);
     let spec = commands.table.spec(id);
     let mut cx =
         Context { server: &mut *server, caller, out: &mut *out, client: Some(&mut *session), id, spec, commands };
