@@ -50,7 +50,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::commands;
     use tercel_core::command::CommandTable;
-    use tercel_core::command::key_positions::KeyPositions;
+    use tercel_core::command::key_positions::Begin;
     use tercel_core::command::spec::acl;
 
     fn table() -> &'static CommandTable {
@@ -80,7 +80,7 @@ mod tests {
             let real_keys = command.keys.iter().any(|spec| spec.flags & tercel_core::command::spec::key::NOT_KEY == 0);
             assert_eq!(has_key_argument, real_keys, "{}: keys and grammar disagree", command.name);
             for spec in command.keys {
-                if let KeyPositions::Range { first, .. } = spec.positions {
+                if let Begin::Index(first) = spec.begin {
                     assert!(first >= 1, "{}", command.name);
                 }
             }

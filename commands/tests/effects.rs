@@ -179,7 +179,7 @@ fn contents(server: &mut Server) -> Contents {
     for (db, keys) in data.filled() {
         keys.for_each(&mut |entry| {
             if !expired.is(entry) {
-                let value = entry.value().with_bytes(<[u8]>::to_vec);
+                let value = entry.string().map_or_else(|_| Vec::new(), |value| value.to_vec());
                 all.insert((db, entry.key().to_vec()), (value, entry.expire_at()));
             }
         });

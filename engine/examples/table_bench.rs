@@ -43,7 +43,10 @@ fn insert(keyspace: &mut Keyspace, number: u64, value: &[u8]) {
 }
 
 fn first_byte(keyspace: &Keyspace, key: &Key, hash: Hash) -> u64 {
-    keyspace.db(0).find(key, hash).map_or(0, |entry| entry.string().expect("a string").with_bytes(|bytes| u64::from(bytes[0])))
+    keyspace
+        .db(0)
+        .find(key, hash)
+        .map_or(0, |entry| entry.string().expect("a string").with_bytes(|bytes| u64::from(bytes[0])))
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -145,7 +145,8 @@ impl Pair {
             Op::Take { db, key } => {
                 let (key, hash) = self.hashed(key);
                 let taken = self.keyspace.db_mut(db).take(&key, hash);
-                let taken = taken.map(|(taken, expire_at)| Item { value: taken.string().expect("a string").to_vec(), expire_at });
+                let taken = taken
+                    .map(|(taken, expire_at)| Item { value: taken.string().expect("a string").to_vec(), expire_at });
                 assert_eq!(taken, self.model[db].remove(&key));
             }
             Op::Touch { db, key } => {
@@ -298,7 +299,10 @@ impl Pair {
             for (key, item) in model {
                 let entry = db.find(key, self.keyspace.hash(key)).expect("in the model");
                 assert_eq!(entry.key(), key);
-                assert_eq!((entry.string().expect("a string").to_vec(), entry.expire_at()), (item.value.clone(), item.expire_at));
+                assert_eq!(
+                    (entry.string().expect("a string").to_vec(), entry.expire_at()),
+                    (item.value.clone(), item.expire_at)
+                );
                 assert_eq!(entry.string().expect("a string").len(), item.value.len());
             }
             let mut all = BTreeSet::new();

@@ -5,6 +5,8 @@
 
 use std::io;
 
+use crc_fast::Digest;
+
 use crate::error::RdbError;
 use crate::format;
 use crate::lzf::Compressor;
@@ -25,13 +27,12 @@ pub fn dump_string(value: StringValue<'_>, compress: bool) -> Vec<u8> {
     let tail = format::put_value_head(&mut out, compressor.as_mut(), value);
     out.reserve_exact(tail.len() + VERSION_BYTES + CRC_BYTES);
     out.extend_from_slice(tail);
-    seal(out, format::VERSION_WRITTEN)
+    seal(out, format::VERSION_WRITTEN, format::crc64())
 }
 
-/// Adds the footer.
-fn seal(mut out: Vec<u8>, version: u16) -> Vec<u8> {
+/// Adds the footer; `crc` has what came before.
+fn seal(mut out: Vec<u8>, version: u16, mut crc: Digest) -> Vec<u8> {
     out.extend_from_slice(&version.to_le_bytes());
-    let mut crc = format::crc64();
     crc.update(&out);
     out.extend_from_slice(&crc.finalize().to_le_bytes());
     out
@@ -44,13 +45,16 @@ pub struct PayloadWriter {
     writer: ValueWriter<io::Sink>,
     version: u16,
     has_value: bool,
+    /// Of what was taken, and how much that was.
+    crc: Digest,
+    taken: usize,
 }
 
 impl PayloadWriter {
     /// With `compress`, strings of more than 20 bytes are compressed where that makes them smaller.
     pub fn new(compress: bool) -> Self {
         let writer = ValueWriter::new(Sink::gathering(), compress);
-        Self { writer, version: format::VERSION_WRITTEN, has_value: false }
+        Self { writer, version: format::VERSION_WRITTEN, has_value: false, crc: format::crc64(), taken: 0 }
     }
 
     /// Writes what begins a value, which there can be one of.
@@ -116,10 +120,24 @@ impl PayloadWriter {
     /// Bytes so far; ten more are added in the end.
     #[allow(clippy::len_without_is_empty, reason = "a payload is never empty")]
     pub fn len(&self) -> usize {
+        self.taken + self.writer.sink.buf.len()
+    }
+
+    /// Bytes that were not taken yet.
+    pub fn buffered(&self) -> usize {
         self.writer.sink.buf.len()
     }
 
-    /// The payload. `InvalidInput` if there is no value or not all of it.
+    /// Takes what was written since it was last called: a large payload need not lie in one piece, nor be summed up
+    /// at once. The payload is all that was taken and then what [`finish`](Self::finish) returns.
+    pub fn take(&mut self) -> Vec<u8> {
+        let piece = std::mem::take(&mut self.writer.sink.buf);
+        self.crc.update(&piece);
+        self.taken += piece.len();
+        piece
+    }
+
+    /// The payload, or what was not taken of it. `InvalidInput` if there is no value or not all of it.
     pub fn finish(mut self) -> io::Result<Vec<u8>> {
         self.writer.begin()?;
         if !self.has_value {
@@ -127,7 +145,7 @@ impl PayloadWriter {
         }
         let mut out = self.writer.sink.buf;
         out.reserve_exact(VERSION_BYTES + CRC_BYTES);
-        Ok(seal(out, self.version))
+        Ok(seal(out, self.version, self.crc))
     }
 }
 

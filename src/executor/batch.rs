@@ -10,7 +10,6 @@ use tercel_transport::Transport;
 use tercel_core::clients::input::{Assembly, Filling};
 use tercel_core::clients::limits::UNAUTHENTICATED_QUERY_BYTES_MAX;
 use tercel_core::clients::{ClientKey, Session};
-use tercel_core::command::key_positions::KeyPositions;
 use tercel_core::command::spec::flags;
 use tercel_core::command::{Args, CommandId, CommandTable, OwnedCommand};
 
@@ -297,11 +296,10 @@ impl Batch {
         let hashes_from = self.hashes.len();
         let (mut key_first, mut key_step) = (0, 1);
         if let Some(spec) = id.and_then(|id| table.spec(id).keys.first())
-            && let KeyPositions::Range { first, step, .. } = spec.positions
-            && let Some(indexes) = spec.indexes(args.len(), |_| None)
+            && let Some(indexes) = spec.indexes(&args)
         {
-            key_first = first as u32;
-            key_step = step as u32;
+            key_first = indexes.first() as u32;
+            key_step = indexes.step() as u32;
             for index in indexes.take(KEYS_AHEAD_MAX) {
                 self.hashes.push(keyspace.hash(args.get(index)));
                 self.dbs.push(db as u32);

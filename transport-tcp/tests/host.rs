@@ -255,7 +255,7 @@ fn dropping_a_transport_with_everything_under_way_is_safe() {
                 client.write_all(&[at; 50_000]).unwrap();
                 let mut buf = transport.lease();
                 buf.extend_from_slice(&vec![at; 8 << 20]);
-                buf.push_shared(std::rc::Rc::new(vec![at; 1 << 20]));
+                buf.push_shared(std::sync::Arc::new(vec![at; 1 << 20]));
                 transport.send(conn, buf);
                 clients.push(client);
             }

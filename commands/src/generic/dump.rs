@@ -53,8 +53,12 @@ fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         Value::List(list) => Held::List(list.held()),
         Value::Hash(fields) => Held::Fields(fields.held()),
     };
-    cx.in_slices(args, Box::new(Dump { value, at: 0, payload: Some(PayloadWriter::new(compress)) }))
+    cx.in_slices(args, Box::new(Dump { value, at: 0, payload: Some(PayloadWriter::new(compress)), pieces: Vec::new() }))
 }
+
+/// Elements written in one step, about, and bytes.
+const PIECE_PARTS: u64 = 1000;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What is dumped, as it was.
 enum Held {
@@ -67,6 +71,8 @@ struct Dump {
     value: Held,
     at: u64,
     payload: Option<PayloadWriter>,
+    /// What of it is written.
+    pieces: Vec<Blob>,
 }
 
 impl Dump {
@@ -83,9 +89,12 @@ impl Dump {
                 if self.at == 0 {
                     payload.begin_list(list.len())?;
                 }
-                for element in list.piece(self.at) {
-                    payload.element(element)?;
-                    self.at += 1;
+                let end = self.at + PIECE_PARTS;
+                while self.at < end.min(list.len()) && payload.buffered() < PIECE_BYTES {
+                    for element in list.piece(self.at) {
+                        payload.element(element)?;
+                        self.at += 1;
+                    }
                 }
                 Ok(self.at < list.len())
             }
@@ -99,9 +108,12 @@ impl Dump {
                 if self.at == 0 {
                     payload.begin_hash(fields.len(), has_deadlines)?;
                 }
-                for field in fields.piece(self.at) {
-                    payload.field(field.field, field.value, field.expire_at)?;
-                    self.at += 1;
+                let end = self.at + PIECE_PARTS;
+                while self.at < end.min(fields.len()) && payload.buffered() < PIECE_BYTES {
+                    for field in fields.piece(self.at) {
+                        payload.field(field.field, field.value, field.expire_at)?;
+                        self.at += 1;
+                    }
                 }
                 Ok(self.at < fields.len())
             }
@@ -112,11 +124,18 @@ impl Dump {
 impl Slice for Dump {
     fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
         if self.write().unwrap_or(false) {
+            if let Some(payload) = &mut self.payload {
+                let piece = payload.take();
+                self.pieces.push(Blob::from_vec(piece));
+            }
             return true;
         }
         // Nothing is written but memory, and what is written is what was promised.
         match self.payload.take().map(PayloadWriter::finish) {
-            Some(Ok(payload)) => answer.value(StringRef::Blob(&Blob::from_vec(payload))),
+            Some(Ok(rest)) => {
+                self.pieces.push(Blob::from_vec(rest));
+                answer.bulk_of(&self.pieces);
+            }
             _ => answer.error("ERR the value cannot be dumped"),
         }
         false

@@ -93,7 +93,10 @@ pub(crate) static COMMANDS: &[Command] = &[
         .args("key:key [count:integer]")
         .acl(acl::LIST),
     cmd("lmpop", Group::List, "7.0.0", -4, WRITE, lmpop)
-        .about("Takes elements from the first list that has any.", "O(N+M) where N is the number of keys and M the number of elements returned")
+        .about(
+            "Takes elements from the first list that has any.",
+            "O(N+M) where N is the number of keys and M the number of elements returned",
+        )
         .keys(&[keys_counted(RW | ACCESS | DELETE, 1, 0, 1, 1)])
         .args("numkeys:integer key:key... where(LEFT|RIGHT) [COUNT count:integer]")
         .acl(acl::LIST),
@@ -109,17 +112,26 @@ pub(crate) static COMMANDS: &[Command] = &[
         .acl(acl::LIST)
         .deprecated("6.2.0", "`LMOVE` with the `RIGHT` and `LEFT` arguments"),
     cmd("blpop", Group::List, "2.0.0", -3, WRITE | BLOCKING, blpop)
-        .about("Takes the first element of the first list that has any; waits for one.", "O(N) where N is the number of keys")
+        .about(
+            "Takes the first element of the first list that has any; waits for one.",
+            "O(N) where N is the number of keys",
+        )
         .keys(&[keys_at(RW | ACCESS | DELETE, 1, -2, 1)])
         .args("key:key... timeout:double")
         .acl(acl::LIST),
     cmd("brpop", Group::List, "2.0.0", -3, WRITE | BLOCKING, brpop)
-        .about("Takes the last element of the first list that has any; waits for one.", "O(N) where N is the number of keys")
+        .about(
+            "Takes the last element of the first list that has any; waits for one.",
+            "O(N) where N is the number of keys",
+        )
         .keys(&[keys_at(RW | ACCESS | DELETE, 1, -2, 1)])
         .args("key:key... timeout:double")
         .acl(acl::LIST),
     cmd("blmpop", Group::List, "7.0.0", -5, WRITE | BLOCKING, blmpop)
-        .about("Takes elements from the first list that has any; waits for one.", "O(N+M) where N is the number of keys and M the number of elements returned")
+        .about(
+            "Takes elements from the first list that has any; waits for one.",
+            "O(N+M) where N is the number of keys and M the number of elements returned",
+        )
         .keys(&[keys_counted(RW | ACCESS | DELETE, 2, 0, 1, 1)])
         .args("timeout:double numkeys:integer key:key... where(LEFT|RIGHT) [COUNT count:integer]")
         .acl(acl::LIST),

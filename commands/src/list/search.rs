@@ -112,10 +112,14 @@ pub(super) fn lpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         if args.is(at, "rank") {
             rank = integer(args.get(at + 1))?;
             if rank == i64::MIN {
-                return Err(fail("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"));
+                return Err(fail(
+                    "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+                ));
             }
             if rank == 0 {
-                return Err(fail("ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list"));
+                return Err(fail(
+                    "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",
+                ));
             }
         } else if args.is(at, "count") {
             count = Some(not_negative(fail("ERR COUNT can't be negative"))?);
@@ -168,7 +172,11 @@ impl Target {
             key: args.get(1).into(),
             hold: Some(cx.server.data_mut().hold(args.get(1))),
             limits: ListLimits::of(cx.server.settings()),
-            command: if cx.server.data().records_effects() { OwnedCommand::from_args(args) } else { OwnedCommand::default() },
+            command: if cx.server.data().records_effects() {
+                OwnedCommand::from_args(args)
+            } else {
+                OwnedCommand::default()
+            },
         }
     }
 
@@ -291,7 +299,8 @@ impl Slice for Remove {
         } else {
             self.at += looked_at - removed;
         }
-        let is_over = looked_at == 0 || self.left == 0 || if self.backwards { self.at == 0 } else { self.at >= list.len() };
+        let is_over =
+            looked_at == 0 || self.left == 0 || if self.backwards { self.at == 0 } else { self.at >= list.len() };
         if !is_over {
             return true;
         }

@@ -8,20 +8,13 @@ use tercel_core::dispatch::Context;
 use tercel_engine::{End, Kind, StringRef, Text};
 
 use super::answer::{Elements, is_short, put_element};
-use tercel_core::data::encoding::ListLimits;
 use super::{end, popped, pushed, tell};
 use crate::arguments::timeout::deadline_ms;
+use tercel_core::data::encoding::ListLimits;
 
 /// Takes `count` elements from an end of a list that has any, and writes them: an array of them, or the one if
 /// there is no count; behind the key's name, if `named`.
-fn take(
-    cx: &mut Context<'_>,
-    args: &Args<'_>,
-    key: Key<'_>,
-    end: End,
-    count: Option<u64>,
-    named: bool,
-) -> Outcome {
+fn take(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>, end: End, count: Option<u64>, named: bool) -> Outcome {
     let limits = ListLimits::of(cx.server.settings());
     let Context { server, caller, out, .. } = &mut *cx;
     let edited = server.data_mut().edit_list(caller.db, key, false, |list| {

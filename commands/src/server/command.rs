@@ -4,7 +4,7 @@ use tercel_core::base::glob::Glob;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
 use tercel_core::command::grammar::{self, Arg};
-use tercel_core::command::key_positions::KeyPositions;
+use tercel_core::command::key_positions::{Begin, Find};
 use tercel_core::command::reply::Reply;
 use tercel_core::command::spec::flags::*;
 use tercel_core::command::spec::{Group, acl, flags, key};
@@ -70,7 +70,7 @@ fn write_info(table: &CommandTable, out: &mut Reply, id: CommandId) {
     out.bulk(command.name);
     out.integer(i64::from(command.arity));
     let mut names = listed(command.flags, flags::NAMES);
-    if command.keys.iter().any(|spec| matches!(spec.positions, KeyPositions::Counted { .. })) {
+    if command.keys.iter().any(|spec| !spec.is_fixed()) {
         names.push("movablekeys");
     }
     names_as_set(out, &names, "");
@@ -87,39 +87,47 @@ fn write_info(table: &CommandTable, out: &mut Reply, id: CommandId) {
         out.map(3);
         out.bulk("flags");
         names_as_set(out, &listed(spec.flags, key::NAMES), "");
-        let (begin, find_type) = match spec.positions {
-            KeyPositions::Range { first, .. } => (first, "range"),
-            KeyPositions::Counted { count, .. } => (count, "keynum"),
-        };
         out.bulk("begin_search");
-        out.map(2);
-        out.bulk("type");
-        out.bulk("index");
-        out.bulk("spec");
-        out.map(1);
-        out.bulk("index");
-        out.integer(i64::from(begin));
-        out.bulk("find_keys");
-        out.map(2);
-        out.bulk("type");
-        out.bulk(find_type);
-        out.bulk("spec");
-        out.map(3);
-        let fields = match spec.positions {
-            KeyPositions::Range { last, step, .. } => [("lastkey", last), ("keystep", step), ("limit", 0)],
-            KeyPositions::Counted { count, first, step } => {
-                [("keynumidx", 0), ("firstkey", first - count), ("keystep", step)]
+        match spec.begin {
+            Begin::Index(index) => write_rule(out, "index", None, &[("index", index)]),
+            Begin::Keyword { word, from } => {
+                write_rule(out, "keyword", Some(("keyword", word)), &[("startfrom", from)])
             }
-        };
-        for (name, value) in fields {
-            out.bulk(name);
-            out.integer(i64::from(value));
+            Begin::Unknown => write_rule(out, "unknown", None, &[]),
+        }
+        out.bulk("find_keys");
+        match spec.find {
+            Find::Range { last, step, limit } => {
+                write_rule(out, "range", None, &[("lastkey", last), ("keystep", step), ("limit", limit)]);
+            }
+            Find::Counted { count, first, step } => {
+                let numbers = [("keynumidx", count), ("firstkey", first), ("keystep", step)];
+                write_rule(out, "keynum", None, &numbers);
+            }
+            Find::Unknown => write_rule(out, "unknown", None, &[]),
         }
     }
     let subs: Vec<CommandId> = table.subcommands(id).collect();
     out.array(subs.len());
     for sub in subs {
         write_info(table, out, sub);
+    }
+}
+
+/// Half of a key specification: its type, and its words and numbers.
+fn write_rule(out: &mut Reply, kind: &str, word: Option<(&str, &str)>, numbers: &[(&str, i32)]) {
+    out.map(2);
+    out.bulk("type");
+    out.bulk(kind);
+    out.bulk("spec");
+    out.map(usize::from(word.is_some()) + numbers.len());
+    if let Some((name, word)) = word {
+        out.bulk(name);
+        out.bulk(word);
+    }
+    for (name, number) in numbers {
+        out.bulk(name);
+        out.integer(i64::from(*number));
     }
 }
 
@@ -296,11 +304,9 @@ fn keys_of(table: &CommandTable, args: &Args<'_>) -> Result<Vec<(usize, u32)>, C
     }
     let mut found = Vec::new();
     for spec in command.keys.iter().filter(|spec| spec.flags & key::NOT_KEY == 0) {
-        let indexes = spec
-            .indexes(shifted.len(), |index| tercel_resp::number::parse_i64(shifted.get(index)))
-            .ok_or(fail("ERR Invalid arguments specified for command"))?;
-        let flags = command.key_flags.map_or(spec.flags, |key_flags| key_flags(&shifted));
-        found.extend(indexes.map(|index| (index, flags)));
+        let keys = spec.keys(&shifted).ok_or(fail("ERR Invalid arguments specified for command"))?;
+        let decided = command.key_flags.map(|key_flags| key_flags(&shifted));
+        found.extend(keys.into_iter().map(|(index, flags)| (index, decided.unwrap_or(flags))));
     }
     if found.is_empty() {
         return Err(fail("ERR The command has no key arguments"));

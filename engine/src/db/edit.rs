@@ -37,14 +37,7 @@ impl Db {
         }
     }
 
-    fn edit_string_at(
-        &mut self,
-        key: &[u8],
-        hash: Hash,
-        slot: Slot,
-        access: &Access,
-        len: usize,
-    ) -> Option<&mut [u8]> {
+    fn edit_string_at(&mut self, key: &[u8], hash: Hash, slot: Slot, access: &Access, len: usize) -> Option<&mut [u8]> {
         let entry = self.table.entry(hash, slot)?;
         let field = access.field_used(entry.access_field(), &mut self.rng);
         let at = entry.expire_at();

@@ -127,7 +127,8 @@ impl Rows {
 
     /// Memory in bytes, what lies elsewhere included.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let far: usize = self.far.iter().flat_map(|far| far.iter()).map(|string| class_of(string.capacity()) + 40).sum();
+        let far: usize =
+            self.far.iter().flat_map(|far| far.iter()).map(|string| class_of(string.capacity()) + 40).sum();
         let list = self.far.as_ref().map_or(0, |far| class_of(far.capacity() * size_of::<FarString>()) + 32);
         class_of(self.block.capacity()) + far + list
     }

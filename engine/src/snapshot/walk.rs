@@ -200,7 +200,13 @@ mod tests {
             loop {
                 let before = seen.len();
                 let more = keyspace.snapshot_step(id, &mut |_, entry| {
-                    assert!(seen.insert(entry.key().to_vec(), entry.string().expect("a string").as_int().expect("a number")).is_none());
+                    assert!(
+                        seen.insert(
+                            entry.key().to_vec(),
+                            entry.string().expect("a string").as_int().expect("a number")
+                        )
+                        .is_none()
+                    );
                 });
                 assert!(seen.len() - before <= 1000, "{} in one piece", seen.len() - before);
                 if !more {
@@ -233,7 +239,10 @@ mod tests {
         set(&mut keyspace, KEYS, 7);
         let mut seen: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
         while keyspace.snapshot_step(id, &mut |_, entry| {
-            assert!(seen.insert(entry.key().to_vec(), entry.string().expect("a string").as_int().expect("a number")).is_none());
+            assert!(
+                seen.insert(entry.key().to_vec(), entry.string().expect("a string").as_int().expect("a number"))
+                    .is_none()
+            );
         }) {}
         assert_eq!(seen.len(), KEYS as usize);
         assert!((0..KEYS).all(|key| seen.get(format!("key:{key}").as_bytes()) == Some(&i64::from(key))));

@@ -121,6 +121,20 @@ fn memory_for_each_key_stays_level() {
     assert!(worst < 9.8, "{worst} bytes a key");
 }
 
+/// All keys of one slot of a cluster: their hashes have the highest 14 bits in common (ADR 0010).
+#[test]
+fn a_hot_slot_costs_a_larger_directory_and_no_more() {
+    let mut numbers = Numbers::new(u64::MAX >> 14);
+    (0..400_000).for_each(|number| numbers.insert(number));
+    numbers.check();
+    let stats = numbers.table.stats();
+    let each = stats.directory_bytes as f64 / 400_000.0;
+    assert!(each < 0.4, "{each} bytes a key for directories");
+    // All in one root, so all segments are at the same stage between two splits.
+    assert!(numbers.table.bytes() as f64 / 400_000.0 < 17.0, "{stats:?}");
+    assert!((0..400_000).step_by(997).all(|number| numbers.has(number)));
+}
+
 #[test]
 fn equal_hashes_are_kept_apart_by_key() {
     for keep in [0, 0xffff, 0xff00_0000_0000_0000, 0xffff_ffff_ffff_0000, 0x0000_0000_0000_000f] {

@@ -207,8 +207,7 @@ fn edit<S: Shape, R>(
             let inner = Arc::make_mut(inner);
             let at = pick(&inner.sums).min(inner.children.len() - 1);
             let rows_before = S::rows(&inner.sums[at]);
-            let (result, sibling) =
-                edit(&mut inner.children[at], &mut inner.sums[at], shape, pick, growth, change);
+            let (result, sibling) = edit(&mut inner.children[at], &mut inner.sums[at], shape, pick, growth, change);
             match sibling {
                 Some(sibling) => inner.insert(at + 1, sibling),
                 None if S::rows(&inner.sums[at]) < rows_before => inner.mend(at),

@@ -102,8 +102,7 @@ impl Waiters {
         self.waiting -= 1;
         for key in wait.keys.iter().collect::<BTreeSet<_>>() {
             data.forget_awaited(wait.db, key);
-            if let std::collections::hash_map::Entry::Occupied(mut waiters) =
-                self.by_key.entry((wait.db, key.clone()))
+            if let std::collections::hash_map::Entry::Occupied(mut waiters) = self.by_key.entry((wait.db, key.clone()))
             {
                 waiters.get_mut().remove(&wait.turn);
                 if waiters.get().is_empty() {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use tercel_engine::StringRef;
+use tercel_engine::{Blob, StringRef};
 use tercel_resp::{Version, encode};
 use tercel_transport::{SharedBytes, TxBuf};
 
@@ -361,6 +361,15 @@ impl Reply {
             }
             StringRef::Blob(blob) => encode::bulk(self.out(), blob.as_slice()),
         }
+        self.appended();
+    }
+
+    /// One string in several pieces, each spliced in by reference.
+    pub fn bulk_of(&mut self, pieces: &[Blob]) {
+        let len: usize = pieces.iter().map(Blob::len).sum();
+        encode::header(self.out(), b'$', len as i64);
+        pieces.iter().for_each(|piece| self.splice(piece.shared()));
+        self.out().extend_from_slice(b"\r\n");
         self.appended();
     }
 

@@ -2,7 +2,7 @@
 //! documentation. Everything the server knows of a command derives from here.
 
 use super::args::Args;
-use super::key_positions::{KeyPositions, KeySpec};
+use super::key_positions::{Begin, Find, KeySpec};
 
 /// Command flags, as COMMAND INFO names them.
 pub mod flags {
@@ -285,8 +285,8 @@ impl Spec {
     /// First key, last key and step as COMMAND INFO has shown them since its first version.
     #[must_use]
     pub fn legacy_key_range(&self) -> (i64, i64, i64) {
-        let mut ranges = self.keys.iter().filter_map(|spec| match spec.positions {
-            KeyPositions::Range { first, last, step }
+        let mut ranges = self.keys.iter().filter_map(|spec| match (spec.begin, spec.find) {
+            (Begin::Index(first), Find::Range { last, step, .. })
                 if spec.flags & key::NOT_KEY == 0 || self.group == Group::Pubsub =>
             {
                 let last = if last >= 0 { first + last } else { last };

@@ -2,7 +2,6 @@
 //! declaration; no command is known here by its name.
 
 use tercel_engine::Policy;
-use tercel_resp::number::parse_i64;
 
 use crate::clients::Session;
 use crate::command::error::{CommandError, fail, unknown_subcommand, wrong_arity};
@@ -49,9 +48,8 @@ pub(super) fn held_by_keys(
         if spec.keys.is_empty() {
             return spec.flags & (flags::WRITE | flags::READONLY) != 0;
         }
-        let number = |index: usize| parse_i64(args.get(index));
-        let indexes = spec.keys.iter().filter_map(|keys| keys.indexes(args.len(), number));
-        indexes.flatten().any(|index| data.is_held(args.get(index)))
+        let keys = spec.keys.iter().filter_map(|keys| keys.keys(args));
+        keys.flatten().any(|(index, _)| data.is_held(args.get(index)))
     };
     // In a transaction it is only queued, and EXEC runs all of them.
     if session.transaction.is_open() {

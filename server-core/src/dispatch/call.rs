@@ -188,10 +188,8 @@ pub(super) fn call(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) ->
         // It has not even begun.
         return outcome;
     }
-    let is_muted = cx
-        .client
-        .as_ref()
-        .is_some_and(|client| matches!(client.output.reply_mode, ReplyMode::Off | ReplyMode::Skip));
+    let is_muted =
+        cx.client.as_ref().is_some_and(|client| matches!(client.output.reply_mode, ReplyMode::Off | ReplyMode::Skip));
     if let Some(Wait::Keys(wait)) = &mut cx.caller.wait {
         // It is counted when it is answered; what it is told of may have been told already.
         wait.is_muted = is_muted;
@@ -205,7 +203,11 @@ pub(super) fn call(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) ->
     cx.server.data_mut().command_ended(begun, db, args);
     cx.server.settle();
     // Monitors see a command once it ran: after the commands of its transaction, with the database it chose.
-    if cx.server.clients().any_monitor() && !cx.caller.is_woken && !spec.is(flags::SKIP_MONITOR) && !spec.is(flags::ADMIN) {
+    if cx.server.clients().any_monitor()
+        && !cx.caller.is_woken
+        && !spec.is(flags::SKIP_MONITOR)
+        && !spec.is(flags::ADMIN)
+    {
         feed_monitors(cx, args);
     }
     let reply_len = cx.out.len().saturating_sub(reply_from);

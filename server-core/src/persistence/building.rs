@@ -64,12 +64,20 @@ impl Building {
         match self.value {
             Value::List(list, _) => {
                 let has_any = !list.is_empty();
-                if told { data.store_list(db, key, list) } else { data.load_list(db, key, list) }
+                if told {
+                    data.store_list(db, key, list)
+                } else {
+                    data.load_list(db, key, list)
+                }
                 has_any
             }
             Value::Hash(fields, _) => {
                 let has_any = !fields.is_empty();
-                if told { data.store_fields(db, key, fields) } else { data.load_fields(db, key, fields) }
+                if told {
+                    data.store_fields(db, key, fields)
+                } else {
+                    data.load_fields(db, key, fields)
+                }
                 has_any
             }
         }

@@ -6,9 +6,9 @@ use std::path::Path;
 use tercel_engine::{Blob, Expire, NewValue};
 use tercel_rdb::{Decoder, Item, LoadedString, RdbError, ReadOptions};
 
+use super::building::Building;
 use super::writer::remove_leftovers;
 use super::{LoadProgress, Work};
-use super::building::Building;
 use crate::base::disk::File;
 use crate::settings::{RdbVersionCheck, Settings};
 

@@ -11,7 +11,7 @@ use tercel_engine::{Blob, EntryRef, Policy, SnapshotId, StringRef, Value};
 use tercel_rdb::{EntryMeta, WriteOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
-use super::writer::{Answer, Large, Message, Order, self};
+use super::writer::{self, Answer, Large, Message, Order};
 use super::{RETRY_SECONDS, SaveFailed, Work};
 use crate::host::Helper;
 

@@ -1,7 +1,7 @@
 //! Bytes arrive whole and in order, in both directions, however they are cut and mixed.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Bench, Dial, Random, Rig, Seen, pattern};
 use crate::{Close, ConnId, Event, Hangup, Transport};
@@ -133,7 +133,7 @@ pub fn sends_shared_pieces_in_order(rig: impl Rig) {
             let bytes = pattern(round * 1_000_000 + piece, len);
             expected.extend_from_slice(&bytes);
             if random.below(2) == 0 {
-                buf.push_shared(Rc::new(bytes));
+                buf.push_shared(Arc::new(bytes));
             } else {
                 buf.extend_from_slice(&bytes);
             }
@@ -151,7 +151,7 @@ pub fn sends_shared_pieces_in_order(rig: impl Rig) {
 /// A shared piece is let go of once it has left, and when its connection is aborted.
 pub fn releases_shared_pieces(rig: impl Rig) {
     let mut bench = Bench::new(rig);
-    let piece: Rc<Vec<u8>> = Rc::new(pattern(0, 3 << 20));
+    let piece: Arc<Vec<u8>> = Arc::new(pattern(0, 3 << 20));
     let (mut client, conn) = bench.connect();
     let transport = bench.transport();
     let mut buf = transport.lease();
@@ -161,7 +161,7 @@ pub fn releases_shared_pieces(rig: impl Rig) {
     let mut back = Vec::new();
     bench.until_read(&mut client, &mut back, piece.len());
     assert!(back == *piece);
-    bench.until("the piece to be let go of", |_, _| Rc::strong_count(&piece) == 1);
+    bench.until("the piece to be let go of", |_, _| Arc::strong_count(&piece) == 1);
 
     // Nobody reads this one.
     let transport = bench.transport();
@@ -174,7 +174,7 @@ pub fn releases_shared_pieces(rig: impl Rig) {
     bench.idle(3);
     bench.transport().close(conn, Close::Abort);
     client.hang_up();
-    bench.until("the pieces to be let go of", |_, _| Rc::strong_count(&piece) == 1);
+    bench.until("the pieces to be let go of", |_, _| Arc::strong_count(&piece) == 1);
 }
 
 /// An empty buffer is nothing to send.
@@ -186,7 +186,7 @@ pub fn takes_empty_sends(rig: impl Rig) {
         let buf = transport.lease();
         transport.send(conn, buf);
         let mut buf = transport.lease();
-        buf.push_shared(Rc::new(Vec::new()));
+        buf.push_shared(Arc::new(Vec::new()));
         transport.send(conn, buf);
         transport.flush();
         assert_eq!(transport.unsent(conn), 0);
@@ -358,7 +358,7 @@ fn echo<C>(transport: &mut impl Transport, party: &mut Party<C>, len: usize) {
     let received = &transport.received(party.conn)[..len];
     assert!(received == pattern(party.base + party.echoed, len), "received other bytes than were written");
     if len > 1000 {
-        buf.push_shared(Rc::new(received.to_vec()));
+        buf.push_shared(Arc::new(received.to_vec()));
     } else {
         buf.extend_from_slice(received);
     }

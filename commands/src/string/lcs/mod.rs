@@ -2,7 +2,6 @@
 
 mod subsequence;
 
-
 use crate::arguments::held::HeldString;
 use subsequence::{Found, Search};
 use tercel_core::clients::Slice;

@@ -34,10 +34,8 @@ impl Shape for ByPlace {
     }
 
     fn of_all(sums: &[Extent]) -> Extent {
-        sums.iter().fold(Extent::default(), |all, one| Extent {
-            rows: all.rows + one.rows,
-            bytes: all.bytes + one.bytes,
-        })
+        sums.iter()
+            .fold(Extent::default(), |all, one| Extent { rows: all.rows + one.rows, bytes: all.bytes + one.bytes })
     }
 
     fn split(&self, rows: &mut Rows, old: &mut Extent, growth: Growth) -> Option<(Rows, Extent)> {
