@@ -23,7 +23,7 @@ struct House {
 
 impl House {
     fn new() -> House {
-        let settings = Settings::default().with_changes(&[("save", "")]).unwrap();
+        let settings = Settings::default().with_changes(&[("save", ""), ("maxclients", "20000")]).unwrap();
         let transport = MemoryTransport::new();
         let net = transport.net();
         let time = ManualTime::default();
@@ -106,7 +106,7 @@ fn a_wait_ends_by_time_by_others_and_by_leaving() {
     assert_eq!(house.send(&failed, "BLMOVE k j LEFT LEFT 0"), "");
     assert_eq!(house.send(&gone, "BRPOP k 0"), "");
     assert!(house.send(&pusher, "INFO clients").contains("blocked_clients:4 "));
-    drop(gone);
+    gone.close();
     house.settle();
     assert!(house.send(&pusher, "INFO clients").contains("blocked_clients:3 "));
     house.advance_ms(49);

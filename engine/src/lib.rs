@@ -10,12 +10,14 @@
 //! `prefetch.rs`.
 
 mod access;
+mod blob;
 mod db;
 mod entry;
 mod evict;
 mod expiry;
 mod hash;
 mod keyspace;
+mod kind;
 #[cfg(test)]
 mod model_tests;
 mod number;
@@ -31,14 +33,16 @@ mod types;
 mod value;
 
 pub use access::Access;
+pub use blob::Blob;
 pub use db::{Db, Edited};
 pub use entry::{EntryRef, Taken};
 pub use evict::Policy;
 pub use hash::Hash;
 pub use keyspace::{Keyspace, KeyspaceConfig};
+pub use kind::{Kind, WrongType};
 pub use rows::Text;
 pub use snapshot::SnapshotId;
 pub use table::TableStats;
 pub use types::hash::{Field, FieldMap, FieldMapRef, FrozenFieldMap, HeldFieldMap};
 pub use types::list::{End, FrozenList, HeldList, List, ListRef};
-pub use value::{Blob, Encoding, Expire, Kind, NewValue, StringRef, Value, WrongType};
+pub use value::{Encoding, Expire, NewValue, StringRef, Value};

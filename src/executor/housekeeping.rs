@@ -34,6 +34,9 @@ impl<T: Transport> Executor<T> {
             let spent_ns = self.server.clock().mono_ns() + self.server.data().turn_evict_ns();
             more |= self.server.make_room(until_ns.saturating_sub(spent_ns)) == Room::Evicting;
         }
+        if self.server.clients().pause().is_some() && self.server.pause().is_none() {
+            more = true;
+        }
         if !self.paused.is_empty() && self.server.pause().is_none() {
             self.release_paused();
             more = true;

@@ -5,10 +5,10 @@ use crate::access::Access;
 use crate::entry::{EntryBox, Stored};
 use crate::expiry::Timers;
 use crate::hash::Hash;
+use crate::kind::WrongType;
 use crate::types::hash::{FieldMap, FieldMapRef};
 use crate::types::list::{List, ListRef};
 use crate::types::{Kept, Lent};
-use crate::value::WrongType;
 
 /// What became of a collection that was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

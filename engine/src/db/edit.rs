@@ -2,11 +2,13 @@
 
 use super::Db;
 use crate::access::Access;
+use crate::blob::{Blob, with_zeros};
 use crate::entry::{EntryBox, Stored};
 use crate::hash::Hash;
+use crate::kind::WrongType;
 use crate::number::IntText;
 use crate::table::Slot;
-use crate::value::{Blob, EMBED_LEN_MAX, Expire, StringRef, WrongType, with_zeros};
+use crate::value::{EMBED_LEN_MAX, Expire, StringRef};
 
 /// The form of a raw string of `len` bytes that begins with `bytes` and goes on with zeros.
 fn raw_string(bytes: &[u8], len: usize) -> Stored<'_> {

@@ -8,6 +8,7 @@ mod tests;
 use std::rc::Rc;
 
 use crate::access::Access;
+use crate::blob::Blob;
 use crate::entry::{EntryBox, EntryRef, Stored, Taken};
 use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
@@ -16,7 +17,7 @@ use crate::rng::Rng;
 use crate::snapshot::former::Progress;
 use crate::table::{Slot, Table, TableStats};
 use crate::types::Surroundings;
-use crate::value::{Blob, EMBED_LEN_MAX, Expire, NewValue};
+use crate::value::{EMBED_LEN_MAX, Expire, NewValue};
 
 pub use collection::Edited;
 

@@ -13,9 +13,11 @@ use raw::{Header, Raw};
 pub use view::EntryRef;
 
 use crate::access::Access;
+use crate::blob::Blob;
+use crate::kind::WrongType;
 use crate::size_class::class_of;
 use crate::types::Large;
-use crate::value::{Blob, StringRef, Value, WrongType};
+use crate::value::{StringRef, Value};
 
 /// An entry and its ownership.
 pub(crate) struct EntryBox {

@@ -10,9 +10,10 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
+use crate::blob::Blob;
+use crate::kind::Kind;
 use crate::size_class::{ENTRY_ALIGN, class_of};
 use crate::types::Large;
-use crate::value::{Blob, Kind};
 
 /// The type of the value, in the low three flags.
 const TYPE_MASK: u64 = 0x07;

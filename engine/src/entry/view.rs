@@ -4,12 +4,14 @@ use std::marker::PhantomData;
 
 use super::raw::Raw;
 use crate::access::{self, Access};
+use crate::blob::Blob;
+use crate::kind::{Kind, WrongType};
 use crate::prefetch::prefetch;
 use crate::size_class::class_of;
 use crate::types::Large;
 use crate::types::hash::FieldMapRef;
 use crate::types::list::ListRef;
-use crate::value::{Blob, Encoding, Kind, StringRef, Value, WrongType};
+use crate::value::{Encoding, StringRef, Value};
 
 /// A key with its value and what is kept about it, borrowed from a database.
 #[derive(Clone, Copy)]

@@ -2,8 +2,8 @@
 
 use super::view::Parts;
 use super::{FAR, FAR_LEN_MIN, FarString, HEADER_LEN, NEVER, Rows, TIMED, WIDE, tag_of};
+use crate::blob::Blob;
 use crate::size_class::class_of;
-use crate::value::Blob;
 
 /// A string to be put in.
 #[derive(Clone, Copy)]

@@ -24,8 +24,8 @@ pub(crate) use edit::Row;
 pub use edit::Text;
 pub(crate) use view::RowsRef;
 
+use crate::blob::Blob;
 use crate::size_class::class_of;
-use crate::value::Blob;
 
 /// Bytes before the strings.
 const HEADER_LEN: usize = 4;

@@ -1,6 +1,6 @@
 //! Reading rows.
 
-use crate::value::Blob;
+use crate::blob::Blob;
 
 use super::{FAR, FarString, HEADER_LEN, NEVER, PAIRS, TAGGED, TIMED, WIDE, tag_of};
 

@@ -45,7 +45,11 @@ impl<S: Shape> Inner<S> {
             Growth::Back => len - 1,
             Growth::Anywhere => len / 2,
         };
-        Some(Inner { children: self.children.split_off(at), sums: self.sums.split_off(at) })
+        let upper = Inner { children: self.children.split_off(at), sums: self.sums.split_off(at) };
+        // One that stays full has no use for the room that the last child took.
+        self.children.shrink_to(CHILDREN_MAX);
+        self.sums.shrink_to(CHILDREN_MAX);
+        Some(upper)
     }
 
     /// A child has become smaller: takes it out if it is empty, or joins it with one beside it.

@@ -10,9 +10,9 @@ pub(crate) mod list;
 use std::cell::RefCell;
 
 use crate::hash::KeyHasher;
+use crate::kind::Kind;
 use crate::rows::{Row, Rows};
 use crate::tree::{Grave, Growth, Shape, Tree};
-use crate::value::Kind;
 use hash::ByHash;
 use list::ByPlace;
 

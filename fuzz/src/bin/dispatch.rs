@@ -12,6 +12,7 @@ use tercel_core::base::clock::ManualTime;
 use tercel_core::clients::{Client, Session};
 use tercel_core::command::OwnedCommand;
 use tercel_core::command::spec::flags;
+use tercel_core::data::Expired;
 use tercel_core::data::effects::Effect;
 use tercel_core::dispatch;
 use tercel_core::host::FakeHost;
@@ -40,7 +41,7 @@ fn words(data: &mut &[u8]) -> Option<Vec<Vec<u8>>> {
     const VOCABULARY: &[&str] = &[
         "a", "b", "c", "0", "1", "-1", "10", "9223372036854775807", "-9223372036854775808", "1.5", "", "nx", "xx", "get", "ex", "px", "keepttl",
         "set", "incrby", "u8", "i64", "#2", "and", "not", "match", "*", "count", "len", "idx", "bit", "byte", "replace", "db", "hello", "help",
-        "encoding", "docs", "getkeys", "info", "gt", "lt", "persist", "ifeq", "exat", "overflow", "sat", "fail",
+        "encoding", "docs", "getkeys", "info", "gt", "lt", "persist", "ifeq", "exat", "overflow", "sat", "fail", "left", "right", "before", "after", "fields", "2", "fnx", "fxx",
     ];
     for _ in 0..next()? % 7 {
         let byte = next()?;
@@ -78,6 +79,34 @@ impl EffectReader for Recorder {
     }
 }
 
+/// All that a value holds, in one string.
+fn whole(value: tercel_engine::Value<'_>, expired: &Expired) -> Vec<u8> {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    match value {
+        tercel_engine::Value::String(value) => return value.to_vec(),
+        tercel_engine::Value::List(list) => {
+            while (parts.len() as u64) < list.len() {
+                let at = parts.len() as u64;
+                parts.extend(list.piece(at).map(|element| format!("{element:?}").into_bytes()));
+            }
+        }
+        tercel_engine::Value::Hash(fields) => {
+            let mut rank = 0;
+            while rank < fields.len() {
+                for field in fields.piece(rank) {
+                    rank += 1;
+                    if !field.expire_at.is_some_and(|at_ms| expired.is_past(at_ms)) {
+                        let shown = format!("{:?} {:?} {:?}", field.field, field.value, field.expire_at);
+                        parts.push(shown.into_bytes());
+                    }
+                }
+            }
+            parts.sort();
+        }
+    }
+    parts.concat()
+}
+
 fn contents(server: &mut Server) -> BTreeMap<(usize, Vec<u8>), (Vec<u8>, Option<i64>)> {
     server.tick();
     let expired = server.data().expired();
@@ -85,7 +114,7 @@ fn contents(server: &mut Server) -> BTreeMap<(usize, Vec<u8>), (Vec<u8>, Option<
     for (db, keys) in server.data().filled() {
         keys.for_each(&mut |entry| {
             if !expired.is(entry) {
-                all.insert((db, entry.key().to_vec()), (entry.value().to_vec(), entry.expire_at()));
+                all.insert((db, entry.key().to_vec()), (whole(entry.value(), &expired), entry.expire_at()));
             }
         });
     }
@@ -103,6 +132,8 @@ fuzz_target!(|data: &[u8]| {
     server.add_effect_reader(Box::new(recorder.clone()));
     let key = server.clients_mut().insert(Session::new(1, ConnId { index: 0, generation: 0 }, Peer::Memory(0), 0));
     let mut client = server.clients_mut().take(key).expect("just made");
+    // Nobody else is there to give it what it waits for.
+    client.caller.may_wait = false;
     let mut model: Option<HashMap<Vec<u8>, Vec<u8>>> = Some(HashMap::new());
     while let Some(words) = words(&mut data) {
         let value = run(&mut server, &mut client, &words);

@@ -186,6 +186,14 @@ pub struct Sliced {
 }
 
 impl Sliced {
+    /// Hands on what it has answered so far, if it is one that does so.
+    pub(crate) fn send_so_far(&mut self, out: &mut Reply) {
+        if let Some(sent_len) = &mut self.sent_len {
+            *sent_len += self.answer.len();
+            out.append(&mut self.answer);
+        }
+    }
+
     /// Memory in bytes of its answer so far, written or not.
     #[must_use]
     pub fn memory(&self) -> usize {

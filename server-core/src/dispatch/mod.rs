@@ -6,14 +6,16 @@ mod after;
 mod call;
 mod command;
 mod context;
+mod process;
 mod slices;
 mod subcommands;
 mod waiting;
 
 pub use admit::LOADING;
-pub use call::{Flow, apply, process, protocol_error};
+pub use call::apply;
 pub use command::{Command, client_cmd, cmd};
 pub use context::{Commands, Context, Handler};
+pub use process::{Flow, process, protocol_error};
 pub use slices::{SLICE_NS, SLICED_MAX, resume};
 pub use subcommands::{container, help};
 pub use waiting::{GiveUp, give_up, give_up_overdue, serve_waiting};

@@ -57,14 +57,6 @@ impl Context<'_> {
     }
 }
 
-/// Hands on what a command has answered so far, if it is one that does so.
-pub(super) fn send_so_far(sliced: &mut Sliced, out: &mut Reply) {
-    if let Some(sent_len) = &mut sliced.sent_len {
-        *sent_len += sliced.answer.len();
-        out.append(&mut sliced.answer);
-    }
-}
-
 /// Goes on with the long command of a client, which is the current one, until the clock says `until_ns`. True
 /// when it is answered.
 pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Client, until_ns: u64) -> bool {
@@ -78,7 +70,7 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
         let now_ns = server.clock().mono_ns();
         if now_ns >= until_ns {
             sliced.spent_ns += now_ns - begin_ns;
-            send_so_far(sliced, out);
+            sliced.send_so_far(out);
             server.settle_slice();
             return false;
         }

@@ -2,9 +2,9 @@
 
 use super::super::{Form, Kept, Large, Lent, Surroundings};
 use super::{ByHash, FieldMapRef, FormRef, by_hash};
+use crate::kind::Kind;
 use crate::rows::{NEVER, PAIRS, Row, Rows, TAGGED, Text};
 use crate::tree::{Grave, Growth, Tree};
-use crate::value::Kind;
 
 /// A hash that may be changed.
 #[derive(Clone)]

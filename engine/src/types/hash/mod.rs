@@ -13,10 +13,10 @@ mod tests;
 pub use edit::FieldMap;
 
 use super::Surroundings;
+use crate::blob::Blob;
 use crate::hash::KeyHasher;
 use crate::rows::{NEVER, Rows, RowsRef};
 use crate::tree::{Frozen, Growth, Shape, Tree};
-use crate::value::Blob;
 
 /// Rows in the order of their first strings' hashes.
 #[derive(Clone)]

@@ -6,9 +6,10 @@ mod tests;
 use std::ops::Range;
 
 use super::{Form, Kept, Large, Lent, Surroundings};
+use crate::blob::Blob;
+use crate::kind::Kind;
 use crate::rows::{Row, Rows, RowsRef, Text};
 use crate::tree::{Frozen, Grave, Growth, Shape, Tree};
-use crate::value::{Blob, Kind};
 
 /// Rows in the order of their places.
 #[derive(Clone)]
