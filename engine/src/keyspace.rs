@@ -92,6 +92,11 @@ impl Keyspace {
         self.hasher.hash(key)
     }
 
+    /// A random number below `bound`; 0 when that is 0.
+    pub fn random_below(&mut self, bound: u64) -> u64 {
+        self.rng.below(bound)
+    }
+
     /// A database.
     ///
     /// # Panics
@@ -327,8 +332,11 @@ impl Keyspace {
     /// Bytes of memory for everything but keys and values: tables, directories, deadlines.
     pub fn overhead_bytes(&self) -> usize {
         let live: usize = self.dbs.iter().map(Db::overhead_bytes).sum();
-        let dead: usize =
-            self.pending_free.iter().map(|pending_free| pending_free.table.bytes() + timers_bytes(&pending_free.timers)).sum();
+        let dead: usize = self
+            .pending_free
+            .iter()
+            .map(|pending_free| pending_free.table.bytes() + timers_bytes(&pending_free.timers))
+            .sum();
         let walked: usize =
             self.detached_dbs.iter().map(|detached| detached.table.bytes() + timers_bytes(&detached.timers)).sum();
         live + dead + walked
