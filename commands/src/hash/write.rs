@@ -193,14 +193,25 @@ pub(super) fn hdel(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let expired = cx.server.data().expired();
     let edited = cx.server.data_mut().edit_fields(cx.caller.db, key, false, |fields| {
-        let removed = args.rest(2).filter(|name| remove_live(fields, name, expired)).count() as u64;
-        Change { result: removed, changed: (removed > 0).then_some(removed) }
+        let may_be_due = has_due(fields.view(), expired);
+        let removed: Vec<usize> =
+            (2..args.len()).filter(|&index| remove_live(fields, args.get(index), expired)).collect();
+        let changed = (!removed.is_empty()).then_some(removed.len() as u64);
+        Change { result: (removed, may_be_due), changed }
     })?;
-    let removed = edited.map_or(0, |edited| edited.result);
-    if removed > 0 {
-        tell(cx, "hdel", key, edited.is_some_and(|edited| edited.is_gone));
+    let Some(edited) = edited else {
+        cx.out.integer(0);
+        return Ok(());
+    };
+    let (removed, may_be_due) = edited.result;
+    if !removed.is_empty() {
+        if may_be_due {
+            // A field past its deadline is left here, so elsewhere too: the hash is there as long as it is.
+            effect_of_removal(cx, args, &removed);
+        }
+        tell(cx, "hdel", key, edited.is_gone);
     }
-    cx.out.integer(removed as i64);
+    cx.out.count(removed.len());
     Ok(())
 }
 
