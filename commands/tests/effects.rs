@@ -405,10 +405,7 @@ fn effects_are_in_the_fields_words() {
         ),
         (
             &["HSETEX h PX 5 FIELDS 1 f 1", "wait 6", "HSETEX h KEEPTTL FIELDS 1 f 2"],
-            &[
-                &["0 HSETEX h PXAT 1700000000005 FIELDS 1 f 1"],
-                &["0 HDEL h f", "0 HSETEX h KEEPTTL FIELDS 1 f 2"],
-            ],
+            &[&["0 HSETEX h PXAT 1700000000005 FIELDS 1 f 1"], &["0 HDEL h f", "0 HSETEX h KEEPTTL FIELDS 1 f 2"]],
         ),
         (
             &["HSET h f 1 g 2", "HGETEX h PERSIST FIELDS 1 f", "HEXPIRE h 0 FIELDS 2 f x", "HGETDEL h FIELDS 2 x g"],

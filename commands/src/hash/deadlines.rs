@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, SYNTAX, invalid_expire};
+use tercel_core::command::event_class as class;
 use tercel_core::command::parse::integer;
 use tercel_core::data::encoding::HashLimits;
 use tercel_core::data::{Change, Expired, Key};
@@ -11,7 +12,7 @@ use tercel_core::dispatch::Context;
 use tercel_engine::{FieldMap, FieldMapRef};
 
 use super::answer::put_value;
-use super::options::{Options, Takes, behind_options, listed, options};
+use super::options::{Options, Takes, WRONG_COUNT, behind_options, listed, options};
 use super::write::{effect_of_removal, tell_overwritten};
 use super::{is_due, live, remove_live, tell, text};
 use crate::arguments::expiry::{Conditions, ExpiryUnit, absolute_ms, conditions};
@@ -24,12 +25,12 @@ const REFUSED: i64 = 0;
 const DONE: i64 = 1;
 const EXPIRED: i64 = 2;
 
-/// Unix milliseconds of a deadline, past or future.
+/// Unix milliseconds of a deadline, past or future. The very last is none to the engine, so it is the one before.
 fn deadline_ms(cx: &Context<'_>, text: &[u8], unit: ExpiryUnit) -> Result<i64, CommandError> {
     if integer(text)? < 0 {
         return Err(invalid_expire(cx.name()));
     }
-    absolute_ms(cx, text, unit)
+    absolute_ms(cx, text, unit).map(|at_ms| at_ms.min(i64::MAX - 1))
 }
 
 /// What is done to the deadlines of fields.
@@ -101,11 +102,10 @@ impl Deadline {
 
 /// Fields are gone for their deadline, and maybe the hash with them.
 fn tell_expired(cx: &mut Context<'_>, key: Key<'_>, count: usize, is_gone: bool) {
-    use tercel_core::command::event_class::GENERIC;
     let (data, db) = (cx.server.data_mut(), cx.caller.db);
     data.expired_fields(db, key, count as u64);
     if is_gone {
-        data.notify(GENERIC, "del", db, key.bytes);
+        data.notify(class::GENERIC, "del", db, key.bytes);
     }
 }
 
@@ -299,7 +299,10 @@ fn remove_all(cx: &mut Context<'_>, args: &Args<'_>, names: Range<usize>) -> Out
         let changed = (!removed.is_empty()).then_some(removed.len() as u64);
         Change { result: removed, changed }
     })?;
-    // A hash that would have been made for them is gone as well.
+    if edited.is_none() {
+        // It was made for them and is gone with them.
+        cx.server.data_mut().notify(class::NEW, "new", cx.caller.db, key.bytes);
+    }
     let is_gone = edited.as_ref().is_none_or(|edited| edited.is_gone);
     let removed = edited.map(|edited| edited.result).unwrap_or_default();
     if !removed.is_empty() {

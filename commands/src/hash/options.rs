@@ -8,7 +8,7 @@ use tercel_core::command::parse::integer;
 
 use crate::arguments::expiry::ExpiryUnit;
 
-const WRONG_COUNT: CommandError =
+pub(super) const WRONG_COUNT: CommandError =
     fail("ERR numfields should be greater than 0 and match the provided number of fields");
 
 /// The arguments from `from` on, which is behind `numfields`: so many fields with `width` arguments each.
