@@ -6,6 +6,7 @@ mod arguments;
 mod bitmap;
 mod connection;
 mod generic;
+mod hash;
 mod list;
 mod pubsub;
 mod server;
@@ -22,6 +23,7 @@ static FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     bitmap::bitfield::COMMANDS,
     list::COMMANDS,
+    hash::COMMANDS,
     generic::COMMANDS,
     generic::dump::COMMANDS,
     generic::expire::COMMANDS,

@@ -11,11 +11,13 @@ use tercel_core::base::clock::ManualTime;
 use tercel_core::clients::{ClientKey, Session};
 use tercel_core::command::spec::flags;
 use tercel_core::command::{Args, OwnedCommand};
+use tercel_core::data::Expired;
 use tercel_core::data::effects::Effect;
-use tercel_core::dispatch::{apply, process};
+use tercel_core::dispatch::{GiveUp, apply, give_up, process};
 use tercel_core::host::FakeHost;
 use tercel_core::server::{EffectReader, Server};
 use tercel_core::settings::Settings;
+use tercel_engine::Value;
 use tercel_transport::{ConnId, Peer};
 
 /// What is sent. `{k}` is a key, `{v}` a value, `{i}` an integer, `{f}` a float, `{ms}` and `{s}` times from now,
@@ -79,6 +81,54 @@ const TEMPLATES: &[&str] = &[
     "RESTORE {k} 0 {x}",
     "RESTORE {k} {ms} {x} REPLACE",
     "RESTORE {k} {at} {x} REPLACE ABSTTL",
+    "LPUSH {k} {v} {v}",
+    "RPUSH {k} {v} {v}",
+    "LPUSHX {k} {v}",
+    "RPUSHX {k} {v} {i}",
+    "LINSERT {k} BEFORE {v} {i}",
+    "LINSERT {k} AFTER {v} {v}",
+    "LSET {k} {b} {v}",
+    "LTRIM {k} {b} -2",
+    "LREM {k} {b} {v}",
+    "LPOP {k}",
+    "RPOP {k} {b}",
+    "LMPOP 2 {k} {k} LEFT COUNT 2",
+    "LMOVE {k} {k} LEFT RIGHT",
+    "RPOPLPUSH {k} {k}",
+    "BLPOP {k} {k} 0.01",
+    "BRPOP {k} 0.01",
+    "BLMPOP 0.01 2 {k} {k} RIGHT",
+    "BLMOVE {k} {k} RIGHT LEFT 0.01",
+    "BRPOPLPUSH {k} {k} 0.01",
+    "HSET {k} f1 {v} f2 {v}",
+    "HSET {k} f3 {i}",
+    "HMSET {k} f1 {v} f4 {i}",
+    "HSETNX {k} f1 {v}",
+    "HSETNX {k} f4 {v}",
+    "HDEL {k} f1 f3",
+    "HDEL {k} f2",
+    "HINCRBY {k} f3 {i}",
+    "HINCRBY {k} f4 {i}",
+    "HINCRBYFLOAT {k} f4 {f}",
+    "HINCRBYFLOAT {k} f1 {f}",
+    "HEXPIRE {k} {s} FIELDS 2 f1 f2",
+    "HPEXPIRE {k} {ms} NX FIELDS 2 f3 f4",
+    "HPEXPIRE {k} {ms} GT FIELDS 4 f1 f2 f3 f4",
+    "HEXPIREAT {k} {ats} LT FIELDS 1 f1",
+    "HPEXPIREAT {k} {at} FIELDS 2 f1 f4",
+    "HPERSIST {k} FIELDS 2 f1 f3",
+    "HGETEX {k} PX {ms} FIELDS 2 f2 f3",
+    "HGETEX {k} PXAT {at} FIELDS 2 f1 f1",
+    "HGETEX {k} PERSIST FIELDS 3 f1 f2 f3",
+    "HGETEX {k} FIELDS 1 f1",
+    "HSETEX {k} PX {ms} FIELDS 2 f1 {v} f4 {i}",
+    "HSETEX {k} FNX EX {s} FIELDS 1 f2 {v}",
+    "HSETEX {k} FXX EXAT {ats} FIELDS 2 f1 {v} f3 {i}",
+    "HSETEX {k} NX PXAT {at} FIELDS 1 f3 {v}",
+    "HSETEX {k} XX KEEPTTL FIELDS 3 f1 {v} f2 {v} f4 {i}",
+    "HSETEX {k} FIELDS 1 f4 {i}",
+    "HGETDEL {k} FIELDS 2 f4 f1",
+    "HGETALL {k}",
     "RANDOMKEY",
     "SELECT {db}",
     "SWAPDB {db} {db}",
@@ -156,6 +206,11 @@ fn send(server: &mut Server, key: ClientKey, command: &OwnedCommand) -> Vec<u8> 
     server.clients_mut().leave();
     let mut reply = Vec::new();
     client.out.hand_over(|buf| reply.extend_from_slice(buf.plain()));
+    server.clients_mut().put(key, client);
+    // Who would wait for a key is told that there was nothing, and goes on at once.
+    give_up(commands(), server, key, GiveUp::TimedOut);
+    let mut client = server.clients_mut().take(key).unwrap();
+    client.out.hand_over(|buf| reply.extend_from_slice(buf.plain()));
     client.caller.wait = None;
     server.clients_mut().put(key, client);
     reply
@@ -167,8 +222,34 @@ fn connect(server: &mut Server) -> ClientKey {
     server.clients_mut().insert(session)
 }
 
+/// All there is to a value; of a hash no field that is past its time.
+#[derive(Debug, PartialEq)]
+enum Content {
+    String(Vec<u8>),
+    List(Vec<Vec<u8>>),
+    Hash(BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)>),
+}
+
+impl Content {
+    /// Without fields it may be there on one server and gone on the other: it goes when they are removed.
+    fn of(value: Value<'_>, expired: Expired) -> Option<Self> {
+        Some(match value {
+            Value::String(string) => Content::String(string.with_bytes(<[u8]>::to_vec)),
+            Value::List(list) => Content::List((0..list.len()).map(|at| list.get(at).unwrap().to_vec()).collect()),
+            Value::Hash(fields) => {
+                let there = (0..fields.len())
+                    .map(|rank| fields.at(rank).unwrap())
+                    .filter(|field| !field.expire_at.is_some_and(|at_ms| expired.is_past(at_ms)))
+                    .map(|field| (field.field.to_vec(), (field.value.to_vec(), field.expire_at)))
+                    .collect::<BTreeMap<_, _>>();
+                return (!there.is_empty()).then_some(Content::Hash(there));
+            }
+        })
+    }
+}
+
 /// By database and key the value and the deadline.
-type Contents = BTreeMap<(usize, Vec<u8>), (Vec<u8>, Option<i64>)>;
+type Contents = BTreeMap<(usize, Vec<u8>), (Content, Option<i64>)>;
 
 /// Everything that is there and not past its time.
 fn contents(server: &mut Server) -> Contents {
@@ -178,9 +259,10 @@ fn contents(server: &mut Server) -> Contents {
     let mut all = BTreeMap::new();
     for (db, keys) in data.filled() {
         keys.for_each(&mut |entry| {
-            if !expired.is(entry) {
-                let value = entry.string().map_or_else(|_| Vec::new(), |value| value.to_vec());
-                all.insert((db, entry.key().to_vec()), (value, entry.expire_at()));
+            if !expired.is(entry)
+                && let Some(content) = Content::of(entry.value(), expired)
+            {
+                all.insert((db, entry.key().to_vec()), (content, entry.expire_at()));
             }
         });
     }
@@ -305,6 +387,31 @@ fn effects_are_in_the_fields_words() {
             &[&["0 MSETEX 2 a 1 b 2 PXAT 1700000000005"], &["0 UNLINK a", "0 UNLINK b"]],
         ),
         (&["DEL a", "GET a", "PERSIST a", "APPEND a 1"], &[&["0 APPEND a 1"]]),
+        (&["RPUSH l 1 2 3", "BLPOP l 0"], &[&["0 RPUSH l 1 2 3"], &["0 LPOP l"]]),
+        (&["HSET h f 1", "HINCRBY h f 2"], &[&["0 HSET h f 1"], &["0 HINCRBY h f 2"]]),
+        (&["HSET h f 1", "HINCRBYFLOAT h f 0.5"], &[&["0 HSET h f 1"], &["0 HSET h f 1.5"]]),
+        (
+            &["HSET h f 1 g 1", "HEXPIRE h 5 FIELDS 2 f x", "HINCRBY h f 1", "HINCRBY h g 1"],
+            &[
+                &["0 HSET h f 1 g 1"],
+                &["0 HPEXPIREAT h 1700000005000 FIELDS 1 f"],
+                &["0 HSETEX h PXAT 1700000005000 FIELDS 1 f 2"],
+                &["0 HSET h g 2"],
+            ],
+        ),
+        (
+            &["HSETEX h FNX PX 5 FIELDS 1 f 1", "wait 6", "HSETNX h f 2", "HSETEX h FNX FIELDS 1 f 2"],
+            &[&["0 HSETEX h PXAT 1700000000005 FIELDS 1 f 1"], &["0 HSET h f 2"]],
+        ),
+        (
+            &["HSETEX h PX 5 FIELDS 1 f 1", "wait 6", "HSETEX h KEEPTTL FIELDS 1 f 2"],
+            &[&["0 HSETEX h PXAT 1700000000005 FIELDS 1 f 1"], &["0 HDEL h f", "0 HSETEX h KEEPTTL FIELDS 1 f 2"]],
+        ),
+        (
+            &["HSET h f 1 g 2", "HGETEX h PERSIST FIELDS 1 f", "HEXPIRE h 0 FIELDS 2 f x", "HGETDEL h FIELDS 2 x g"],
+            &[&["0 HSET h f 1 g 2"], &["0 HDEL h f"], &["0 HDEL h g"]],
+        ),
+        (&["HSETEX h EX 0 FIELDS 1 f 1"], &[]),
         (&["FLUSHDB", "FLUSHALL"], &[&["0 FLUSHDB"], &["0 FLUSHALL"]]),
         (&["MULTI", "GET a", "EXEC"], &[]),
         (&["MULTI", "GET a", "SET a 1", "EXEC"], &[&["0 SET a 1"]]),

@@ -92,6 +92,11 @@ impl Keyspace {
         self.hasher.hash(key)
     }
 
+    /// A random number below `bound`; 0 when that is 0.
+    pub fn random_below(&mut self, bound: u64) -> u64 {
+        self.rng.below(bound)
+    }
+
     /// A database.
     ///
     /// # Panics

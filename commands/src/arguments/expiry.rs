@@ -1,7 +1,10 @@
 //! Times of expiry as arguments give them.
 
-use tercel_core::command::error::{CommandError, invalid_expire};
-use tercel_core::command::parse::integer;
+use std::ops::Range;
+
+use tercel_core::command::args::Args;
+use tercel_core::command::error::{CommandError, fail, invalid_expire};
+use tercel_core::command::parse::{integer, lossy};
 use tercel_core::dispatch::Context;
 
 /// How an expiry argument is meant.
@@ -32,6 +35,46 @@ pub(crate) fn expiry_time(cx: &Context<'_>, text: &[u8], unit: ExpiryUnit) -> Re
         return Err(invalid_expire(cx.name()));
     }
     absolute_ms(cx, text, unit)
+}
+
+/// On what conditions a deadline is replaced by another.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Conditions {
+    nx: bool,
+    xx: bool,
+    gt: bool,
+    lt: bool,
+}
+
+/// Reads the words of conditions.
+pub(crate) fn conditions(args: &Args<'_>, range: Range<usize>) -> Result<Conditions, CommandError> {
+    let mut set = Conditions::default();
+    for index in range {
+        match () {
+            () if args.is(index, "nx") => set.nx = true,
+            () if args.is(index, "xx") => set.xx = true,
+            () if args.is(index, "gt") => set.gt = true,
+            () if args.is(index, "lt") => set.lt = true,
+            () => return Err(CommandError::new(format!("ERR Unsupported option {}", lossy(args.get(index))))),
+        }
+    }
+    if set.nx && (set.xx || set.gt || set.lt) {
+        return Err(fail("ERR NX and XX, GT or LT options at the same time are not compatible"));
+    }
+    if set.gt && set.lt {
+        return Err(fail("ERR GT and LT options at the same time are not compatible"));
+    }
+    Ok(set)
+}
+
+impl Conditions {
+    /// Whether the deadline `stored` is not to become `at_ms`. None counts as one that never comes.
+    pub(crate) fn refuse(self, stored: Option<i64>, at_ms: i64) -> bool {
+        (self.nx && stored.is_some())
+            || (self.xx && stored.is_none())
+            || (self.gt && stored.is_none_or(|stored_ms| at_ms <= stored_ms))
+            || (self.lt && stored.is_some_and(|stored_ms| at_ms >= stored_ms))
+    }
 }
 
 /// What was done was to give a key this deadline, or to take its deadline away.

@@ -2,5 +2,6 @@
 
 pub(crate) mod expiry;
 pub(crate) mod held;
+pub(crate) mod long_double;
 pub(crate) mod names;
 pub(crate) mod timeout;

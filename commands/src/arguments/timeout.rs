@@ -2,7 +2,8 @@
 
 use tercel_core::command::error::{CommandError, fail};
 use tercel_core::dispatch::Context;
-use tercel_resp::number::parse_f64;
+
+use super::long_double::LongDouble;
 
 /// Unix milliseconds until which a command waits whose argument gives seconds, fractions allowed; None, for 0,
 /// waits for ever.
@@ -10,9 +11,8 @@ use tercel_resp::number::parse_f64;
 /// # Errors
 /// It is no time.
 pub(crate) fn deadline_ms(cx: &Context<'_>, text: &[u8]) -> Result<Option<i64>, CommandError> {
-    let seconds = parse_f64(text)
-        .filter(|seconds| seconds.is_finite())
-        .ok_or(fail("ERR timeout is not a float or out of range"))?;
+    let seconds =
+        LongDouble::parse(text).map(LongDouble::to_f64).ok_or(fail("ERR timeout is not a float or out of range"))?;
     let out_of_range = fail("ERR timeout is out of range");
     let timeout_ms = seconds * 1000.0;
     if timeout_ms > i64::MAX as f64 {

@@ -1,11 +1,10 @@
 //! Expiry: setting, removing and asking for the time a key lives. Times are made absolute here.
 
-use crate::arguments::expiry::{ExpiryUnit, absolute_ms, effect_of_deadline};
+use crate::arguments::expiry::{ExpiryUnit, absolute_ms, conditions, effect_of_deadline};
 use tercel_core::command::args::Args;
-use tercel_core::command::error::{CommandError, Outcome, fail};
+use tercel_core::command::error::Outcome;
 use tercel_core::command::event_class as class;
 use tercel_core::command::key_positions::keys_at;
-use tercel_core::command::parse::lossy;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::command::spec::{flags::*, key::*};
 use tercel_core::dispatch::Context;
@@ -61,36 +60,8 @@ pub(crate) static COMMANDS: &[Command] = &[
         .acl(acl::KEYSPACE),
 ];
 
-#[derive(Default)]
-struct Conditions {
-    nx: bool,
-    xx: bool,
-    gt: bool,
-    lt: bool,
-}
-
-fn conditions(args: &Args<'_>) -> Result<Conditions, CommandError> {
-    let mut set = Conditions::default();
-    for index in 3..args.len() {
-        match () {
-            () if args.is(index, "nx") => set.nx = true,
-            () if args.is(index, "xx") => set.xx = true,
-            () if args.is(index, "gt") => set.gt = true,
-            () if args.is(index, "lt") => set.lt = true,
-            () => return Err(CommandError::new(format!("ERR Unsupported option {}", lossy(args.get(index))))),
-        }
-    }
-    if set.nx && (set.xx || set.gt || set.lt) {
-        return Err(fail("ERR NX and XX, GT or LT options at the same time are not compatible"));
-    }
-    if set.gt && set.lt {
-        return Err(fail("ERR GT and LT options at the same time are not compatible"));
-    }
-    Ok(set)
-}
-
 fn set_expiry(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcome {
-    let conditions = conditions(args)?;
+    let conditions = conditions(args, 3..args.len())?;
     let at_ms = absolute_ms(cx, args.get(2), unit)?;
     let key = cx.key(args, 1);
     let db = cx.caller.db;
@@ -98,12 +69,7 @@ fn set_expiry(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcom
         cx.out.integer(0);
         return Ok(());
     };
-    // No expiry counts as an infinite one.
-    let current_ms = stored.unwrap_or(i64::MAX);
-    let refused = (conditions.nx && stored.is_some())
-        || (conditions.xx && stored.is_none())
-        || (conditions.gt && at_ms <= current_ms)
-        || (conditions.lt && at_ms >= current_ms);
+    let refused = conditions.refuse(stored, at_ms);
     if refused {
         cx.out.integer(0);
         return Ok(());

@@ -1,13 +1,12 @@
 //! Strings: GET and SET and what is made of them. Bit operations and LCS have files of their own.
 
 pub(super) mod lcs;
-mod long_double;
 mod set;
 
 use tercel_engine::{Expire, NewValue};
 
 use crate::arguments::expiry::{ExpiryUnit, effect_of_delete, expiry_time};
-use long_double::LongDouble;
+use crate::arguments::long_double::LongDouble;
 use set::{effect_of_set, getex, msetex, set, set_many};
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{

@@ -95,6 +95,13 @@ impl Dataset {
         removed
     }
 
+    /// Fields past their deadline were written over, or fields were given one that had passed: it counts as if
+    /// they had expired by themselves. That they are gone is up to the command to put into words.
+    pub fn expired_fields(&mut self, db: usize, key: Key<'_>, count: u64) {
+        self.counters.expired_fields += count;
+        self.notify(class::HASH, "hexpired", db, key.bytes);
+    }
+
     /// Bookkeeping for a key that expired and is gone.
     pub(super) fn tell_expired(&mut self, db: usize, key: &[u8]) {
         self.counters.expired_keys += 1;

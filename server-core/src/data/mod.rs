@@ -210,6 +210,11 @@ impl Dataset {
         self.keyspace.hash(key)
     }
 
+    /// A random number below `bound`; 0 when that is 0.
+    pub fn random_below(&mut self, bound: u64) -> u64 {
+        self.keyspace.random_below(bound)
+    }
+
     /// Changes since start.
     #[must_use]
     pub fn dirty(&self) -> u64 {

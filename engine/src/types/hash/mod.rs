@@ -314,6 +314,12 @@ pub struct HeldFieldMap {
 }
 
 impl HeldFieldMap {
+    /// A hash without fields.
+    #[must_use]
+    pub fn none() -> Self {
+        HeldFieldMap { form: HeldForm::Packed(Vec::new()), is_wide: false }
+    }
+
     /// To read.
     #[must_use]
     pub fn view(&self) -> FieldMapRef<'_> {

@@ -1,8 +1,8 @@
-//! INCRBYFLOAT's numbers: 80-bit extended precision, which is what Valkey's `long double` is on
+//! Numbers as INCRBYFLOAT and its kin read them: 80-bit extended precision, which is what Valkey's `long double` is on
 //! x86-64, read and printed so that both servers answer the same digits (0.1 and 0.2 make 0.3).
 
-use rustc_apfloat::ieee::X87DoubleExtended;
-use rustc_apfloat::{Float, Round, Status};
+use rustc_apfloat::ieee::{Double, X87DoubleExtended};
+use rustc_apfloat::{Float, FloatConvert, Round, Status};
 
 /// Longer texts are no numbers.
 const TEXT_LEN_MAX: usize = 5 * 1024 - 1;
@@ -15,14 +15,14 @@ const LIMB: u64 = 1_000_000_000;
 
 /// A number of extended precision; never NaN.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LongDouble(X87DoubleExtended);
+pub(crate) struct LongDouble(X87DoubleExtended);
 
 impl LongDouble {
-    pub(super) const ZERO: LongDouble = LongDouble(X87DoubleExtended::ZERO);
+    pub(crate) const ZERO: LongDouble = LongDouble(X87DoubleExtended::ZERO);
 
     /// Reads a decimal or hexadecimal number, or an infinity. None for anything else, and for what
     /// is too large or too small to be told from infinity or zero.
-    pub(super) fn parse(text: &[u8]) -> Option<LongDouble> {
+    pub(crate) fn parse(text: &[u8]) -> Option<LongDouble> {
         if text.len() > TEXT_LEN_MAX {
             return None;
         }
@@ -57,14 +57,25 @@ impl LongDouble {
         (!lost && !read.value.is_nan()).then_some(LongDouble(read.value))
     }
 
+    /// Whether it is no infinity.
+    pub(crate) fn is_finite(self) -> bool {
+        self.0.is_finite()
+    }
+
+    /// The nearest double, an infinity if it is beyond all.
+    pub(crate) fn to_f64(self) -> f64 {
+        let converted: Double = self.0.convert(&mut false).value;
+        f64::from_bits(converted.to_bits() as u64)
+    }
+
     /// The sum, if it is a number.
-    pub(super) fn checked_add(self, other: LongDouble) -> Option<LongDouble> {
+    pub(crate) fn checked_add(self, other: LongDouble) -> Option<LongDouble> {
         let sum = (self.0 + other.0).value;
         sum.is_finite().then_some(LongDouble(sum))
     }
 
     /// Decimal digits without an exponent, at most 17 behind the point, no trailing zeros.
-    pub(super) fn show(self) -> Vec<u8> {
+    pub(crate) fn show(self) -> Vec<u8> {
         let bits = self.0.to_bits();
         let mantissa = bits as u64;
         let field = (bits >> 64) as i32 & 0x7fff;

@@ -1,0 +1,144 @@
+//! Fields in answers: few at once, many in slices.
+
+use tercel_core::clients::Slice;
+use tercel_core::command::Reply;
+use tercel_core::data::{Dataset, Expired};
+use tercel_engine::{Field, FieldMapRef, HeldFieldMap, StringRef};
+
+use super::{has_due, is_due};
+
+/// From this length on a value may lie apart, and is answered without copying it.
+pub(super) const SHARED_LEN_MIN: usize = 1025;
+/// A hash that lies in one piece is answered at once up to so many fields and bytes.
+const AT_ONCE: u64 = 1024;
+const BYTES_AT_ONCE: usize = 256 << 10;
+/// Fields answered in one step at most.
+const STEP_MAX: usize = 256;
+
+/// Writes the value of a field.
+pub(super) fn put_value(out: &mut Reply, fields: FieldMapRef<'_>, field: Field<'_>) {
+    if field.value.len() >= SHARED_LEN_MIN
+        && let Some(shared) = fields.shared(field.field)
+    {
+        return out.value(StringRef::Blob(&shared));
+    }
+    out.bulk(field.value);
+}
+
+/// Whether a hash may be written in one go.
+pub(super) fn is_short(fields: FieldMapRef<'_>) -> bool {
+    fields.len() <= AT_ONCE && fields.block().is_some_and(|block| block.len() <= BYTES_AT_ONCE)
+}
+
+/// What is answered of each field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// Its name.
+    Names,
+    /// Its value.
+    Values,
+    /// Both, in a map.
+    Map,
+    /// Both, in an array: of pairs where the protocol has them.
+    Pairs,
+}
+
+impl What {
+    /// Begins the answer.
+    pub(super) fn begin(self, out: &mut Reply, count: u64) {
+        match self {
+            What::Map => out.map(count as usize),
+            What::Pairs if !out.is_resp3() => out.array(count as usize * 2),
+            _ => out.array(count as usize),
+        }
+    }
+
+    /// Writes one field.
+    pub(super) fn put(self, out: &mut Reply, fields: FieldMapRef<'_>, field: Field<'_>) {
+        if self == What::Pairs && out.is_resp3() {
+            out.array(2);
+        }
+        if self != What::Values {
+            out.bulk(field.field);
+        }
+        if self != What::Names {
+            put_value(out, fields, field);
+        }
+    }
+}
+
+/// Fields of a hash as it was, in its order: all, or a random choice.
+pub(super) struct AllFields {
+    fields: HeldFieldMap,
+    expired: Expired,
+    what: What,
+    /// How many are wanted, of those that there are.
+    wanted: u64,
+    /// Where it is: first counting, if any is past its deadline, then answering.
+    at: u64,
+    counted: u64,
+    is_counted: bool,
+    has_begun: bool,
+    /// Fields that are there and were not passed yet.
+    ahead: u64,
+}
+
+impl AllFields {
+    pub(super) fn new(fields: HeldFieldMap, expired: Expired, what: What) -> Self {
+        Self::some(fields, expired, what, u64::MAX)
+    }
+
+    /// So many of them; each choice of so many has the same chance.
+    pub(super) fn some(fields: HeldFieldMap, expired: Expired, what: What, wanted: u64) -> Self {
+        let is_counted = !has_due(fields.view(), expired);
+        let counted = if is_counted { fields.view().len() } else { 0 };
+        AllFields { fields, expired, what, wanted, at: 0, counted, is_counted, has_begun: false, ahead: 0 }
+    }
+
+    /// Counts those that lie together next, so that the header says how many will follow.
+    fn count(&mut self) {
+        let view = self.fields.view();
+        let piece = view.piece(self.at).take(STEP_MAX);
+        self.at += piece.len().max(1) as u64;
+        self.counted += piece.filter(|field| !is_due(field, self.expired)).count() as u64;
+        if self.at >= view.len() {
+            self.is_counted = true;
+            self.at = 0;
+        }
+    }
+}
+
+impl Slice for AllFields {
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+        if !self.is_counted {
+            self.count();
+            return true;
+        }
+        if !self.has_begun {
+            self.has_begun = true;
+            self.ahead = self.counted;
+            self.wanted = self.wanted.min(self.counted);
+            self.what.begin(answer, self.wanted);
+        }
+        let view = self.fields.view();
+        let mut passed = 0;
+        for field in view.piece(self.at).take(STEP_MAX) {
+            passed += 1;
+            if is_due(&field, self.expired) {
+                continue;
+            }
+            // Of those ahead as many are taken as are still wanted, whichever they are.
+            if self.wanted >= self.ahead || data.random_below(self.ahead) < self.wanted {
+                self.what.put(answer, view, field);
+                self.wanted -= 1;
+            }
+            self.ahead -= 1;
+        }
+        self.at += passed;
+        passed > 0 && self.wanted > 0 && self.at < view.len()
+    }
+}
