@@ -81,6 +81,12 @@ def alike(words, ours, peers, in_exec):
         return close_integers(a, b, 1500)
     if name in (b"TTL", b"PTTL", b"EXPIRETIME", b"PEXPIRETIME"):
         return close_integers(a, b, 1500)
+    if name in (b"HTTL", b"HPTTL", b"HEXPIRETIME", b"HPEXPIRETIME"):
+        return close_integers(a, b, 1500)
+    if name in (b"HGETALL", b"HKEYS", b"HVALS", b"HRANDFIELD") and a[0] == b[0]:
+        return sorted_reply(a) == sorted_reply(b)
+    if name == b"HSCAN" and a[0] == b[0] == b"*":
+        return sorted_reply(a[1][1]) == sorted_reply(b[1][1]) or words[2] != b"0"
     if name in (b"KEYS", b"PUBSUB") and a[0] == b[0]:
         return sorted_reply(a) == sorted_reply(b)
     if name == b"SCAN" and a[0] == b[0] == b"*":
