@@ -4,7 +4,7 @@ import re
 
 # --- what is sent ---------------------------------------------------------------------------------
 # The smallest 64-bit number is not among BITFIELD's values: there it saturates to the wrong side.
-# K key, V value, N integer, O small integer, F float, P pattern, C channel, S seconds, M milliseconds,
+# K key, V value, FN field, FV field and value, FLIST and FVLIST such behind FIELDS and their count, N integer, O small integer, F float, P pattern, C channel, S seconds, M milliseconds,
 # TS/TM absolute times, D database, B bit, T bit-field type, @ bit-field offset, W any word.
 # [..] may be left out, (a|b) is one of them, x* is one to four of x.
 TEMPLATES = """
@@ -43,6 +43,41 @@ TEMPLATES = """
 2 BITOP (AND|OR|XOR|NOT|DIFF|DIFF1|ANDOR|ONE) K K*
 3 BITFIELD K BF*
 1 BITFIELD_RO K GETBF*
+3 (LPUSH|RPUSH) K V*
+1 (LPUSHX|RPUSHX) K V*
+1 LINSERT K (BEFORE|AFTER) V V
+1 LLEN K
+1 LINDEX K O
+1 LSET K O V
+2 LRANGE K O O
+1 LTRIM K O O
+1 LPOS K V [RANK O] [COUNT O] [MAXLEN O]
+1 LREM K O V
+2 (LPOP|RPOP) K [O]
+1 LMPOP O K K (LEFT|RIGHT) [COUNT O]
+1 LMOVE K K (LEFT|RIGHT) (LEFT|RIGHT)
+1 RPOPLPUSH K K
+4 HSET K FV*
+1 HMSET K FV*
+1 HSETNX K FN V
+1 HGET K FN
+1 HMGET K FN*
+2 (HGETALL|HKEYS|HVALS|HLEN) K
+1 (HSTRLEN|HEXISTS) K FN
+1 HDEL K FN*
+2 HINCRBY K FN N
+2 HINCRBYFLOAT K FN F
+1 HRANDFIELD K (1000|0|W) [WITHVALUES]
+1 HSCAN K 0 [MATCH P] [COUNT 1000] [NOVALUES]
+1 HEXPIRE K S [(NX|XX|GT|LT)] [(NX|XX|GT|LT)] FLIST
+1 HPEXPIRE K M [(NX|XX|GT|LT)] FLIST
+1 HEXPIREAT K TS [(NX|XX|GT|LT)] FLIST
+1 HPEXPIREAT K TM [(NX|XX|GT|LT)] FLIST
+2 (HTTL|HPTTL|HEXPIRETIME|HPEXPIRETIME) K FLIST
+1 HPERSIST K FLIST
+2 HGETEX K [(EX S|PX M|EXAT TS|PXAT TM|PERSIST)] FLIST
+2 HSETEX K [(NX|XX)] [(FNX|FXX)] [(EX S|PX M|EXAT TS|PXAT TM|KEEPTTL)] FVLIST
+1 HGETDEL K FLIST
 2 DEL K*
 1 UNLINK K*
 1 EXISTS K*
@@ -147,6 +182,7 @@ TEMPLATES = """
 """
 
 KEYS = ["a", "b", "k1", "k2", "{t}x", "", "bin\0\r\n\xff", "a" * 300]
+FIELDS = ["f", "g", "field", "", "f\0\xff", "f" * 70]
 CHANNELS = ["ch", "ch2", "news.a", "", "c\0c"]
 PATTERNS = ["*", "ch*", "k?", "[ab]", "[^a]", "news.*", "\\*", "a[", "[a-k]1", "", "*\0*", "??", "[]", "[z-a]", "h\\"]
 INTEGERS = ["0", "1", "-1", "2", "7", "10", "100", "9223372036854775807", "-9223372036854775808", "9223372036854775808",
@@ -211,6 +247,14 @@ class Generator:
             return [word for _ in range(rng.randint(1, 4)) for word in self.leaf(rng, token[:-1])]
         if token == "KV":
             return [pick(KEYS), pick(VALUES)]
+        if token == "FN":
+            return [pick(FIELDS)]
+        if token == "FV":
+            return [pick(FIELDS), pick(VALUES)]
+        if token in ("FLIST", "FVLIST"):
+            count = rng.randint(1, 3)
+            named = [word for _ in range(count) for word in self.leaf(rng, "FN" if token == "FLIST" else "FV")]
+            return ["FIELDS", str(count) if rng.random() < 0.95 else pick(SMALL), *named]
         if token in ("BF", "GETBF"):
             where = [pick(BITFIELD_TYPES[:7] if rng.random() < 0.85 else BITFIELD_TYPES), pick(BITFIELD_OFFSETS[:7] if rng.random() < 0.85 else BITFIELD_OFFSETS)]
             kind = "GET" if token == "GETBF" and rng.random() < 0.9 else pick(["GET", "SET", "INCRBY", "OVERFLOW"])

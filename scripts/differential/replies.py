@@ -81,6 +81,12 @@ def alike(words, ours, peers, in_exec):
         return close_integers(a, b, 1500)
     if name in (b"TTL", b"PTTL", b"EXPIRETIME", b"PEXPIRETIME"):
         return close_integers(a, b, 1500)
+    if name in (b"HTTL", b"HPTTL", b"HEXPIRETIME", b"HPEXPIRETIME"):
+        return close_integers(a, b, 1500)
+    if name in (b"HGETALL", b"HKEYS", b"HVALS", b"HRANDFIELD") and a[0] == b[0]:
+        return sorted_reply(a) == sorted_reply(b)
+    if name == b"HSCAN" and a[0] == b[0] == b"*":
+        return sorted_reply(a[1][1]) == sorted_reply(b[1][1]) or words[2] != b"0"
     if name in (b"KEYS", b"PUBSUB") and a[0] == b[0]:
         return sorted_reply(a) == sorted_reply(b)
     if name == b"SCAN" and a[0] == b[0] == b"*":
@@ -118,7 +124,8 @@ KNOWN = [
     (r"^[A-Z]+ HELP\b", "help texts are our own"),
     (r"^CONFIG SET .*argument must be a memory value", "a size without digits is refused, not taken for 0"),
     (r"^OBJECT ENCODING [^\n]*\n\$3~int~\n\$6~embstr~", "a whole number from INCRBYFLOAT is held as one here"),
-    (r"^SCAN [^\n]*\n-ERR invalid cursor", "a cursor with a space, a sign or leading zeros is refused here"),
+    (r"^(SCAN|HSCAN) [^\n]*\n-ERR invalid cursor", "a cursor with a space, a sign or leading zeros is refused here"),
+    (r"^(HGETEX|HSETEX) FIELDS ", "a key may be called FIELDS here"),
     (r"^LCS .*transient memory for LCS", "the memory LCS takes is not bounded by proto-max-bulk-len here"),
     (r"^CLIENT (INFO|LIST)[^\n]*\n[^\n]*\n[^\n]* watch=[0-9]+$", "keys a broken transaction watched are counted after FLUSHALL there"),
     (r"^LATENCY DOCTOR", "advice is worded by each server"),

@@ -175,9 +175,9 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
         .filter(|step| !matches!(step.operation, Operation::Get))
         .map(|step| ((step.offset + step.field.bits - 1) / 8) as usize + 1)
         .max();
-    cx.out.array(steps.len());
     let Some(highest) = highest else {
         let mut answer = |stored: &[u8]| {
+            cx.out.array(steps.len());
             for step in &steps {
                 cx.out.integer(step.field.number(read_bits(stored, step.offset, step.field.bits)));
             }
@@ -213,6 +213,7 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
                 .collect::<Vec<Option<i64>>>();
             ((answers, changed), changed)
         })?;
+    cx.out.array(steps.len());
     for answer in answers {
         match answer {
             Some(number) => cx.out.integer(number),

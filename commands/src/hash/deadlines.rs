@@ -173,8 +173,7 @@ pub(super) fn hpersist(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 
 /// Answers what `show` makes of the deadlines of fields and the time.
 fn ask(cx: &mut Context<'_>, args: &Args<'_>, show: impl Fn(i64, i64) -> i64) -> Outcome {
-    let names = listed(args)
-        .map_err(|error| if args.is(2, "fields") && integer(args.get(3)).is_ok() { SYNTAX } else { error })?;
+    let names = listed(args).map_err(|error| if error == WRONG_COUNT { SYNTAX } else { error })?;
     let key = cx.key(args, 1);
     let Context { server, caller, out, .. } = cx;
     let (now_ms, expired) = (server.now().unix_ms, server.data().expired());
@@ -293,6 +292,7 @@ pub(super) fn hsetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn remove_all(cx: &mut Context<'_>, args: &Args<'_>, names: Range<usize>) -> Outcome {
     let key = cx.key(args, 1);
     let expired = cx.server.data().expired();
+    let named = names.len() / 2;
     let edited = cx.server.data_mut().edit_fields(cx.caller.db, key, false, |fields| {
         let removed: Vec<usize> =
             names.step_by(2).filter(|&index| remove_live(fields, args.get(index), expired)).collect();
@@ -310,7 +310,8 @@ fn remove_all(cx: &mut Context<'_>, args: &Args<'_>, names: Range<usize>) -> Out
     }
     tell(cx, "hset", key, false);
     tell(cx, "hexpire", key, false);
-    tell_expired(cx, key, removed.len(), is_gone);
+    // Those that were not there count too, as Valkey counts.
+    tell_expired(cx, key, named, is_gone);
     Ok(())
 }
 
