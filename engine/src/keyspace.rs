@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::access::Access;
-use crate::db::Db;
+use crate::db::{Db, ExpiredFields};
 use crate::entry::{EntryBox, EntryRef};
 use crate::evict::{self, Policy, Pool};
 use crate::expiry::Timers;
@@ -217,19 +217,18 @@ impl Keyspace {
     }
 
     /// Removes up to `max` fields of hashes whose deadline is `now_ms` or earlier, soonest first; `on_expired` gets
-    /// database, key, the fields of that key that went together, and whether the key is gone with them. Returns
-    /// how many.
+    /// those of a key that went together. Returns how many.
     pub fn expire_fields_due(
         &mut self,
         now_ms: i64,
         max: usize,
-        on_expired: &mut dyn FnMut(usize, &[u8], &[Box<[u8]>], bool),
+        on_expired: &mut dyn FnMut(ExpiredFields<'_>),
     ) -> usize {
         let mut removed = 0;
         while removed < max {
             self.overview.settle(&self.dbs);
             let Some((_, index)) = self.overview.soonest_field().filter(|&(at, _)| at <= now_ms) else { break };
-            let told = &mut |key: &[u8], fields: &[Box<[u8]>], gone: bool| on_expired(index, key, fields, gone);
+            let told = &mut |expired: ExpiredFields<'_>| on_expired(ExpiredFields { db: index, ..expired });
             removed += self.db_mut(index).expire_fields(now_ms, max - removed, told);
         }
         removed

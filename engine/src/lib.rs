@@ -34,7 +34,7 @@ mod value;
 
 pub use access::Access;
 pub use blob::Blob;
-pub use db::{Db, Edited};
+pub use db::{Db, Edited, ExpiredFields};
 pub use entry::{EntryRef, Taken};
 pub use evict::Policy;
 pub use hash::Hash;

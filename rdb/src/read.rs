@@ -14,7 +14,7 @@ use crate::value::{EntryMeta, LoadedString, Magic};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Compare the checksum of a file that has one (`rdbchecksum`).
+    /// Compare the checksum of a file that has one (`rdbchecksum`), or of a payload.
     pub checksum: bool,
     /// Refuse versions that are not known in all of their parts (`rdb-version-check strict`): Redis's
     /// from 12 on, which are not Valkey's, and Valkey's after 80. Otherwise they are read until

@@ -190,7 +190,11 @@ fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if ttl < 0 {
         return Err(fail("ERR Invalid TTL value, must be >= 0"));
     }
-    let limits = ReadOptions { string_len_max: cx.string_len_max(), ..persistence::read_options(cx.server.settings()) };
+    let limits = ReadOptions {
+        string_len_max: cx.string_len_max(),
+        checksum: !cx.server.persistence().skips_payload_checksums(),
+        ..persistence::read_options(cx.server.settings())
+    };
     let value = read(cx, args.get(3), limits).map_err(|error| {
         match error {
             RdbError::Checksum { .. } => fail("ERR DUMP payload version or checksum are wrong"),

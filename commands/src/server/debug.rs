@@ -59,6 +59,11 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             cx.server.data_mut().set_active_expire(on);
             cx.out.ok();
         }
+        ("set-skip-checksum-validation", 3) => {
+            let skips = integer(args.get(2))? != 0;
+            cx.server.persistence_mut().skip_payload_checksums(skips);
+            cx.out.ok();
+        }
         ("populate", 3..=5) => {
             populate(cx, args)?;
             cx.out.ok();

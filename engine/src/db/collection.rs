@@ -21,6 +21,19 @@ pub struct Edited<R> {
     pub is_gone: bool,
 }
 
+/// Fields of one hash that went together at their deadlines.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpiredFields<'a> {
+    /// The database.
+    pub db: usize,
+    /// The key of the hash.
+    pub key: &'a [u8],
+    /// The fields.
+    pub fields: &'a [Box<[u8]>],
+    /// The key is gone with them.
+    pub is_gone: bool,
+}
+
 impl Db {
     /// Lets `change` change the list of a key. With `create` a key that is missing is an empty list, without it
     /// there is nothing to change: None. A list without elements is not kept.
@@ -215,7 +228,7 @@ impl Db {
         &mut self,
         now_ms: i64,
         max: usize,
-        on_expired: &mut dyn FnMut(&[u8], &[Box<[u8]>], bool),
+        on_expired: &mut dyn FnMut(ExpiredFields<'_>),
     ) -> usize {
         let Some((at, hash)) = self.field_timers.first().filter(|&(at, _)| at <= now_ms) else { return 0 };
         let hash = Hash(hash);
@@ -230,7 +243,7 @@ impl Db {
             fields.expire_due(now_ms, max, &mut |field| gone.push(field.into()))
         });
         if let Ok(Some(edited)) = edited {
-            on_expired(&key, &gone, edited.is_gone);
+            on_expired(ExpiredFields { db: 0, key: &key, fields: &gone, is_gone: edited.is_gone });
         }
         gone.len()
     }

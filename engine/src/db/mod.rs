@@ -19,7 +19,7 @@ use crate::table::{Slot, Table, TableStats};
 use crate::types::Surroundings;
 use crate::value::{EMBED_LEN_MAX, Expire, NewValue};
 
-pub use collection::Edited;
+pub use collection::{Edited, ExpiredFields};
 
 /// One database of a [`Keyspace`](crate::Keyspace). Keys come with their hash, computed once by
 /// [`Keyspace::hash`](crate::Keyspace::hash); another hash finds nothing, but harms nothing either.
@@ -81,6 +81,11 @@ impl Db {
     /// How many keys have a deadline.
     pub fn expires_len(&self) -> usize {
         self.timers.len()
+    }
+
+    /// How many hashes have a field with a deadline.
+    pub fn with_field_deadlines_len(&self) -> usize {
+        self.field_timers.len()
     }
 
     /// The average time left to keys with a deadline, in milliseconds; 0 if there are none.

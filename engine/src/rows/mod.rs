@@ -60,6 +60,8 @@ pub(crate) type FarString = Blob;
 #[derive(Clone, Default)]
 pub(crate) struct Rows {
     block: Vec<u8>,
+    /// Boxed, since most rows have none: they would be a good part larger for it.
+    #[allow(clippy::box_collection)]
     far: Option<Box<Vec<FarString>>>,
 }
 

@@ -123,7 +123,7 @@ fuzz_target!(|data: &[u8]| {
             }
             8 => {
                 let now = count as i64;
-                house.keyspace.expire_fields_due(now, usize::MAX, &mut |_, key, _, _| assert_eq!(key, b"h"));
+                house.keyspace.expire_fields_due(now, usize::MAX, &mut |expired| assert_eq!(expired.key, b"h"));
                 fields.retain(|_, (_, deadline)| deadline.is_none_or(|deadline| deadline > now));
             }
             _ => held = Some((house.held_list(), list.clone(), house.held_fields(), fields.clone())),

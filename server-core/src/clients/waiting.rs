@@ -70,11 +70,14 @@ impl KeysWait {
     }
 }
 
+/// Who waits for one key, by the place among all who wait.
+type Queue = BTreeMap<u64, ClientKey>;
+
 /// Who waits for keys.
 #[derive(Default)]
 pub(super) struct Waiters {
     /// By database and key, in the order in which they came.
-    by_key: HashMap<(usize, Box<[u8]>), BTreeMap<u64, ClientKey>>,
+    by_key: HashMap<(usize, Box<[u8]>), Queue>,
     /// When each gives up: Unix milliseconds, and the place among all.
     deadlines: Timers<(u64, ClientKey)>,
     turns: u64,

@@ -1,7 +1,7 @@
 //! What expired means: when a key may not be seen any more, when it may be removed, and the slices that
 //! remove those whose time has come. Whoever asks about a deadline asks here.
 
-use tercel_engine::EntryRef;
+use tercel_engine::{EntryRef, ExpiredFields};
 
 use super::effects::Removed;
 use super::{Dataset, Key, Slice, since};
@@ -79,9 +79,10 @@ impl Dataset {
     /// Removes some fields whose time has come, and tells of them; returns how many.
     fn expire_fields(&mut self, now_ms: i64) -> usize {
         let mut expired = Vec::new();
-        let removed = self.keyspace.expire_fields_due(now_ms, EXPIRE_STEP, &mut |db, key, fields, is_gone| {
-            expired.push((db, Box::<[u8]>::from(key), fields.to_vec(), is_gone));
-        });
+        let removed =
+            self.keyspace.expire_fields_due(now_ms, EXPIRE_STEP, &mut |ExpiredFields { db, key, fields, is_gone }| {
+                expired.push((db, Box::<[u8]>::from(key), fields.to_vec(), is_gone));
+            });
         for (db, key, fields, is_gone) in expired {
             self.counters.expired_fields += fields.len() as u64;
             self.dirty += fields.len() as u64;

@@ -4,13 +4,12 @@ use tercel_engine::{FieldMap, List, Text};
 use tercel_rdb::{CollectionKind, Parts};
 
 use crate::data::encoding::{HashLimits, ListLimits};
-use crate::data::{Dataset, Expired, Key};
+use crate::data::{Dataset, Key};
 use crate::settings::Settings;
 
 /// A collection that is not whole yet.
 pub struct Building {
     value: Value,
-    expired: Expired,
 }
 
 enum Value {
@@ -30,10 +29,10 @@ impl Building {
             CollectionKind::List => Value::List(data.db(0).new_list(), ListLimits::of(settings)),
             CollectionKind::Hash => Value::Hash(data.db(0).new_fields(), HashLimits::of(settings)),
         };
-        Building { value, expired: data.expired() }
+        Building { value }
     }
 
-    /// Adds some parts. Fields past their deadline are left out.
+    /// Adds some parts. Fields past their deadline are among them: they are removed as any others.
     ///
     /// # Errors
     /// [`Duplicate`]; then it is of no use any more.
@@ -45,9 +44,6 @@ impl Building {
             }
             Value::Hash(fields, limits) => {
                 for (field, value, at_ms) in parts.fields() {
-                    if at_ms.is_some_and(|at_ms| self.expired.is_past(at_ms)) {
-                        continue;
-                    }
                     if fields.set(Text::Bytes(field), Text::Bytes(value), at_ms) {
                         return Err(Duplicate);
                     }

@@ -50,6 +50,8 @@ pub struct Persistence {
     job: Option<Box<Job>>,
     /// Held while a file is put in place.
     placing: Arc<Mutex<()>>,
+    /// Payloads of RESTORE need not have the right checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
+    skips_payload_checksums: bool,
 }
 
 /// What there is to tell of snapshots.
@@ -101,6 +103,11 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Says whether payloads of RESTORE need not have the right checksum.
+    pub fn skip_payload_checksums(&mut self, on: bool) {
+        self.state.skips_payload_checksums = on;
+    }
+
     /// Where the snapshot lies.
     fn path(&self) -> PathBuf {
         self.dir.join(Path::new(&*self.settings.dbfilename))
@@ -126,6 +133,7 @@ impl Persistence {
             abandoned: Vec::new(),
             job: None,
             placing: Arc::default(),
+            skips_payload_checksums: false,
         }
     }
 
@@ -141,6 +149,12 @@ impl Persistence {
             loaded_keys: self.loaded_keys,
             loaded_expired: self.loaded_expired,
         }
+    }
+
+    /// Whether payloads of RESTORE need not have the right checksum.
+    #[must_use]
+    pub fn skips_payload_checksums(&self) -> bool {
+        self.skips_payload_checksums
     }
 
     /// Whether a snapshot is being written.
