@@ -162,8 +162,13 @@ impl Dataset {
 
     /// A turn begins.
     pub fn tick(&mut self, now: Now) {
-        self.now = now;
         self.turn_evict_ns = 0;
+        self.see_time(now);
+    }
+
+    /// It is later than when the turn began.
+    pub fn see_time(&mut self, now: Now) {
+        self.now = now;
         self.access = Access {
             now_ms: now.unix_ms,
             lfu: matches!(self.rules.policy, Policy::AllKeysLfu | Policy::VolatileLfu),

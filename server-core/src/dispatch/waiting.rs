@@ -54,7 +54,7 @@ pub enum GiveUp {
 /// Serves those who wait for keys that have changed, and whoever waits for what these are given.
 pub fn serve_waiting(commands: &'static Commands, server: &mut Server) {
     // What a transaction gave may have passed its time before it is over.
-    server.tick();
+    server.see_time();
     while server.data().has_changed_awaited() {
         if server.data_mut().take_all_awaited_changed() {
             let all: Vec<(usize, Box<[u8]>)> =

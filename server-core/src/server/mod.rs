@@ -120,6 +120,12 @@ impl Server {
         self.data.tick(self.now);
     }
 
+    /// Looks at the clock within a turn, where the time it began at is too old.
+    pub(crate) fn see_time(&mut self) {
+        self.now = self.clock.now();
+        self.data.see_time(self.now);
+    }
+
     /// All commands: their names and declarations.
     #[must_use]
     pub fn table(&self) -> &'static CommandTable {
