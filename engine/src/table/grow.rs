@@ -18,6 +18,9 @@ const LOAD_SHRUNK_PERCENT: usize = 75;
 const MERGE_ENTRIES_MAX: usize = BUCKETS_SPLIT * SLOTS * 2 / 5;
 /// Fewer than one in this many on one side means a split would not help: hashes collide.
 const SPLIT_SIDE_SHARE: usize = 16;
+/// The highest bits of the path may be the lowest of a cluster's slot (ADR 0010): keys of one slot have them in common,
+/// and are split beyond them all the same.
+const SLOT_PATH_BITS: u32 = 3;
 /// How many levels of halves one removal may merge.
 const MERGES_MAX: usize = 4;
 
@@ -102,7 +105,7 @@ impl Table {
             }
             entries += bucket.len();
         }
-        if upper_entries.min(entries - upper_entries) * SPLIT_SIDE_SHARE < entries {
+        if old.depth() >= SLOT_PATH_BITS && upper_entries.min(entries - upper_entries) * SPLIT_SIDE_SHARE < entries {
             return false;
         }
         let depth = old.depth() + 1;
