@@ -210,7 +210,9 @@ fn edit<S: Shape, R>(
         Node::Inner(inner) => {
             let inner = Arc::make_mut(inner);
             let at = pick(&inner.sums).min(inner.children.len() - 1);
-            let rows_before = S::rows(&inner.sums[at]);
+            let before = inner.sums[at];
+            let rows_before = S::rows(&before);
+            let children_before = inner.children.len();
             let (result, sibling) = edit(&mut inner.children[at], &mut inner.sums[at], shape, pick, growth, change);
             match sibling {
                 Some(sibling) => inner.insert(at + 1, sibling),
@@ -218,7 +220,11 @@ fn edit<S: Shape, R>(
                 None => {}
             }
             let upper = inner.split(growth);
-            *sum = if inner.sums.is_empty() { S::Sum::default() } else { inner.sum() };
+            // Mostly one child has changed, and nothing else.
+            let is_same = inner.children.len() == children_before && upper.is_none();
+            if !is_same || !S::exchange(sum, &before, &inner.sums[at]) {
+                *sum = if inner.sums.is_empty() { S::Sum::default() } else { inner.sum() };
+            }
             let sibling = upper.map(|upper| {
                 let sum = upper.sum();
                 (Node::Inner(Arc::new(upper)), sum)

@@ -43,6 +43,8 @@ pub(crate) trait Shape: Clone {
     fn of_leaf(rows: &Rows, old: &Self::Sum) -> Self::Sum;
     /// Of all these together, of which there is at least one.
     fn of_all(sums: &[Self::Sum]) -> Self::Sum;
+    /// One part of a whole is another now: true if the whole's sum follows from that.
+    fn exchange(whole: &mut Self::Sum, old: &Self::Sum, new: &Self::Sum) -> bool;
     /// Splits a leaf that is too large and returns the upper part with its sum; `old` is what the whole was, and
     /// its lower part's afterwards. None if it cannot be split.
     fn split(&self, rows: &mut Rows, old: &mut Self::Sum, growth: Growth) -> Option<(Rows, Self::Sum)>;

@@ -73,6 +73,15 @@ impl Shape for ByHash {
         })
     }
 
+    fn exchange(whole: &mut Range, old: &Range, new: &Range) -> bool {
+        if old.lower != new.lower || (old.soonest == whole.soonest && new.soonest > old.soonest) {
+            return false;
+        }
+        whole.rows = whole.rows + new.rows - old.rows;
+        whole.soonest = whole.soonest.min(new.soonest);
+        true
+    }
+
     fn split(&self, rows: &mut Rows, old: &mut Range, _: Growth) -> Option<(Rows, Range)> {
         let hashes: Vec<u64> = rows.view().strings(0).step_by(2).map(|field| self.hash(field)).collect();
         let mut sorted = hashes.clone();

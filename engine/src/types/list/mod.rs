@@ -39,6 +39,12 @@ impl Shape for ByPlace {
             .fold(Extent::default(), |all, one| Extent { rows: all.rows + one.rows, bytes: all.bytes + one.bytes })
     }
 
+    fn exchange(whole: &mut Extent, old: &Extent, new: &Extent) -> bool {
+        whole.rows = whole.rows + new.rows - old.rows;
+        whole.bytes = whole.bytes + new.bytes - old.bytes;
+        true
+    }
+
     fn split(&self, rows: &mut Rows, old: &mut Extent, growth: Growth) -> Option<(Rows, Extent)> {
         let count = rows.view().rows();
         let right = rows.split_off(match growth {
@@ -96,10 +102,26 @@ impl List {
     pub fn push(&mut self, end: End, element: Text<'_>) {
         let row = Row::one(element);
         self.form.make_room(&ByPlace, &self.grave, row);
-        match end {
-            End::Head => self.form.edit_row(0, Growth::Front, |rows, _| rows.insert(0, row)),
-            End::Tail => self.form.edit_row(self.len().saturating_sub(1), Growth::Back, |rows, _| rows.push(row)),
+        self.edit_end(end, true, |rows| match end {
+            End::Head => rows.insert(0, row),
+            End::Tail => rows.push(row),
+        });
+    }
+
+    /// Lets `change` change the rows at an end.
+    fn edit_end(&mut self, end: End, grows: bool, change: impl FnOnce(&mut Rows)) {
+        let growth = match end {
+            _ if !grows => Growth::Anywhere,
+            End::Head => Growth::Front,
+            End::Tail => Growth::Back,
         };
+        match &mut self.form {
+            Form::Packed(rows) => change(rows),
+            Form::Tree(tree) => {
+                let pick = |sums: &[Extent]| if end == End::Head { 0 } else { sums.len().saturating_sub(1) };
+                tree.edit(pick, growth, change);
+            }
+        }
     }
 
     /// Adds an element before the one at `index`, or at the tail.
@@ -129,6 +151,12 @@ impl List {
 
     /// Removes elements at an end, so many; costs the same for all of them as for one.
     pub fn cut(&mut self, end: End, count: u64) {
+        if count == 1 && self.len() > 1 {
+            return self.edit_end(end, false, |rows| {
+                let at = if end == End::Head { 0 } else { rows.view().rows().saturating_sub(1) };
+                rows.remove(at..at + 1);
+            });
+        }
         match (&mut self.form, end) {
             (Form::Packed(rows), End::Head) => rows.remove(0..usize::try_from(count).unwrap_or(usize::MAX)),
             (Form::Packed(rows), End::Tail) => {
