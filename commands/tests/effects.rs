@@ -405,7 +405,10 @@ fn effects_are_in_the_fields_words() {
         ),
         (
             &["HSETEX h PX 5 FIELDS 1 f 1", "wait 6", "HSETEX h KEEPTTL FIELDS 1 f 2"],
-            &[&["0 HSETEX h PXAT 1700000000005 FIELDS 1 f 1"], &["0 HDEL h f", "0 HSETEX h KEEPTTL FIELDS 1 f 2"]],
+            &[
+                &["0 HSETEX h PXAT 1700000000005 FIELDS 1 f 1"],
+                &["0 HPERSIST h FIELDS 1 f", "0 HSETEX h KEEPTTL FIELDS 1 f 2"],
+            ],
         ),
         (
             &["HSET h f 1 g 2", "HGETEX h PERSIST FIELDS 1 f", "HEXPIRE h 0 FIELDS 2 f x", "HGETDEL h FIELDS 2 x g"],
@@ -423,6 +426,26 @@ fn effects_are_in_the_fields_words() {
     for (steps, wanted) in cases {
         assert_eq!(told(steps), *wanted, "{steps:?}");
     }
+}
+
+/// A field that is written over when its deadline has passed may be the only one.
+#[test]
+fn a_key_keeps_its_deadline_where_effects_of_its_only_field_arrive() {
+    let time = ManualTime::default();
+    let (mut first, mut second) = (server(&time), server(&time));
+    let recorder = Recorder::default();
+    first.add_effect_reader(Box::new(recorder.clone()));
+    let client = connect(&mut first);
+    for step in ["HSETEX h PX 5 FIELDS 1 f 1", "EXPIRE h 100", "HSETEX h KEEPTTL FIELDS 1 f 2"] {
+        send(&mut first, client, &owned(&step.split(' ').collect::<Vec<_>>()));
+        time.advance(6_000_000);
+    }
+    for effect in recorder.0.borrow_mut().drain(..).flatten() {
+        apply(commands(), &mut second, &effect).unwrap();
+    }
+    let ours = contents(&mut first);
+    assert!(ours.values().all(|(_, expire_at)| expire_at.is_some()));
+    assert_eq!(ours, contents(&mut second));
 }
 
 /// What was within the limits there is done here, whatever the settings.

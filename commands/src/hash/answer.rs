@@ -1,19 +1,20 @@
 //! Fields in answers: few at once, many in slices.
 
 use tercel_core::clients::Slice;
-use tercel_core::command::Reply;
+use tercel_core::command::{Args, OwnedCommand, Reply};
 use tercel_core::data::{Dataset, Expired};
 use tercel_engine::{Field, FieldMapRef, HeldFieldMap, StringRef};
 
-use super::{has_due, is_due};
+use super::{has_due, is_due, live};
 
 /// From this length on a value may lie apart, and is answered without copying it.
 pub(super) const SHARED_LEN_MIN: usize = 1025;
 /// A hash that lies in one piece is answered at once up to so many fields and bytes.
 const AT_ONCE: u64 = 1024;
 const BYTES_AT_ONCE: usize = 256 << 10;
-/// Fields answered in one step at most.
+/// Fields answered in one step at most, and those looked up by their names.
 const STEP_MAX: usize = 256;
+const NAMES_STEP: usize = 64;
 
 /// Writes the value of a field.
 pub(super) fn put_value(out: &mut Reply, fields: FieldMapRef<'_>, field: Field<'_>) {
@@ -23,6 +24,14 @@ pub(super) fn put_value(out: &mut Reply, fields: FieldMapRef<'_>, field: Field<'
         return out.value(StringRef::Blob(&shared));
     }
     out.bulk(field.value);
+}
+
+/// Writes the value of a field that is asked for by name, of a hash that may be missing.
+pub(super) fn put_named(out: &mut Reply, fields: Option<FieldMapRef<'_>>, name: &[u8], expired: Expired) {
+    match fields.and_then(|fields| Some((fields, live(fields, name, expired)?))) {
+        Some((fields, field)) => put_value(out, fields, field),
+        None => out.null(),
+    }
 }
 
 /// Whether a hash may be written in one go.
@@ -140,5 +149,39 @@ impl Slice for AllFields {
         }
         self.at += passed;
         passed > 0 && self.wanted > 0 && self.at < view.len()
+    }
+}
+
+/// The values of many fields of a hash as it was, by their names.
+pub(super) struct NamedFields {
+    fields: HeldFieldMap,
+    expired: Expired,
+    /// The command: the names are its arguments from 2 on.
+    command: OwnedCommand,
+    at: usize,
+}
+
+impl NamedFields {
+    pub(super) fn new(fields: HeldFieldMap, expired: Expired, args: &Args<'_>) -> Self {
+        NamedFields { fields, expired, command: OwnedCommand::from_args(args), at: 2 }
+    }
+}
+
+impl Slice for NamedFields {
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+        let args = self.command.args();
+        if self.at == 2 {
+            answer.array(args.len() - 2);
+        }
+        let until = (self.at + NAMES_STEP).min(args.len());
+        for index in self.at..until {
+            put_named(answer, Some(self.fields.view()), args.get(index), self.expired);
+        }
+        self.at = until;
+        until < args.len()
     }
 }

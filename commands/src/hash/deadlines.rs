@@ -11,10 +11,10 @@ use tercel_core::data::{Change, Expired, Key};
 use tercel_core::dispatch::Context;
 use tercel_engine::{FieldMap, FieldMapRef};
 
-use super::answer::put_value;
+use super::answer::put_named;
 use super::options::{Options, Takes, WRONG_COUNT, behind_options, listed, options};
 use super::write::{effect_of_removal, tell_overwritten};
-use super::{is_due, live, remove_live, tell, text};
+use super::{is_due, live, tell, text};
 use crate::arguments::expiry::{Conditions, ExpiryUnit, absolute_ms, conditions};
 
 /// What is answered of a field that is not there, or has no deadline, or whose deadline was refused, set, or was
@@ -86,18 +86,27 @@ impl Deadline {
             tell_expired(cx, key, applied.len(), is_gone);
             return;
         }
-        cx.effect(|command| {
-            command.push(if let Deadline::At(_) = self { &b"HPEXPIREAT"[..] } else { b"HPERSIST" });
-            command.push_from(args, 1);
-            if let Deadline::At(at_ms) = self {
-                command.push_number(at_ms);
-            }
-            command.push(b"FIELDS");
-            command.push_number(applied.len() as i64);
-            applied.iter().for_each(|&index| command.push_from(args, index));
-        });
-        tell(cx, if let Deadline::At(_) = self { "hexpire" } else { "hpersist" }, key, is_gone);
+        let event = if let Deadline::At(at_ms) = self {
+            effect_of_fields(cx, args, b"HPEXPIREAT", Some(at_ms), applied);
+            "hexpire"
+        } else {
+            effect_of_fields(cx, args, b"HPERSIST", None, applied);
+            "hpersist"
+        };
+        tell(cx, event, key, is_gone);
     }
+}
+
+/// What was done was to run this command, which may take a time, on the fields of some arguments.
+fn effect_of_fields(cx: &mut Context<'_>, args: &Args<'_>, name: &[u8], at_ms: Option<i64>, fields: &[usize]) {
+    cx.effect(|command| {
+        command.push(name);
+        command.push_from(args, 1);
+        at_ms.into_iter().for_each(|at_ms| command.push_number(at_ms));
+        command.push(b"FIELDS");
+        command.push_number(fields.len() as i64);
+        fields.iter().for_each(|&index| command.push_from(args, index));
+    });
 }
 
 /// Fields are gone for their deadline, and maybe the hash with them.
@@ -221,12 +230,7 @@ pub(super) fn hgetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     };
     let Context { server, caller, out, .. } = &mut *cx;
     out.array(names.len());
-    let mut put = |fields: Option<FieldMapRef<'_>>, name: &[u8]| match fields
-        .and_then(|fields| Some((fields, live(fields, name, expired)?)))
-    {
-        Some((fields, field)) => put_value(out, fields, field),
-        None => out.null(),
-    };
+    let mut put = |fields: Option<FieldMapRef<'_>>, name: &[u8]| put_named(out, fields, name, expired);
     let Some(deadline) = deadline.filter(|_| exists) else {
         // It was read already, so this is not another read.
         let fields = server.data_mut().fields_to_write(caller.db, key)?;
@@ -291,11 +295,10 @@ pub(super) fn hsetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 /// HSETEX with a deadline that is past: the fields are gone at once.
 fn remove_all(cx: &mut Context<'_>, args: &Args<'_>, names: Range<usize>) -> Outcome {
     let key = cx.key(args, 1);
-    let expired = cx.server.data().expired();
     let named = names.len() / 2;
     let edited = cx.server.data_mut().edit_fields(cx.caller.db, key, false, |fields| {
-        let removed: Vec<usize> =
-            names.step_by(2).filter(|&index| remove_live(fields, args.get(index), expired)).collect();
+        // Those that were past an earlier deadline go with them.
+        let removed: Vec<usize> = names.step_by(2).filter(|&index| fields.remove(args.get(index))).collect();
         let changed = (!removed.is_empty()).then_some(removed.len() as u64);
         Change { result: removed, changed }
     })?;
@@ -346,8 +349,8 @@ fn set_all(
     let overwritten = edited.map(|edited| edited.result).unwrap_or_default();
     tell_overwritten(cx, key, overwritten.len() as u64);
     if options.keep_ttl && !overwritten.is_empty() {
-        // Elsewhere their deadlines would be kept.
-        effect_of_removal(cx, args, &overwritten);
+        // Elsewhere their deadlines would be kept. To remove them there might remove the key, and its deadline.
+        effect_of_fields(cx, args, b"HPERSIST", None, &overwritten);
     }
     cx.effect(|command| {
         command.push(b"HSETEX");

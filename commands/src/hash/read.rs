@@ -4,18 +4,18 @@ use tercel_core::command::args::Args;
 use tercel_core::command::error::Outcome;
 use tercel_core::dispatch::Context;
 
-use super::answer::{AllFields, What, is_short, put_value};
+use super::answer::{AllFields, NamedFields, What, is_short, put_named};
 use super::live;
+
+/// Fields asked for by name at once: what is copied of their values then is some hundred kilobytes at most.
+const NAMES_AT_ONCE: usize = 256;
 
 pub(super) fn hget(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let Context { server, caller, out, .. } = cx;
     let expired = server.data().expired();
     let fields = server.data_mut().read_fields(caller.db, key)?;
-    match fields.and_then(|fields| Some((fields, live(fields, args.get(2), expired)?))) {
-        Some((fields, field)) => put_value(out, fields, field),
-        None => out.null(),
-    }
+    put_named(out, fields, args.get(2), expired);
     Ok(())
 }
 
@@ -24,13 +24,13 @@ pub(super) fn hmget(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let Context { server, caller, out, .. } = cx;
     let expired = server.data().expired();
     let fields = server.data_mut().read_fields(caller.db, key)?;
-    out.array(args.len() - 2);
-    for name in args.rest(2) {
-        match fields.and_then(|fields| Some((fields, live(fields, name, expired)?))) {
-            Some((fields, field)) => put_value(out, fields, field),
-            None => out.null(),
-        }
+    let names = args.len() - 2;
+    if let Some(fields) = fields.filter(|_| names > NAMES_AT_ONCE) {
+        let job = NamedFields::new(fields.held(), expired, args);
+        return cx.in_slices(args, Box::new(job));
     }
+    out.array(names);
+    args.rest(2).for_each(|name| put_named(out, fields, name, expired));
     Ok(())
 }
 

@@ -32,7 +32,6 @@ pub(super) fn section(out: &mut String, server: &Server, _: &Totals) {
         "sync_partial_err": 0,
         "expired_keys": data.expired_keys,
         "expired_fields": data.expired_fields,
-        "expired_fields": 0,
         "expired_stale_perc": "0.00",
         "expired_keys_with_volatile_items_stale_perc": "0.00",
         "expired_time_cap_reached_count": data.expired_time_cap_reached,
