@@ -4,12 +4,14 @@ use tercel_engine::{FieldMap, List, Text};
 use tercel_rdb::{CollectionKind, Parts};
 
 use crate::data::encoding::{HashLimits, ListLimits};
-use crate::data::{Dataset, Key};
+use crate::data::{Dataset, Expired, Key};
 use crate::settings::Settings;
 
 /// A collection that is not whole yet.
 pub struct Building {
     value: Value,
+    /// What tells fields past their deadline, if they are left out.
+    left_out: Option<Expired>,
 }
 
 enum Value {
@@ -29,10 +31,17 @@ impl Building {
             CollectionKind::List => Value::List(data.db(0).new_list(), ListLimits::of(settings)),
             CollectionKind::Hash => Value::Hash(data.db(0).new_fields(), HashLimits::of(settings)),
         };
-        Building { value }
+        Building { value, left_out: None }
     }
 
-    /// Adds some parts. Fields past their deadline are among them: they are removed as any others.
+    /// Leaves out fields that are past their deadline: a file is read so, a payload is not.
+    #[must_use]
+    pub fn without_expired(mut self, data: &Dataset) -> Self {
+        self.left_out = Some(data.expired());
+        self
+    }
+
+    /// Adds some parts.
     ///
     /// # Errors
     /// [`Duplicate`]; then it is of no use any more.
@@ -44,6 +53,11 @@ impl Building {
             }
             Value::Hash(fields, limits) => {
                 for (field, value, at_ms) in parts.fields() {
+                    if let (Some(expired), Some(at_ms)) = (self.left_out, at_ms)
+                        && expired.is_past(at_ms)
+                    {
+                        continue;
+                    }
                     if fields.set(Text::Bytes(field), Text::Bytes(value), at_ms) {
                         return Err(Duplicate);
                     }

@@ -177,7 +177,8 @@ impl Work<'_> {
                     }
                     // There is no place for them yet.
                     Item::Begin { key, kind, meta, .. } => {
-                        loader.building = Some((key, meta, Building::new(kind, self.data, self.settings)));
+                        let building = Building::new(kind, self.data, self.settings).without_expired(self.data);
+                        loader.building = Some((key, meta, building));
                     }
                     Item::Parts(parts) => {
                         if let Some((key, _, building)) = &mut loader.building {
