@@ -322,6 +322,9 @@ impl Slice for Remove {
 
 pub(super) fn lrem(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let count = integer(args.get(2))?;
+    if count == i64::MIN {
+        return Err(fail("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"));
+    }
     let key = cx.key(args, 1);
     let db = cx.caller.db;
     let Some(len) = cx.server.data_mut().list_to_write(db, key)?.map(|list| list.len()) else {

@@ -120,9 +120,7 @@ pub(super) fn brpop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn multi_arguments(args: &Args<'_>, at: usize) -> Result<(std::ops::Range<usize>, End, u64), CommandError> {
     const NO_KEYS: CommandError = fail("ERR numkeys should be greater than 0");
     const NO_COUNT: CommandError = fail("ERR count should be greater than 0");
-    let positive = |text: &[u8], error: CommandError| {
-        integer(text).ok().filter(|number| (1..=i64::from(i32::MAX)).contains(number)).ok_or(error)
-    };
+    let positive = |text: &[u8], error: CommandError| integer(text).ok().filter(|number| *number >= 1).ok_or(error);
     let count = positive(args.get(at), NO_KEYS)? as usize;
     let (first, behind) = (at + 1, (at + 1).saturating_add(count));
     if behind >= args.len() {
