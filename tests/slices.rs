@@ -2,67 +2,10 @@
 //! with every look at it, so that a slice is always as long.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+mod house;
 
-use tercel::executor::Executor;
-use tercel_commands::commands;
-use tercel_core::base::clock::ManualTime;
-use tercel_core::host::FakeHost;
-use tercel_core::server::Server;
-use tercel_core::settings::{Choice, LocalAccess, Settings};
-use tercel_transport::memory::{MemoryNet, MemoryPeer, MemoryTransport};
-
-/// With this a slice is two or three pieces.
-const LOOK_NS: u64 = 40_000;
-const TURNS_MAX: usize = 100_000;
-
-struct House {
-    executor: Executor<MemoryTransport>,
-    net: MemoryNet,
-}
-
-impl House {
-    fn new() -> House {
-        let settings = Settings::default().with_changes(&[("save", "")]).unwrap();
-        let settings = Settings { enable_debug_command: Choice(LocalAccess::Yes), ..settings };
-        let transport = MemoryTransport::new();
-        let net = transport.net();
-        let host = FakeHost::with_time(ManualTime::ticking(LOOK_NS));
-        let server = Server::new(&commands().table, settings, host, "/".into());
-        House { executor: Executor::new(transport, commands(), server, Arc::new(AtomicBool::new(false))), net }
-    }
-
-    /// Turns until a client is answered; how many turns that took.
-    fn answer(&mut self, client: &MemoryPeer) -> (String, usize) {
-        for turns in 1..TURNS_MAX {
-            self.executor.turn();
-            let answer = client.read_available();
-            if !answer.is_empty() {
-                return (String::from_utf8_lossy(&answer).into_owned(), turns);
-            }
-        }
-        panic!("no answer");
-    }
-
-    fn settle(&mut self) {
-        assert!((0..TURNS_MAX).any(|_| !self.executor.turn()), "the executor never comes to rest");
-    }
-
-    fn call(&mut self, client: &MemoryPeer, words: &[&str]) -> String {
-        if !words.is_empty() {
-            client.write(&request(words));
-        }
-        self.settle();
-        String::from_utf8_lossy(&client.read_available()).into_owned()
-    }
-}
-
-fn request(words: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    tercel_resp::encode::request(&mut bytes, words);
-    bytes
-}
+use house::{House, TURNS_MAX, request};
+use tercel_transport::memory::MemoryPeer;
 
 /// A string of 4 MiB, in which the last bit is set.
 fn long_string(house: &mut House, client: &MemoryPeer) {
@@ -78,7 +21,7 @@ fn others_are_served_between_the_slices_of_a_long_command() {
         (&["BITPOS", "long", "1", "5"], ":33554431\r\n"),
         (&["BITPOS", "long", "1", "5", "33554430", "BIT"], ":-1\r\n"),
     ] {
-        let mut house = House::new();
+        let mut house = House::ticking();
         let (slow, quick) = (house.net.connect(), house.net.connect());
         long_string(&mut house, &quick);
         slow.write(&[request(command), request(&["ECHO", "behind"])].concat());
@@ -110,28 +53,15 @@ fn many_keys(house: &mut House, client: &MemoryPeer, count: usize) {
     }
 }
 
-/// The whole answer, which may come in parts.
-fn whole(house: &mut House, client: &MemoryPeer) -> String {
-    let mut answer = Vec::new();
-    loop {
-        house.settle();
-        let more = client.read_available();
-        if more.is_empty() {
-            return String::from_utf8(answer).unwrap();
-        }
-        answer.extend(more);
-    }
-}
-
 /// Keys come and go while KEYS and DEBUG DIGEST look: they tell of the moment they began.
 #[test]
 fn a_look_at_all_keys_is_of_one_moment() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let peers: Vec<MemoryPeer> = (0..4).map(|_| house.net.connect()).collect();
     let [listing, digesting, later, quick] = &peers[..] else { unreachable!() };
     many_keys(&mut house, quick, 20_000);
     digesting.write(&request(&["DEBUG", "DIGEST"]));
-    let before = whole(&mut house, digesting);
+    let before = house.whole(&digesting);
     listing.write(&request(&["KEYS", "key:*"]));
     digesting.write(&request(&["DEBUG", "DIGEST"]));
     house.executor.turn();
@@ -146,7 +76,7 @@ fn a_look_at_all_keys_is_of_one_moment() {
     house.executor.turn();
     quick.write(&request(&["FLUSHALL"]));
     assert_eq!(house.answer(quick).0, "+OK\r\n");
-    let (listed, listed_later) = (whole(&mut house, listing), whole(&mut house, later));
+    let (listed, listed_later) = (house.whole(&listing), house.whole(&later));
     let names = |answer: &str| -> std::collections::BTreeSet<String> {
         answer.lines().filter(|line| line.starts_with("key:")).map(str::to_owned).collect()
     };
@@ -154,14 +84,14 @@ fn a_look_at_all_keys_is_of_one_moment() {
     assert!(names(&listed).contains("key:499") && !names(&listed).contains("key:new0"));
     assert!(listed_later.starts_with("*20000\r\n") && names(&listed_later).contains("key:new39"));
     assert!(!names(&listed_later).contains("key:499"));
-    assert_eq!(whole(&mut house, digesting), before);
+    assert_eq!(house.whole(&digesting), before);
     assert_eq!(house.call(quick, &["DBSIZE"]), ":0\r\n");
 }
 
 /// What a look held back is given back when its client is gone.
 #[test]
 fn a_look_that_nobody_waits_for_ends() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = (house.net.connect(), house.net.connect());
     many_keys(&mut house, &quick, 20_000);
     let id = house.call(&slow, &["CLIENT", "ID"]);
@@ -179,7 +109,7 @@ fn a_look_that_nobody_waits_for_ends() {
 
 #[test]
 fn lcs_lets_others_in_and_answers_of_the_strings_as_they_were() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = (house.net.connect(), house.net.connect());
     // All of the shorter one lies in the longer one.
     let (long, short) = ("abcdefghij".repeat(1_500), "acegi".repeat(1_500));
@@ -196,7 +126,7 @@ fn lcs_lets_others_in_and_answers_of_the_strings_as_they_were() {
             assert_eq!(house.answer(&quick), ("+OK\r\n".to_owned(), 1));
             assert!(slow.read_available().is_empty(), "{options:?} was done at once");
         }
-        assert_eq!(whole(&mut house, &slow), expected, "{options:?}");
+        assert_eq!(house.whole(&slow), expected, "{options:?}");
     }
     let runs = house.call(&quick, &["LCS", "long", "short", "IDX"]);
     assert!(runs.starts_with("*4\r\n$7\r\nmatches\r\n*7500\r\n"), "{}", &runs[..40]);
@@ -226,7 +156,7 @@ fn who_uses_a_key_that_is_being_made_waits_and_nobody_else() {
     ];
     let answers = [":4194304", ":4194305", ":2", "+OK", ":1", "+OK", ":4", "*1"];
     for (words, answer) in uses.iter().zip(answers) {
-        let mut house = House::new();
+        let mut house = House::ticking();
         let (slow, quick) = begin_bitop(&mut house);
         let waiting = house.net.connect();
         waiting.write(&[request(words), request(&["ECHO", "behind"])].concat());
@@ -247,10 +177,10 @@ fn who_uses_a_key_that_is_being_made_waits_and_nobody_else() {
         quick.write(&request(&["SETRANGE", "long", "5", "x"]));
         house.settle();
         assert_eq!(slow.read_available(), b":4194304\r\n");
-        let answered = whole(&mut house, &waiting);
+        let answered = house.whole(&waiting);
         assert!(answered.starts_with(answer) && answered.ends_with("$6\r\nbehind\r\n"), "{words:?}: {answered}");
     }
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = begin_bitop(&mut house);
     house.settle();
     assert_eq!(slow.read_available(), b":4194304\r\n");
@@ -261,7 +191,7 @@ fn who_uses_a_key_that_is_being_made_waits_and_nobody_else() {
 
 #[test]
 fn a_transaction_waits_for_its_keys_as_a_whole() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = begin_bitop(&mut house);
     let waiting = house.net.connect();
     for words in [&["MULTI"][..], &["SET", "other", "2"], &["STRLEN", "into"]] {
@@ -279,7 +209,7 @@ fn a_transaction_waits_for_its_keys_as_a_whole() {
 /// Whoever is killed while his BITOP is under way has changed nothing, and holds nobody up.
 #[test]
 fn what_is_given_up_lets_its_keys_go() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = begin_bitop(&mut house);
     let waiting = house.net.connect();
     waiting.write(&request(&["GET", "into"]));
@@ -299,7 +229,7 @@ fn what_is_given_up_lets_its_keys_go() {
 
 #[test]
 fn long_commands_take_turns() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let clients: Vec<MemoryPeer> = (0..4).map(|_| house.net.connect()).collect();
     long_string(&mut house, &clients[0]);
     for client in &clients {
@@ -319,7 +249,7 @@ fn long_commands_take_turns() {
 
 #[test]
 fn inside_a_transaction_a_long_command_runs_whole() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = (house.net.connect(), house.net.connect());
     long_string(&mut house, &quick);
     for words in [&["MULTI"][..], &["BITCOUNT", "long"], &["SETBIT", "long", "0", "1"], &["BITCOUNT", "long"]] {
@@ -332,7 +262,7 @@ fn inside_a_transaction_a_long_command_runs_whole() {
 
 #[test]
 fn a_client_may_go_or_want_no_answer() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = (house.net.connect(), house.net.connect());
     long_string(&mut house, &quick);
     slow.write(&[request(&["CLIENT", "REPLY", "SKIP"]), request(&["BITCOUNT", "long"]), request(&["PING"])].concat());
@@ -356,7 +286,7 @@ fn a_client_may_go_or_want_no_answer() {
 
 #[test]
 fn what_a_long_command_took_is_counted_once() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let client = house.net.connect();
     long_string(&mut house, &client);
     assert_eq!(house.call(&client, &["CONFIG", "SET", "slowlog-log-slower-than", "1000"]), "+OK\r\n");
@@ -371,7 +301,7 @@ fn what_a_long_command_took_is_counted_once() {
 
 #[test]
 fn a_walk_of_many_keys_lets_others_in() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = (house.net.connect(), house.net.connect());
     many_keys(&mut house, &quick, 20_000);
     slow.write(&request(&["SCAN", "0", "COUNT", "1000000"]));
@@ -385,7 +315,7 @@ fn a_walk_of_many_keys_lets_others_in() {
             break answer;
         }
     };
-    answer.extend(whole(&mut house, &slow).into_bytes());
+    answer.extend(house.whole(&slow).into_bytes());
     let answer = String::from_utf8(answer).unwrap();
     assert!(written > 100, "{written} were served meanwhile");
     assert!(answer.starts_with("*2\r\n$1\r\n0\r\n*"), "{}", &answer[..30]);
@@ -399,7 +329,7 @@ fn a_walk_of_many_keys_lets_others_in() {
 /// What a client sent before it went is done all the same, and what it can still be told it is told.
 #[test]
 fn what_was_sent_before_a_hang_up_is_done() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = (house.net.connect(), house.net.connect());
     many_keys(&mut house, &quick, 20_000);
     slow.write(&[request(&["KEYS", "nothing*"]), request(&["SET", "behind", "1"])].concat());
@@ -413,7 +343,7 @@ fn what_was_sent_before_a_hang_up_is_done() {
 /// A slot may be somebody else's by the time that those who wait are let go.
 #[test]
 fn who_comes_into_the_slot_of_one_that_waited_is_left_alone() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let quick = house.net.connect();
     many_keys(&mut house, &quick, 20_000);
     house.call(&quick, &["CLIENT", "PAUSE", "100000", "WRITE"]);
@@ -427,7 +357,7 @@ fn who_comes_into_the_slot_of_one_that_waited_is_left_alone() {
     house.executor.turn();
     quick.write(&request(&["CLIENT", "UNPAUSE"]));
     assert_eq!(house.answer(&quick).0, "+OK\r\n");
-    let answer = whole(&mut house, &newcomer);
+    let answer = house.whole(&newcomer);
     assert!(answer.starts_with("*20000\r\n") && answer.ends_with("*0\r\n$4\r\nlast\r\n"), "{}", answer.len());
     house.call(&quick, &["FLUSHALL"]);
     assert!(
@@ -439,7 +369,7 @@ fn who_comes_into_the_slot_of_one_that_waited_is_left_alone() {
 /// A few are under way at once, the others begin later; all are answered, in whatever order they came.
 #[test]
 fn only_some_long_commands_are_under_way_at_once() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let quick = house.net.connect();
     many_keys(&mut house, &quick, 10_000);
     let peers: Vec<MemoryPeer> = (0..12).map(|_| house.net.connect()).collect();
@@ -450,7 +380,7 @@ fn only_some_long_commands_are_under_way_at_once() {
     // Those that have not begun see what has been written until then.
     quick.write(&request(&["SET", "key:new", "v"]));
     assert_eq!(house.answer(&quick).0, "+OK\r\n");
-    let answers: Vec<String> = peers.iter().map(|peer| whole(&mut house, peer)).collect();
+    let answers: Vec<String> = peers.iter().map(|peer| house.whole(&peer)).collect();
     assert!(answers.iter().all(|answer| answer.ends_with("$6\r\nbehind\r\n")));
     let old = answers.iter().filter(|answer| answer.starts_with("*10000\r\n")).count();
     let new = answers.iter().filter(|answer| answer.starts_with("*10001\r\n")).count();
@@ -462,7 +392,7 @@ fn only_some_long_commands_are_under_way_at_once() {
 /// Nobody gathers more than he may be told.
 #[test]
 fn an_answer_that_will_be_too_long_is_not_gathered() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = (house.net.connect(), house.net.connect());
     many_keys(&mut house, &quick, 20_000);
     house.call(&quick, &["CONFIG", "SET", "client-output-buffer-limit", "normal 100000 0 0"]);
@@ -485,7 +415,7 @@ fn an_answer_that_will_be_too_long_is_not_gathered() {
 /// A cursor is of one table: a walk ends where another comes into its place.
 #[test]
 fn a_scan_does_not_mix_databases() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = (house.net.connect(), house.net.connect());
     many_keys(&mut house, &quick, 20_000);
     house.call(&quick, &["SELECT", "1"]);
@@ -495,22 +425,22 @@ fn a_scan_does_not_mix_databases() {
     house.executor.turn();
     quick.write(&request(&["SWAPDB", "0", "1"]));
     assert_eq!(house.answer(&quick).0, "+OK\r\n");
-    let answer = whole(&mut house, &slow);
+    let answer = house.whole(&slow);
     assert!(!answer.contains("only:here") && !answer.contains("$1\r\n0\r\n"), "{answer}");
 }
 
 /// A pause holds what would change something, also where it began before; looking goes on.
 #[test]
 fn a_pause_holds_what_has_begun_to_write() {
-    let mut house = House::new();
+    let mut house = House::ticking();
     let (slow, quick) = begin_bitop(&mut house);
     let looking = house.net.connect();
     looking.write(&request(&["BITCOUNT", "long"]));
     quick.write(&request(&["CLIENT", "PAUSE", "100000", "WRITE"]));
     assert_eq!(house.answer(&quick).0, "+OK\r\n");
-    assert_eq!(whole(&mut house, &looking), ":1\r\n");
+    assert_eq!(house.whole(&looking), ":1\r\n");
     assert!(slow.read_available().is_empty(), "it is not done");
     quick.write(&request(&["CLIENT", "UNPAUSE"]));
     assert_eq!(house.answer(&quick).0, "+OK\r\n");
-    assert_eq!(whole(&mut house, &slow), ":4194304\r\n");
+    assert_eq!(house.whole(&slow), ":4194304\r\n");
 }

@@ -55,7 +55,7 @@ impl<T: Transport> Executor<T> {
             more |= self.run_slice();
         }
         if self.server.clients().next_wait_deadline_ms().is_some_and(|at_ms| at_ms <= self.server.now().unix_ms) {
-            dispatch::give_up_overdue(self.commands, &mut self.server);
+            more |= dispatch::give_up_overdue(self.commands, &mut self.server);
         }
         if self.server.data().has_changed_awaited() {
             dispatch::serve_waiting(self.commands, &mut self.server);

@@ -260,11 +260,11 @@ impl<T: Transport> Executor<T> {
             self.enter(key, &mut client);
             let until_ns = self.server.clock().mono_ns() + SLICE_NS;
             if dispatch::resume(self.commands, &mut self.server, &mut client, until_ns) {
-                self.close_if_over(&mut client);
                 client.session.input.release();
             } else {
                 self.sliced.push_back((key, id));
             }
+            self.close_if_over(&mut client);
             self.server.clients_mut().leave();
         }
         let goes_on = is_there && !client.session.input.is_held();
@@ -297,13 +297,21 @@ impl<T: Transport> Executor<T> {
         for (key, id) in self.server.clients_mut().take_woken() {
             let clients = self.server.clients_mut();
             let Some(client) = clients.get_mut(key).filter(|client| client.session.id() == id) else { continue };
-            client.session.input.release();
             client.session.input.answered(now_ns);
+            // What it was given may be more than one slice answers.
+            let goes_on = !matches!(client.caller.wait, Some(Wait::Slices(_)));
+            if goes_on {
+                client.session.input.release();
+            } else {
+                self.sliced.push_back((key, id));
+            }
             if client.out.is_over() && !client.session.output.closes_now() {
                 clients.output_over(key);
             }
             clients.queue_flush(key);
-            self.make_ready(key);
+            if goes_on {
+                self.make_ready(key);
+            }
         }
     }
 

@@ -60,11 +60,19 @@ pub(super) struct Elements {
     has_begun: bool,
     /// The key, to stand before them.
     name: Option<Box<[u8]>>,
+    /// They are out of the list already.
+    are_taken: bool,
 }
 
 impl Elements {
     pub(super) fn new(list: HeldList, range: Range<u64>, reversed: bool) -> Self {
-        Elements { list, range, reversed, has_begun: false, name: None }
+        Elements { list, range, reversed, has_begun: false, name: None, are_taken: false }
+    }
+
+    /// The same, which are out of the list already.
+    pub(super) fn taken(mut self) -> Self {
+        self.are_taken = true;
+        self
     }
 
     /// The same behind the name of the key, as the second of two.
@@ -77,6 +85,10 @@ impl Elements {
 impl Slice for Elements {
     fn streams(&self) -> bool {
         true
+    }
+
+    fn is_done(&self) -> bool {
+        self.are_taken
     }
 
     fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {

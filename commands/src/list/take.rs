@@ -37,7 +37,7 @@ fn take(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>, end: End, count: Op
             }
             None
         } else {
-            let elements = Elements::new(view.held(), range, end == End::Tail);
+            let elements = Elements::new(view.held(), range, end == End::Tail).taken();
             Some(if named { elements.named(key.bytes) } else { elements })
         };
         list.cut(end, taken);

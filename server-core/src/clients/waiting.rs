@@ -152,6 +152,11 @@ pub trait Slice {
     /// found. True while there is more.
     fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool;
 
+    /// Whether what the command does is done already, so that it cannot begin anew: only its answer is left.
+    fn is_done(&self) -> bool {
+        false
+    }
+
     /// Whether what it has written is sent while the rest is still to come: then its client never is owed more than
     /// it takes. It must not turn into an error on the way.
     fn streams(&self) -> bool {

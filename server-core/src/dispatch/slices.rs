@@ -33,7 +33,8 @@ impl Context<'_> {
         let until_ns = self.server.clock().mono_ns() + SLICE_NS;
         while job.step(self.server.data_mut(), &mut answer) {
             if self.server.clock().mono_ns() >= until_ns {
-                if !self.server.clients_mut().begin_sliced(SLICED_MAX) {
+                let most = if job.is_done() { usize::MAX } else { SLICED_MAX };
+                if !self.server.clients_mut().begin_sliced(most) {
                     // It begins anew, of a later moment.
                     job.abandon(self.server.data_mut());
                     self.caller.wait = Some(Wait::Turn);
@@ -70,7 +71,9 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
         let now_ns = server.clock().mono_ns();
         if now_ns >= until_ns {
             sliced.spent_ns += now_ns - begin_ns;
+            let before = out.len();
             sliced.send_so_far(out);
+            session.output.count_replied(out.len() - before.min(out.len()));
             server.settle_slice();
             return false;
         }
@@ -83,7 +86,8 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
     let took_ns = spent_ns + server.clock().mono_ns() - begin_ns;
     let reply_len = answer.len() + sent_len.unwrap_or(0);
     if !is_muted {
-        session.output.count_replied(reply_len);
+        // What was sent before is counted.
+        session.output.count_replied(answer.len());
         out.append(&mut answer);
     }
     session.output.end_pieces(out);

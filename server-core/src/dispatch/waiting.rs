@@ -28,7 +28,8 @@ impl Context<'_> {
         kind: Kind,
         deadline_ms: Option<i64>,
     ) -> Outcome {
-        if !self.caller.may_wait || self.caller.in_transaction {
+        let may_wait = self.caller.may_wait && !self.caller.in_transaction;
+        if !may_wait && !self.caller.is_woken {
             self.out.null_array();
             return Ok(());
         }
@@ -101,9 +102,9 @@ fn serve_client(commands: &'static Commands, server: &mut Server, key: ClientKey
     server.clients_mut().enter_inner(key, client.out.version, room);
     run_again(commands, server, key, &mut client);
     server.clients_mut().leave_inner();
-    let (id, is_done) = (client.session.id(), client.caller.wait.is_none());
+    let (id, is_served) = (client.session.id(), client.caller.keys_wait().is_none());
     server.clients_mut().put(key, client);
-    if is_done {
+    if is_served {
         server.clients_mut().wake(key, id);
     }
 }
@@ -114,6 +115,8 @@ fn run_again(commands: &'static Commands, server: &mut Server, key: ClientKey, c
     let (mark, reply_from) = (out.mark(), out.len());
     let db = std::mem::replace(&mut caller.db, wait.db);
     caller.is_woken = true;
+    // Nobody waits for an answer that nobody wants.
+    caller.may_wait = !wait.is_muted;
     let spec = commands.table.spec(wait.id);
     let mut cx = Context {
         server: &mut *server,
@@ -126,7 +129,7 @@ fn run_again(commands: &'static Commands, server: &mut Server, key: ClientKey, c
     };
     // What it answers is written already.
     let _ = call(&mut cx, &wait.args.args(), wait.request_len);
-    caller.is_woken = false;
+    (caller.is_woken, caller.may_wait) = (false, true);
     caller.db = db;
     server.close_unit();
     if matches!(caller.wait, Some(Wait::Keys(_))) {
@@ -178,10 +181,14 @@ pub fn give_up(commands: &'static Commands, server: &mut Server, key: ClientKey,
     true
 }
 
-/// Answers those whose time is up.
-pub fn give_up_overdue(commands: &'static Commands, server: &mut Server) {
+/// Answers some of those whose time is up; true if there may be more.
+pub fn give_up_overdue(commands: &'static Commands, server: &mut Server) -> bool {
+    /// As many have one deadline, perhaps, as there are clients.
+    const AT_ONCE_MAX: usize = 64;
     let now_ms = server.now().unix_ms;
-    while let Some(key) = server.clients_mut().take_overdue(now_ms) {
+    for _ in 0..AT_ONCE_MAX {
+        let Some(key) = server.clients_mut().take_overdue(now_ms) else { return false };
         give_up(commands, server, key, GiveUp::TimedOut);
     }
+    true
 }

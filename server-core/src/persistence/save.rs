@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-use tercel_engine::{Blob, EntryRef, Policy, SnapshotId, StringRef, Value};
+use tercel_engine::{Blob, EntryRef, HeldFieldMap, HeldList, Policy, SnapshotId, StringRef, Value};
 use tercel_rdb::{EntryMeta, WriteOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
@@ -56,9 +56,22 @@ struct Held {
     sent: Option<usize>,
 }
 
+/// Large collections are handed on whole. Until then they are held as others hold them: a save that is given up must
+/// not free one at once.
 enum HeldValue {
     String(Blob),
-    Large(Large),
+    List(HeldList),
+    Hash(HeldFieldMap),
+}
+
+impl HeldValue {
+    fn large(&self) -> Option<Large> {
+        match self {
+            HeldValue::String(_) => None,
+            HeldValue::List(list) => Some(Large::List(list.view().frozen())),
+            HeldValue::Hash(fields) => Some(Large::Hash(fields.view().frozen())),
+        }
+    }
 }
 
 impl Held {
@@ -99,8 +112,8 @@ impl Job {
                 return true;
             }
         }
-        if self.held.front().is_some_and(|held| matches!(held.value, HeldValue::Large(_)))
-            && let Some(Held { db, key, value: HeldValue::Large(value), meta, .. }) = self.held.pop_front()
+        if let Some(value) = self.held.front().and_then(|held| held.value.large())
+            && let Some(Held { db, key, meta, .. }) = self.held.pop_front()
         {
             // What comes before it in the chunk may come after it in the file.
             self.send(Message::Large { db, key, meta, value });
@@ -274,14 +287,14 @@ impl Work<'_> {
                     Value::List(list) => match list.block() {
                         Some(block) => chunk.push_block(db, key, true, block, meta),
                         None => {
-                            let value = HeldValue::Large(Large::List(list.frozen()));
+                            let value = HeldValue::List(list.held());
                             held.push_back(Held { db, key: key.into(), value, meta, sent: None });
                         }
                     },
                     Value::Hash(fields) => match fields.block() {
                         Some(block) => chunk.push_block(db, key, false, block, meta),
                         None => {
-                            let value = HeldValue::Large(Large::Hash(fields.frozen()));
+                            let value = HeldValue::Hash(fields.held());
                             held.push_back(Held { db, key: key.into(), value, meta, sent: None });
                         }
                     },
