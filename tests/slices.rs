@@ -61,7 +61,7 @@ fn a_look_at_all_keys_is_of_one_moment() {
     let [listing, digesting, later, quick] = &peers[..] else { unreachable!() };
     many_keys(&mut house, quick, 20_000);
     digesting.write(&request(&["DEBUG", "DIGEST"]));
-    let before = house.whole(&digesting);
+    let before = house.whole(digesting);
     listing.write(&request(&["KEYS", "key:*"]));
     digesting.write(&request(&["DEBUG", "DIGEST"]));
     house.executor.turn();
@@ -76,7 +76,7 @@ fn a_look_at_all_keys_is_of_one_moment() {
     house.executor.turn();
     quick.write(&request(&["FLUSHALL"]));
     assert_eq!(house.answer(quick).0, "+OK\r\n");
-    let (listed, listed_later) = (house.whole(&listing), house.whole(&later));
+    let (listed, listed_later) = (house.whole(listing), house.whole(later));
     let names = |answer: &str| -> std::collections::BTreeSet<String> {
         answer.lines().filter(|line| line.starts_with("key:")).map(str::to_owned).collect()
     };
@@ -84,7 +84,7 @@ fn a_look_at_all_keys_is_of_one_moment() {
     assert!(names(&listed).contains("key:499") && !names(&listed).contains("key:new0"));
     assert!(listed_later.starts_with("*20000\r\n") && names(&listed_later).contains("key:new39"));
     assert!(!names(&listed_later).contains("key:499"));
-    assert_eq!(house.whole(&digesting), before);
+    assert_eq!(house.whole(digesting), before);
     assert_eq!(house.call(quick, &["DBSIZE"]), ":0\r\n");
 }
 
@@ -380,7 +380,7 @@ fn only_some_long_commands_are_under_way_at_once() {
     // Those that have not begun see what has been written until then.
     quick.write(&request(&["SET", "key:new", "v"]));
     assert_eq!(house.answer(&quick).0, "+OK\r\n");
-    let answers: Vec<String> = peers.iter().map(|peer| house.whole(&peer)).collect();
+    let answers: Vec<String> = peers.iter().map(|peer| house.whole(peer)).collect();
     assert!(answers.iter().all(|answer| answer.ends_with("$6\r\nbehind\r\n")));
     let old = answers.iter().filter(|answer| answer.starts_with("*10000\r\n")).count();
     let new = answers.iter().filter(|answer| answer.starts_with("*10001\r\n")).count();

@@ -75,7 +75,7 @@ fn a_wait_ends_by_time_by_others_and_by_leaving() {
     assert!(send(&mut house, &pusher, "INFO clients").contains("blocked_clients:3 "));
     house.time.advance(49 * 1_000_000);
     assert_eq!(read(&mut house, &timed), "");
-    house.time.advance(1 * 1_000_000);
+    house.time.advance(1_000_000);
     assert_eq!(read(&mut house, &timed), "*-1 +PONG ");
     assert_eq!(
         send(&mut house, &pusher, &format!("CLIENT UNBLOCK {unblocked_id}\nCLIENT UNBLOCK {unblocked_id}")),
