@@ -149,7 +149,9 @@ impl Db {
             self.insert(hash, EntryBox::new(key, value, raw, at, access.field_new()));
             return false;
         };
-        let (old_at, old_soonest) = (entry.expire_at(), entry.soonest());
+        let old_at = entry.expire_at();
+        // Mostly no hash has a deadline inside.
+        let old_soonest = if self.field_timers.len() > 0 { entry.soonest() } else { None };
         let at = match expire {
             Expire::Clear => None,
             Expire::Keep => old_at,
@@ -162,7 +164,9 @@ impl Db {
             drop(self.table.replace(hash, slot, EntryBox::new(key, value, raw, at, field)));
         }
         self.reschedule(hash, old_at, at);
-        self.reschedule_fields(hash, old_soonest, None);
+        if old_soonest.is_some() {
+            self.reschedule_fields(hash, old_soonest, None);
+        }
         true
     }
 

@@ -56,16 +56,8 @@ pub(super) fn call(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) ->
         // It has not even begun.
         return outcome;
     }
-    let is_muted =
-        cx.client.as_ref().is_some_and(|client| matches!(client.output.reply_mode, ReplyMode::Off | ReplyMode::Skip));
-    if let Some(Wait::Keys(wait)) = &mut cx.caller.wait {
-        // It is counted when it is answered; what it is told of may have been told already.
-        wait.is_muted = is_muted;
-        wait.request_len = request_len;
-        cx.server.settle();
-        if cx.server.clients().any_monitor() && !cx.caller.is_woken {
-            feed_monitors(cx, args);
-        }
+    if matches!(cx.caller.wait, Some(Wait::Keys(_))) {
+        waits_for_keys(cx, args, request_len);
         return outcome;
     }
     cx.server.data_mut().command_ended(begun, db, args);
@@ -80,23 +72,51 @@ pub(super) fn call(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) ->
     }
     let reply_len = cx.out.len().saturating_sub(reply_from);
     let took_ns = cx.server.clock().mono_ns() - begin_ns;
-    if let Some(sliced) = cx.caller.sliced() {
+    if matches!(cx.caller.wait, Some(Wait::Slices(_))) {
         // It is counted when it is answered.
-        sliced.spent_ns = took_ns;
-        sliced.request_len = request_len;
-        sliced.is_muted = is_muted;
-        if !is_muted && sliced.job.streams() {
-            sliced.sent_len = Some(0);
-            sliced.send_so_far(cx.out);
-            let version = cx.out.version;
-            if let Some(session) = cx.client.as_deref_mut() {
-                session.output.begin_pieces(version);
-            }
-        }
+        goes_on_in_slices(cx, took_ns, request_len);
         return outcome;
     }
     count_and_log(cx, args, took_ns, failed, request_len, reply_len);
     outcome
+}
+
+/// Whether the client of the command that runs wants no reply to it.
+fn is_muted(cx: &Context<'_>) -> bool {
+    cx.client.as_ref().is_some_and(|client| matches!(client.output.reply_mode, ReplyMode::Off | ReplyMode::Skip))
+}
+
+/// A command waits for keys: it is counted when it is answered, and what its client is told of may have been told
+/// already.
+#[cold]
+fn waits_for_keys(cx: &mut Context<'_>, args: &Args<'_>, request_len: usize) {
+    let is_muted = is_muted(cx);
+    if let Some(Wait::Keys(wait)) = &mut cx.caller.wait {
+        wait.is_muted = is_muted;
+        wait.request_len = request_len;
+    }
+    cx.server.settle();
+    if cx.server.clients().any_monitor() && !cx.caller.is_woken {
+        feed_monitors(cx, args);
+    }
+}
+
+/// A long command has begun: what there is of an answer in pieces is sent.
+#[cold]
+fn goes_on_in_slices(cx: &mut Context<'_>, took_ns: u64, request_len: usize) {
+    let is_muted = is_muted(cx);
+    let Some(sliced) = cx.caller.sliced() else { return };
+    sliced.spent_ns = took_ns;
+    sliced.request_len = request_len;
+    sliced.is_muted = is_muted;
+    if !is_muted && sliced.job.streams() {
+        sliced.sent_len = Some(0);
+        sliced.send_so_far(cx.out);
+        let version = cx.out.version;
+        if let Some(session) = cx.client.as_deref_mut() {
+            session.output.begin_pieces(version);
+        }
+    }
 }
 
 /// Runs an effect of another server, which was admitted there; what it answers is nobody's concern.
