@@ -64,7 +64,7 @@ impl<T: Transport> Executor<T> {
             self.release_woken();
             more = true;
         }
-        if !self.waiting_for_keys.is_empty() || !self.waiting_to_begin.is_empty() {
+        if !self.behind_held_keys.is_empty() || !self.waiting_to_begin.is_empty() {
             more |= self.release_waiting();
         }
         if self.server.now().mono_ns >= self.cron_at_ns {

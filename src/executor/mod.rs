@@ -60,7 +60,7 @@ pub struct Executor<T: Transport> {
     /// Clients held back by a pause; here and below by slot and number, as a slot may be another's by now.
     paused: Vec<(ClientKey, u64)>,
     /// Clients held back until a long command has changed the keys they use.
-    waiting_for_keys: Vec<(ClientKey, u64)>,
+    behind_held_keys: Vec<(ClientKey, u64)>,
     /// Clients whose long command begins when fewer are under way.
     waiting_to_begin: VecDeque<(ClientKey, u64)>,
     /// How many long commands had ended when the former were last looked at.
@@ -104,7 +104,7 @@ impl<T: Transport> Executor<T> {
             ready: Vec::new(),
             hung_up: Vec::new(),
             paused: Vec::new(),
-            waiting_for_keys: Vec::new(),
+            behind_held_keys: Vec::new(),
             waiting_to_begin: VecDeque::new(),
             sliced_ended: 0,
             waiting_for_save: Vec::new(),

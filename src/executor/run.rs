@@ -334,7 +334,7 @@ impl<T: Transport> Executor<T> {
         let listed = (client.session.key(), client.session.id());
         match why {
             Flow::Paused => self.paused.push(listed),
-            Flow::KeysHeld => self.waiting_for_keys.push(listed),
+            Flow::KeysHeld => self.behind_held_keys.push(listed),
             Flow::TooMany => self.waiting_to_begin.push_back(listed),
             Flow::Done => {}
         }
@@ -352,7 +352,7 @@ impl<T: Transport> Executor<T> {
         let ended = self.server.clients().sliced_ended();
         let mut listed = Vec::new();
         if ended != std::mem::replace(&mut self.sliced_ended, ended) {
-            listed.append(&mut self.waiting_for_keys);
+            listed.append(&mut self.behind_held_keys);
         }
         // One a turn: it shows only then whether there is a place for it, and for the next.
         if self.server.clients().sliced() < SLICED_MAX {

@@ -4,6 +4,7 @@
 //! A collection is packed into its key's entry while it is small, and a tree beside it from there on. Whoever
 //! changes one is lent it as a value of its type, whatever its form is, and the entry takes it back.
 
+mod form;
 pub(crate) mod hash;
 pub(crate) mod list;
 
@@ -11,15 +12,10 @@ use std::cell::RefCell;
 
 use crate::hash::KeyHasher;
 use crate::kind::Kind;
-use crate::rows::{Row, Rows};
-use crate::tree::{Grave, Growth, Shape, Tree};
+use crate::tree::{Grave, Tree};
+pub(crate) use form::{Form, FormRef, FrozenForm, HeldForm};
 use hash::ByHash;
 use list::ByPlace;
-
-/// Bytes of a block at most that a collection keeps in its entry.
-pub(crate) const PACKED_LEN_MAX: usize = 2048;
-/// A tree goes back into its entry when it is down to so many.
-const PACKED_AGAIN_LEN_MAX: usize = PACKED_LEN_MAX / 2;
 
 /// A large collection.
 #[derive(Clone)]
@@ -49,49 +45,6 @@ impl Large {
         match self {
             Large::List(tree) => tree.memory_bytes(),
             Large::Hash(tree) => tree.memory_bytes(),
-        }
-    }
-}
-
-/// Rows in one of the two forms.
-#[derive(Clone)]
-pub(crate) enum Form<S: Shape + 'static> {
-    Packed(Rows),
-    Tree(Tree<S>),
-}
-
-impl<S: Shape> Form<S> {
-    /// Makes room for a row: rows that would be too large to be packed become a tree.
-    pub(crate) fn make_room(&mut self, shape: &S, grave: &Grave, row: Row<'_>) {
-        if let Form::Packed(rows) = self
-            && (row.has_far() || rows.len() + row.len_max() > PACKED_LEN_MAX)
-        {
-            let rows = std::mem::take(rows);
-            *self = Form::Tree(Tree::new(shape.clone(), grave.clone(), rows));
-        }
-    }
-
-    /// A tree that has become small is packed again. An empty one is no row.
-    pub(crate) fn settle(&mut self) {
-        if let Form::Tree(tree) = self
-            && let Some(leaf) = tree.only_leaf()
-            && leaf.is_whole()
-            && leaf.len() <= PACKED_AGAIN_LEN_MAX
-        {
-            *self = Form::Packed(leaf.clone());
-        }
-    }
-
-    /// The only leaf, or that with a row.
-    pub(crate) fn edit_row<R>(
-        &mut self,
-        row: u64,
-        growth: Growth,
-        change: impl FnOnce(&mut Rows, usize) -> R,
-    ) -> Option<R> {
-        match self {
-            Form::Packed(rows) => Some(change(rows, row as usize)),
-            Form::Tree(tree) => tree.edit_row(row, growth, change),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Changing hashes.
 
 use super::super::{Form, Kept, Large, Lent, Surroundings};
-use super::{ByHash, FieldMapRef, FormRef, by_hash};
+use super::{ByHash, FieldMapRef, by_hash};
 use crate::kind::Kind;
 use crate::rows::{NEVER, PAIRS, Row, Rows, TAGGED, Text};
 use crate::tree::{Grave, Growth, Tree};
@@ -31,11 +31,7 @@ impl FieldMap {
     /// To read.
     #[must_use]
     pub fn view(&self) -> FieldMapRef<'_> {
-        let form = match &self.form {
-            Form::Packed(rows) => FormRef::Packed(rows.view()),
-            Form::Tree(tree) => FormRef::Tree(tree),
-        };
-        FieldMapRef { form, is_wide: self.is_wide }
+        FieldMapRef { form: self.form.view(), is_wide: self.is_wide }
     }
 
     /// How many fields, those past their deadline included.

@@ -12,11 +12,11 @@ mod tests;
 
 pub use edit::FieldMap;
 
-use super::Surroundings;
+use super::{FormRef, FrozenForm, HeldForm};
 use crate::blob::Blob;
 use crate::hash::KeyHasher;
 use crate::rows::{NEVER, Rows, RowsRef};
-use crate::tree::{Frozen, Growth, Shape, Tree};
+use crate::tree::{Growth, Shape, Tree};
 
 /// Rows in the order of their first strings' hashes.
 #[derive(Clone)]
@@ -133,19 +133,13 @@ fn fields_from(rows: RowsRef<'_>, from: usize) -> impl ExactSizeIterator<Item = 
 /// A hash, to read.
 #[derive(Clone, Copy)]
 pub struct FieldMapRef<'a> {
-    form: FormRef<'a>,
+    form: FormRef<'a, ByHash>,
     is_wide: bool,
-}
-
-#[derive(Clone, Copy)]
-enum FormRef<'a> {
-    Packed(RowsRef<'a>),
-    Tree(&'a Tree<ByHash>),
 }
 
 impl<'a> FieldMapRef<'a> {
     pub(crate) fn packed(block: &'a [u8], is_wide: bool) -> Self {
-        FieldMapRef { form: FormRef::Packed(RowsRef::of_block(block)), is_wide }
+        FieldMapRef { form: FormRef::of_block(block), is_wide }
     }
 
     pub(crate) fn tree(tree: &'a Tree<ByHash>, is_wide: bool) -> Self {
@@ -155,10 +149,7 @@ impl<'a> FieldMapRef<'a> {
     /// The block of a small one, from which [`FieldMapRef::of_block`] reads it, on another thread too.
     #[must_use]
     pub fn block(self) -> Option<&'a [u8]> {
-        match self.form {
-            FormRef::Packed(rows) => Some(rows.block()),
-            FormRef::Tree(_) => None,
-        }
+        self.form.block()
     }
 
     /// A small hash from its block.
@@ -172,10 +163,7 @@ impl<'a> FieldMapRef<'a> {
     #[inline]
     #[allow(clippy::len_without_is_empty, reason = "an empty hash is not kept")]
     pub fn len(self) -> u64 {
-        match self.form {
-            FormRef::Packed(rows) => rows.rows() as u64,
-            FormRef::Tree(tree) => tree.rows(),
-        }
+        self.form.rows()
     }
 
     /// Whether it is reported as `hashtable` and not as `listpack`.
@@ -218,25 +206,15 @@ impl<'a> FieldMapRef<'a> {
         self.rows_with(field).and_then(|(rows, row)| rows.far_string(2 * row + 1))
     }
 
-    fn rows_of(self, rank: u64) -> Option<(RowsRef<'a>, usize)> {
-        match self.form {
-            FormRef::Packed(rows) => Some((rows, usize::try_from(rank).ok()?)),
-            FormRef::Tree(tree) => tree.leaf_of(rank).map(|(rows, at)| (rows.view(), at)),
-        }
-    }
-
     /// The field of a rank, in an order that lasts until the next change.
     #[must_use]
     pub fn at(self, rank: u64) -> Option<Field<'a>> {
-        if rank >= self.len() {
-            return None;
-        }
-        self.rows_of(rank).map(|(rows, at)| field_at(rows, at))
+        self.form.rows_of(rank).map(|(rows, at)| field_at(rows, at))
     }
 
     /// Fields that lie together from a rank on, some hundred at most; none beyond the last.
     pub fn piece(self, rank: u64) -> impl ExactSizeIterator<Item = Field<'a>> + use<'a> {
-        let (rows, at) = self.rows_of(rank).filter(|_| rank < self.len()).unwrap_or((RowsRef::of_block(&[]), 0));
+        let (rows, at) = self.form.piece(rank);
         fields_from(rows, at)
     }
 
@@ -283,42 +261,19 @@ impl<'a> FieldMapRef<'a> {
     /// All of it as it is now, to be held while it changes.
     #[must_use]
     pub fn held(self) -> HeldFieldMap {
-        let form = match self.form {
-            FormRef::Packed(rows) => HeldForm::Packed(rows.block().to_vec()),
-            FormRef::Tree(tree) => HeldForm::Tree(tree.clone()),
-        };
-        HeldFieldMap { form, is_wide: self.is_wide }
-    }
-
-    /// All of it as it is now, to be changed apart from its key.
-    pub(crate) fn copied(self, around: &Surroundings) -> FieldMap {
-        match self.form {
-            FormRef::Packed(rows) => FieldMap::of_block(rows.block().to_vec(), self.is_wide, around),
-            FormRef::Tree(tree) => FieldMap::of_tree(tree.clone(), self.is_wide, around),
-        }
+        HeldFieldMap { form: self.form.held(), is_wide: self.is_wide }
     }
 
     /// All of it as it is now, for another thread.
     #[must_use]
     pub fn frozen(self) -> FrozenFieldMap {
-        FrozenFieldMap {
-            has_deadlines: self.soonest().is_some(),
-            form: match self.form {
-                FormRef::Packed(rows) => FrozenForm::Packed(rows.block().to_vec()),
-                FormRef::Tree(tree) => FrozenForm::Tree(tree.frozen()),
-            },
-        }
+        FrozenFieldMap { has_deadlines: self.soonest().is_some(), form: self.form.frozen() }
     }
-}
-
-enum HeldForm {
-    Packed(Vec<u8>),
-    Tree(Tree<ByHash>),
 }
 
 /// A hash as it was at one moment.
 pub struct HeldFieldMap {
-    form: HeldForm,
+    form: HeldForm<ByHash>,
     is_wide: bool,
 }
 
@@ -326,27 +281,19 @@ impl HeldFieldMap {
     /// A hash without fields.
     #[must_use]
     pub fn none() -> Self {
-        HeldFieldMap { form: HeldForm::Packed(Vec::new()), is_wide: false }
+        HeldFieldMap { form: HeldForm::NONE, is_wide: false }
     }
 
     /// To read.
     #[must_use]
     pub fn view(&self) -> FieldMapRef<'_> {
-        match &self.form {
-            HeldForm::Packed(block) => FieldMapRef::packed(block, self.is_wide),
-            HeldForm::Tree(tree) => FieldMapRef::tree(tree, self.is_wide),
-        }
+        FieldMapRef { form: self.form.view(), is_wide: self.is_wide }
     }
-}
-
-enum FrozenForm {
-    Packed(Vec<u8>),
-    Tree(Frozen<ByHash>),
 }
 
 /// A hash as it was at one moment, which another thread may read.
 pub struct FrozenFieldMap {
-    form: FrozenForm,
+    form: FrozenForm<ByHash>,
     has_deadlines: bool,
 }
 
@@ -355,10 +302,7 @@ impl FrozenFieldMap {
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "an empty hash is not kept")]
     pub fn len(&self) -> u64 {
-        match &self.form {
-            FrozenForm::Packed(block) => RowsRef::of_block(block).rows() as u64,
-            FrozenForm::Tree(tree) => tree.rows(),
-        }
+        self.form.rows()
     }
 
     /// Whether any field has a deadline.
@@ -369,11 +313,7 @@ impl FrozenFieldMap {
 
     /// Fields that lie together from a rank on; none beyond the last.
     pub fn piece(&self, rank: u64) -> impl ExactSizeIterator<Item = Field<'_>> {
-        let rows = match &self.form {
-            FrozenForm::Packed(block) => Some((RowsRef::of_block(block), usize::try_from(rank).unwrap_or(usize::MAX))),
-            FrozenForm::Tree(tree) => tree.leaf_of(rank).map(|(rows, at)| (rows.view(), at)),
-        };
-        let (rows, at) = rows.filter(|_| rank < self.len()).unwrap_or((RowsRef::of_block(&[]), 0));
+        let (rows, at) = self.form.piece(rank);
         fields_from(rows, at)
     }
 }

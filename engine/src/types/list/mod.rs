@@ -5,11 +5,11 @@ mod tests;
 
 use std::ops::Range;
 
-use super::{Form, Kept, Large, Lent, Surroundings};
+use super::{Form, FormRef, FrozenForm, HeldForm, Kept, Large, Lent, Surroundings};
 use crate::blob::Blob;
 use crate::kind::Kind;
 use crate::rows::{Row, Rows, RowsRef, Text};
-use crate::tree::{Frozen, Grave, Growth, Shape, Tree};
+use crate::tree::{Grave, Growth, Shape, Tree};
 
 /// Rows in the order of their places.
 #[derive(Clone)]
@@ -79,11 +79,7 @@ impl List {
     /// To read.
     #[must_use]
     pub fn view(&self) -> ListRef<'_> {
-        let form = match &self.form {
-            Form::Packed(rows) => FormRef::Packed(rows.view()),
-            Form::Tree(tree) => FormRef::Tree(tree),
-        };
-        ListRef { form, is_wide: self.is_wide }
+        ListRef { form: self.form.view(), is_wide: self.is_wide }
     }
 
     /// How many elements.
@@ -254,19 +250,13 @@ impl Lent for List {
 /// A list, to read.
 #[derive(Clone, Copy)]
 pub struct ListRef<'a> {
-    form: FormRef<'a>,
+    form: FormRef<'a, ByPlace>,
     is_wide: bool,
-}
-
-#[derive(Clone, Copy)]
-enum FormRef<'a> {
-    Packed(RowsRef<'a>),
-    Tree(&'a Tree<ByPlace>),
 }
 
 impl<'a> ListRef<'a> {
     pub(crate) fn packed(block: &'a [u8], is_wide: bool) -> Self {
-        ListRef { form: FormRef::Packed(RowsRef::of_block(block)), is_wide }
+        ListRef { form: FormRef::of_block(block), is_wide }
     }
 
     pub(crate) fn tree(tree: &'a Tree<ByPlace>, is_wide: bool) -> Self {
@@ -276,10 +266,7 @@ impl<'a> ListRef<'a> {
     /// The block of a small one, from which [`ListRef::of_block`] reads it, on another thread too.
     #[must_use]
     pub fn block(self) -> Option<&'a [u8]> {
-        match self.form {
-            FormRef::Packed(rows) => Some(rows.block()),
-            FormRef::Tree(_) => None,
-        }
+        self.form.block()
     }
 
     /// A small list from its block.
@@ -293,10 +280,7 @@ impl<'a> ListRef<'a> {
     #[inline]
     #[allow(clippy::len_without_is_empty, reason = "an empty list is not kept")]
     pub fn len(self) -> u64 {
-        match self.form {
-            FormRef::Packed(rows) => rows.rows() as u64,
-            FormRef::Tree(tree) => tree.rows(),
-        }
+        self.form.rows()
     }
 
     /// Bytes of all elements.
@@ -314,39 +298,28 @@ impl<'a> ListRef<'a> {
         self.is_wide
     }
 
-    #[inline]
-    fn rows_of(self, index: u64) -> Option<(RowsRef<'a>, usize)> {
-        match self.form {
-            FormRef::Packed(rows) => Some((rows, usize::try_from(index).ok()?)),
-            FormRef::Tree(tree) => tree.leaf_of(index).map(|(rows, at)| (rows.view(), at)),
-        }
-    }
-
     /// The element at a place.
     #[must_use]
     #[inline]
     pub fn get(self, index: u64) -> Option<&'a [u8]> {
-        if index >= self.len() {
-            return None;
-        }
-        self.rows_of(index).map(|(rows, at)| rows.string(at))
+        self.form.rows_of(index).map(|(rows, at)| rows.string(at))
     }
 
     /// The element at a place if it is so long that it lies apart, shared.
     #[must_use]
     pub fn shared(self, index: u64) -> Option<Blob> {
-        self.rows_of(index).and_then(|(rows, at)| rows.far_string(at))
+        self.form.rows_of(index).and_then(|(rows, at)| rows.far_string(at))
     }
 
     /// Elements that lie together from `index` on, some hundred at most, in order; none beyond the last.
     pub fn piece(self, index: u64) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
-        let (rows, at) = self.rows_of(index).filter(|_| index < self.len()).unwrap_or((RowsRef::of_block(&[]), 0));
+        let (rows, at) = self.form.piece(index);
         rows.strings(at)
     }
 
     /// Elements that lie together before `index`, in order: those of the piece that ends there.
     pub fn piece_before(self, index: u64) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
-        let last = index.checked_sub(1).and_then(|last| self.rows_of(last));
+        let last = index.checked_sub(1).and_then(|last| self.form.rows_of(last));
         let (rows, count) = last.map_or((RowsRef::of_block(&[]), 0), |(rows, at)| (rows, at + 1));
         rows.strings(0).take(count)
     }
@@ -354,41 +327,24 @@ impl<'a> ListRef<'a> {
     /// All of it as it is now, to be held while it changes.
     #[must_use]
     pub fn held(self) -> HeldList {
-        let form = match self.form {
-            FormRef::Packed(rows) => HeldForm::Packed(rows.block().to_vec()),
-            FormRef::Tree(tree) => HeldForm::Tree(tree.clone()),
-        };
-        HeldList { form, is_wide: self.is_wide }
+        HeldList { form: self.form.held(), is_wide: self.is_wide }
     }
 
     /// All of it as it is now, to be changed apart from its key.
     pub(crate) fn copied(self, around: &Surroundings) -> List {
-        let grave = around.grave.clone();
-        let form = match self.form {
-            FormRef::Packed(rows) => Form::Packed(Rows::from_block(rows.block().to_vec())),
-            FormRef::Tree(tree) => Form::Tree(tree.clone()),
-        };
-        List { form, grave, is_wide: self.is_wide }
+        List { form: self.form.copied(), grave: around.grave.clone(), is_wide: self.is_wide }
     }
 
     /// All of it as it is now, for another thread.
     #[must_use]
     pub fn frozen(self) -> FrozenList {
-        FrozenList(match self.form {
-            FormRef::Packed(rows) => FrozenForm::Packed(rows.block().to_vec()),
-            FormRef::Tree(tree) => FrozenForm::Tree(tree.frozen()),
-        })
+        FrozenList(self.form.frozen())
     }
-}
-
-enum HeldForm {
-    Packed(Vec<u8>),
-    Tree(Tree<ByPlace>),
 }
 
 /// A list as it was at one moment.
 pub struct HeldList {
-    form: HeldForm,
+    form: HeldForm<ByPlace>,
     is_wide: bool,
 }
 
@@ -396,45 +352,30 @@ impl HeldList {
     /// A list without elements.
     #[must_use]
     pub fn none() -> Self {
-        HeldList { form: HeldForm::Packed(Vec::new()), is_wide: false }
+        HeldList { form: HeldForm::NONE, is_wide: false }
     }
 
     /// To read.
     #[must_use]
     pub fn view(&self) -> ListRef<'_> {
-        match &self.form {
-            HeldForm::Packed(block) => ListRef::packed(block, self.is_wide),
-            HeldForm::Tree(tree) => ListRef::tree(tree, self.is_wide),
-        }
+        ListRef { form: self.form.view(), is_wide: self.is_wide }
     }
 }
 
-enum FrozenForm {
-    Packed(Vec<u8>),
-    Tree(Frozen<ByPlace>),
-}
-
 /// A list as it was at one moment, which another thread may read.
-pub struct FrozenList(FrozenForm);
+pub struct FrozenList(FrozenForm<ByPlace>);
 
 impl FrozenList {
     /// How many elements.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "an empty list is not kept")]
     pub fn len(&self) -> u64 {
-        match &self.0 {
-            FrozenForm::Packed(block) => RowsRef::of_block(block).rows() as u64,
-            FrozenForm::Tree(tree) => tree.rows(),
-        }
+        self.0.rows()
     }
 
     /// Elements that lie together from `index` on, in order; none beyond the last.
     pub fn piece(&self, index: u64) -> impl ExactSizeIterator<Item = &[u8]> {
-        let rows = match &self.0 {
-            FrozenForm::Packed(block) => Some((RowsRef::of_block(block), usize::try_from(index).unwrap_or(usize::MAX))),
-            FrozenForm::Tree(tree) => tree.leaf_of(index).map(|(rows, at)| (rows.view(), at)),
-        };
-        let (rows, at) = rows.filter(|_| index < self.len()).unwrap_or((RowsRef::of_block(&[]), 0));
+        let (rows, at) = self.0.piece(index);
         rows.strings(at)
     }
 }
