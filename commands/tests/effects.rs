@@ -234,7 +234,7 @@ impl Content {
     /// Without fields it may be there on one server and gone on the other: it goes when they are removed.
     fn of(value: Value<'_>, expired: Expired) -> Option<Self> {
         Some(match value {
-            Value::String(string) => Content::String(string.with_bytes(<[u8]>::to_vec)),
+            Value::String(string) => Content::String(string.to_vec()),
             Value::List(list) => Content::List((0..list.len()).map(|at| list.get(at).unwrap().to_vec()).collect()),
             Value::Hash(fields) => {
                 let there = (0..fields.len())

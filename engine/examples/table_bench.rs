@@ -43,10 +43,7 @@ fn insert(keyspace: &mut Keyspace, number: u64, value: &[u8]) {
 }
 
 fn first_byte(keyspace: &Keyspace, key: &Key, hash: Hash) -> u64 {
-    keyspace
-        .db(0)
-        .find(key, hash)
-        .map_or(0, |entry| entry.string().expect("a string").with_bytes(|bytes| u64::from(bytes[0])))
+    keyspace.db(0).find(key, hash).map_or(0, |entry| entry.string().expect("a string").byte(0).map_or(0, u64::from))
 }
 
 #[cfg(target_arch = "x86_64")]

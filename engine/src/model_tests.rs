@@ -170,18 +170,18 @@ impl Pair {
                 let bytes = self.keyspace.db_mut(db).edit_string(&key, hash, &now, len).expect("a string");
                 let item = self.model[db].get_mut(&key);
                 assert_eq!(bytes.is_some(), item.is_some());
-                if let (Some(bytes), Some(item)) = (bytes, item) {
-                    item.value.resize(len, 0);
-                    assert_eq!(bytes, item.value);
-                    if let (Some(last), Some(model_last)) = (bytes.last_mut(), item.value.last_mut()) {
-                        *last = byte;
+                if let (Some(mut bytes), Some(item)) = (bytes, item) {
+                    item.value.resize(len.max(item.value.len()), 0);
+                    assert_eq!(bytes.len(), item.value.len());
+                    if let (Some(at), Some(model_last)) = (bytes.len().checked_sub(1), item.value.last_mut()) {
+                        bytes.write(at, &[byte]);
                         *model_last = byte;
                     }
                 }
             }
             Op::Create { db, key, len } => {
                 let (key, hash) = self.hashed(key);
-                assert_eq!(self.keyspace.db_mut(db).create_string(&key, hash, &now, len), vec![0; len]);
+                assert_eq!(self.keyspace.db_mut(db).create_string(&key, hash, &now, len).len(), len);
                 self.model[db].insert(key, Item { value: vec![0; len], expire_at: None });
             }
             Op::Rename { db, from, to } => {

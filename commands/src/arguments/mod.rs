@@ -4,4 +4,5 @@ pub(crate) mod expiry;
 pub(crate) mod held;
 pub(crate) mod long_double;
 pub(crate) mod names;
+pub(crate) mod target;
 pub(crate) mod timeout;

@@ -67,16 +67,24 @@ fn field_type(text: &[u8]) -> Result<FieldType, CommandError> {
     }
 }
 
-fn read_bits(bytes: &[u8], offset: u64, bits: u64) -> u64 {
-    (offset..offset + bits).fold(0, |value, at| {
+/// The bytes that up to 64 bits lie in.
+type Bytes = [u8; 9];
+
+/// `copy` hands the bytes of the string from a place on, as many as there are.
+fn read_bits(copy: impl FnOnce(usize, &mut Bytes) -> usize, offset: u64, bits: u64) -> (u64, Bytes) {
+    let mut bytes = [0; 9];
+    copy((offset / 8) as usize, &mut bytes);
+    let value = (offset % 8..offset % 8 + bits).fold(0, |value, at| {
         let byte = bytes.get((at / 8) as usize).copied().unwrap_or(0);
         value << 1 | u64::from(byte >> (7 - at % 8) & 1)
-    })
+    });
+    (value, bytes)
 }
 
-fn write_bits(bytes: &mut [u8], offset: u64, bits: u64, value: u64) {
+/// Puts a value into the bytes that its first bit lies in the first of.
+fn put_bits(bytes: &mut Bytes, offset: u64, bits: u64, value: u64) {
     for at in 0..bits {
-        let place = offset + at;
+        let place = offset % 8 + at;
         let mask = 1u8 << (7 - place % 8);
         let byte = &mut bytes[(place / 8) as usize];
         if value >> (bits - 1 - at) & 1 == 1 {
@@ -176,27 +184,26 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
         .map(|step| ((step.offset + step.field.bits - 1) / 8) as usize + 1)
         .max();
     let Some(highest) = highest else {
-        let mut answer = |stored: &[u8]| {
-            cx.out.array(steps.len());
-            for step in &steps {
-                cx.out.integer(step.field.number(read_bits(stored, step.offset, step.field.bits)));
-            }
-        };
-        match cx.server.data_mut().read_string(db, key)? {
-            Some(value) => value.with_bytes(answer),
-            None => answer(&[]),
+        let value = cx.server.data_mut().read_string(db, key)?;
+        cx.out.array(steps.len());
+        for step in &steps {
+            let copy = |at: usize, into: &mut Bytes| value.map_or(0, |value| value.read(at, into));
+            let (raw, _) = read_bits(copy, step.offset, step.field.bits);
+            cx.out.integer(step.field.number(raw));
         }
         return Ok(());
     };
     let stored_len = cx.server.data_mut().string_to_write(db, key)?.map_or(0, |value| value.len());
     let grown = stored_len < highest;
     let (answers, changed) =
-        cx.server.data_mut().write_string_if(cx.caller.db, key, stored_len.max(highest), |bytes| {
+        cx.server.data_mut().write_string_if(cx.caller.db, key, stored_len.max(highest), |mut string| {
             let mut changed = false;
             let answers = steps
                 .iter()
                 .map(|step| {
-                    let before = step.field.number(read_bits(bytes, step.offset, step.field.bits));
+                    let copy = |at: usize, into: &mut Bytes| string.read(at, into);
+                    let (raw, mut bytes) = read_bits(copy, step.offset, step.field.bits);
+                    let before = step.field.number(raw);
                     let (value, answer_after) = match step.operation {
                         Operation::Get => return Some(before),
                         Operation::Set(value) => {
@@ -207,7 +214,9 @@ fn run(cx: &mut Context<'_>, args: &Args<'_>, read_only: bool) -> Outcome {
                     };
                     let after = step.field.fit(value, step.overflow)?;
                     changed |= grown || before != after;
-                    write_bits(bytes, step.offset, step.field.bits, after as u64);
+                    put_bits(&mut bytes, step.offset, step.field.bits, after as u64);
+                    let touched = (step.offset % 8 + step.field.bits).div_ceil(8) as usize;
+                    string.write((step.offset / 8) as usize, &bytes[..touched]);
                     Some(if answer_after { after } else { before })
                 })
                 .collect::<Vec<Option<i64>>>();
@@ -248,13 +257,14 @@ mod tests {
     proptest! {
         #[test]
         fn written_bits_read_back(offset in 0u64..200, bits in 1u64..=64, value: u64, fill: u8) {
-            let mut bytes = vec![fill; 40];
-            let before = bytes.clone();
+            let stored = [fill; 9];
+            let read = |bytes: Bytes| read_bits(|_, into| { *into = bytes; 9 }, offset, bits).0;
             let mask = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
-            write_bits(&mut bytes, offset, bits, value & mask);
-            prop_assert_eq!(read_bits(&bytes, offset, bits), value & mask);
-            write_bits(&mut bytes, offset, bits, read_bits(&before, offset, bits));
-            prop_assert_eq!(bytes, before);
+            let mut bytes = stored;
+            put_bits(&mut bytes, offset, bits, value & mask);
+            prop_assert_eq!(read(bytes), value & mask);
+            put_bits(&mut bytes, offset, bits, read(stored));
+            prop_assert_eq!(bytes, stored);
         }
 
         #[test]

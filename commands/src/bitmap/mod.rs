@@ -59,21 +59,18 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let byte = (offset / 8) as usize;
     let stored_len = cx.server.data_mut().string_to_write(db, key)?.map_or(0, |value| value.len());
     let mask = 1u8 << (7 - offset % 8);
-    let same = cx.server.data_mut().string_to_write(db, key)?.is_some_and(|value| {
-        value.with_bytes(|bytes| bytes.get(byte).is_some_and(|stored| (stored & mask != 0) == on))
-    });
+    let stored = cx.server.data_mut().string_to_write(db, key)?;
+    let same = stored.and_then(|value| value.byte(byte)).is_some_and(|stored| (stored & mask != 0) == on);
     if same {
         // Nothing changes: no watcher and no replica needs to hear of it.
         cx.out.flag(on);
         return Ok(());
     }
-    let before = cx.server.data_mut().write_string(cx.caller.db, key, stored_len.max(byte + 1), |bytes| {
-        let before = bytes[byte] & mask != 0;
-        if on {
-            bytes[byte] |= mask;
-        } else {
-            bytes[byte] &= !mask;
-        }
+    let before = cx.server.data_mut().write_string(cx.caller.db, key, stored_len.max(byte + 1), |mut string| {
+        let mut stored = [0];
+        string.read(byte, &mut stored);
+        let before = stored[0] & mask != 0;
+        string.write(byte, &[if on { stored[0] | mask } else { stored[0] & !mask }]);
         before
     })?;
     cx.server.data_mut().notify(class::STRING, "setbit", db, key.bytes);
@@ -84,12 +81,9 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn getbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let offset = bit_offset(cx, args.get(2), None)?;
     let key = cx.key(args, 1);
-    let bit = cx.server.data_mut().read_string(cx.caller.db, key)?.is_some_and(|value| {
-        value.with_bytes(|bytes| {
-            bytes.get((offset / 8) as usize).is_some_and(|byte| byte & (1 << (7 - offset % 8)) != 0)
-        })
-    });
-    cx.out.flag(bit);
+    let value = cx.server.data_mut().read_string(cx.caller.db, key)?;
+    let byte = value.and_then(|value| value.byte((offset / 8) as usize)).unwrap_or(0);
+    cx.out.flag(byte & (1 << (7 - offset % 8)) != 0);
     Ok(())
 }
 
@@ -217,17 +211,15 @@ fn bitcount(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     };
     // The bytes of which all bits count, and the bits of those at the ends.
     let (from, to) = ((first / 8) as usize, (last / 8) as usize);
-    let ends = |bytes: &[u8]| {
-        let count = |at: usize| u64::from((bytes[at] & mask_at(at as u64, first, last)).count_ones());
-        if to > from { count(from) + count(to) } else { count(from) }
-    };
+    let at_end = |at: usize| u64::from((value.byte(at).unwrap_or(0) & mask_at(at as u64, first, last)).count_ones());
+    let ends = at_end(from) + if to > from { at_end(to) } else { 0 };
     let inner = from + 1..to.max(from + 1);
-    if let StringRef::Blob(value) = value {
-        let job = sliced::Count { count: ends(value.as_slice()), value: value.clone(), bytes: inner };
+    if let StringRef::Long(value) = value {
+        let job = sliced::Count { count: ends, value: value.clone(), bytes: inner };
         return cx.in_slices(args, Box::new(job));
     }
-    let count = value.with_bytes(|bytes| ends(bytes) + count_ones(&bytes[inner]));
-    cx.out.integer(count as i64);
+    let count = value.with_bytes(|bytes| count_ones(&bytes[inner])).unwrap_or(0);
+    cx.out.integer((ends + count) as i64);
     Ok(())
 }
 
@@ -275,11 +267,11 @@ fn bitpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     };
     // Without an end the string goes on with zeros.
     let beyond = if !wanted && range.end.is_none() { value.len() as i64 * 8 } else { -1 };
-    if let StringRef::Blob(value) = value {
+    if let StringRef::Long(value) = value {
         let job = sliced::Find { value: value.clone(), wanted, bits: (first, last), beyond };
         return cx.in_slices(args, Box::new(job));
     }
-    let found = value.with_bytes(|bytes| find_bit(bytes, wanted, first, last));
+    let found = value.with_bytes(|bytes| find_bit(bytes, wanted, first, last)).flatten();
     cx.out.integer(found.map_or(beyond, |position| position as i64));
     Ok(())
 }

@@ -5,7 +5,7 @@ use tercel_core::clients::Slice;
 use tercel_core::command::event_class as class;
 use tercel_core::command::{OwnedCommand, Reply};
 use tercel_core::data::{Dataset, Hold};
-use tercel_engine::{Blob, Expire, NewValue};
+use tercel_engine::{Blob, Expire, LongString, NewValue};
 
 use super::{count_ones, find_bit};
 use crate::arguments::held::HeldString;
@@ -17,7 +17,7 @@ const BLOB_LEN_MIN: usize = 16 * 1024;
 
 /// Counts the bits that are set in some bytes of a string.
 pub(super) struct Count {
-    pub(super) value: Blob,
+    pub(super) value: LongString,
     /// Bytes still to count.
     pub(super) bytes: std::ops::Range<usize>,
     /// Bits counted.
@@ -27,7 +27,7 @@ pub(super) struct Count {
 impl Slice for Count {
     fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
         let end = self.bytes.end.min(self.bytes.start + PIECE_BYTES);
-        self.count += count_ones(&self.value.as_slice()[self.bytes.start..end]);
+        self.count += self.value.pieces(self.bytes.start..end).map(count_ones).sum::<u64>();
         self.bytes.start = end;
         if !self.bytes.is_empty() {
             return true;
@@ -39,7 +39,7 @@ impl Slice for Count {
 
 /// Finds the first bit of a kind in a part of a string.
 pub(super) struct Find {
-    pub(super) value: Blob,
+    pub(super) value: LongString,
     pub(super) wanted: bool,
     /// First and last bit still to look at.
     pub(super) bits: (u64, u64),
@@ -52,7 +52,14 @@ impl Slice for Find {
         let (first, last) = self.bits;
         // Pieces end with a byte, so that each is looked at once.
         let end = last.min((first / 8 + PIECE_BYTES as u64) * 8 - 1);
-        let found = find_bit(self.value.as_slice(), self.wanted, first, end);
+        let mut begin = first / 8;
+        let found = self.value.pieces(begin as usize..(end / 8) as usize + 1).find_map(|piece| {
+            let base = begin * 8;
+            begin += piece.len() as u64;
+            // What is asked for of this piece, by its own bits.
+            let (from, to) = (first.max(base) - base, end.min(begin * 8 - 1) - base);
+            find_bit(piece, self.wanted, from, to).map(|bit| base + bit)
+        });
         if found.is_none() && end < last {
             self.bits.0 = end + 1;
             return true;
@@ -107,17 +114,21 @@ impl Slice for Combine {
         let from = self.result.len();
         let end = self.len.min(from + PIECE_BYTES);
         for (index, source) in self.sources.iter().enumerate() {
-            let bytes = source.bytes();
-            let piece = &bytes[from.min(bytes.len())..end.min(bytes.len())];
             if index == 0 {
-                self.result.extend_from_slice(piece);
+                source.pieces(from..end).for_each(|piece| self.result.extend_from_slice(piece));
                 self.result.resize(end, 0);
                 if self.operator == Operator::Not {
                     self.result[from..].iter_mut().for_each(|byte| *byte = !*byte);
                 }
-            } else {
-                self.operator.combine(&mut self.result[from..], piece);
+                continue;
             }
+            let mut into = &mut self.result[from..];
+            for piece in source.pieces(from..end) {
+                let (here, behind) = into.split_at_mut(piece.len());
+                self.operator.combine(here, piece);
+                into = behind;
+            }
+            self.operator.combine(into, &[]);
         }
         if end < self.len {
             return true;

@@ -1,6 +1,6 @@
 //! DUMP and RESTORE: a value as a snapshot would hold it, by itself.
 
-use tercel_engine::{Blob, Expire, HeldFieldMap, HeldList, StringRef, Value};
+use tercel_engine::{Blob, Expire, HeldFieldMap, HeldList, LongString, StringRef, Value};
 use tercel_rdb::{LoadedString, PayloadItem, PayloadWriter, RdbError, ReadOptions, StringValue};
 
 use crate::arguments::expiry::effect_of_delete;
@@ -45,7 +45,13 @@ fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             let value = match value {
                 StringRef::Int(value) => StringValue::Int(value),
                 StringRef::Bytes(bytes) => StringValue::Bytes(bytes),
-                StringRef::Blob(blob) => StringValue::Bytes(blob.as_slice()),
+                StringRef::Long(long) => match long.whole().filter(|bytes| bytes.len() <= COMPRESSED_LEN_MAX) {
+                    Some(bytes) => StringValue::Bytes(bytes),
+                    None => {
+                        let long = Held::String(long.clone());
+                        return cx.in_slices(args, Box::new(Dump::new(long, compress)));
+                    }
+                },
             };
             cx.out.bulk(tercel_rdb::dump_string(value, compress));
             return Ok(());
@@ -53,20 +59,23 @@ fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         Value::List(list) => Held::List(list.held()),
         Value::Hash(fields) => Held::Fields(fields.held()),
     };
-    cx.in_slices(args, Box::new(Dump { value, at: 0, payload: Some(PayloadWriter::new(compress)), pieces: Vec::new() }))
+    cx.in_slices(args, Box::new(Dump::new(value, compress)))
 }
 
+/// Longer strings are not compressed, as in a snapshot: that could not be done in pieces.
+const COMPRESSED_LEN_MAX: usize = 64 << 10;
 /// Elements written in one step, about, and bytes.
 const PIECE_PARTS: u64 = 1000;
 const PIECE_BYTES: usize = 64 << 10;
 
 /// What is dumped, as it was.
 enum Held {
+    String(LongString),
     List(HeldList),
     Fields(HeldFieldMap),
 }
 
-/// A collection on its way into a payload.
+/// A value on its way into a payload.
 struct Dump {
     value: Held,
     at: u64,
@@ -76,10 +85,23 @@ struct Dump {
 }
 
 impl Dump {
+    fn new(value: Held, compress: bool) -> Self {
+        Dump { value, at: 0, payload: Some(PayloadWriter::new(compress)), pieces: Vec::new() }
+    }
+
     /// A piece of it; true while there is more.
     fn write(&mut self) -> std::io::Result<bool> {
         let Some(payload) = &mut self.payload else { return Ok(false) };
         match &self.value {
+            Held::String(long) => {
+                if self.at == 0 {
+                    payload.begin_long(long.len() as u64)?;
+                }
+                let from = self.at as usize;
+                self.at += PIECE_BYTES as u64;
+                long.pieces(from..self.at as usize).try_for_each(|piece| payload.piece(piece))?;
+                Ok(self.at < long.len() as u64)
+            }
             Held::List(list) => {
                 let list = list.view();
                 if list.block().is_some() {

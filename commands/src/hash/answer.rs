@@ -3,7 +3,7 @@
 use tercel_core::clients::Slice;
 use tercel_core::command::{Args, OwnedCommand, Reply};
 use tercel_core::data::{Dataset, Expired};
-use tercel_engine::{Field, FieldMapRef, HeldFieldMap, StringRef};
+use tercel_engine::{Field, FieldMapRef, HeldFieldMap};
 
 use super::{has_due, is_due, live};
 
@@ -21,7 +21,7 @@ pub(super) fn put_value(out: &mut Reply, fields: FieldMapRef<'_>, field: Field<'
     if field.value.len() >= SHARED_LEN_MIN
         && let Some(shared) = fields.shared(field.field)
     {
-        return out.value(StringRef::Blob(&shared));
+        return out.blob(&shared);
     }
     out.bulk(field.value);
 }

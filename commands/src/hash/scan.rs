@@ -8,7 +8,7 @@ use tercel_core::command::error::{Outcome, SYNTAX, fail};
 use tercel_core::command::parse::integer;
 use tercel_core::data::{Dataset, Expired};
 use tercel_core::dispatch::Context;
-use tercel_engine::{Blob, Field, FieldMapRef, HeldFieldMap, StringRef};
+use tercel_engine::{Blob, Field, FieldMapRef, HeldFieldMap};
 
 use super::answer::SHARED_LEN_MIN;
 use super::is_due;
@@ -133,7 +133,7 @@ impl Slice for Scan {
                     self.found_bytes -= bytes.len();
                     answer.bulk(bytes);
                 }
-                Found::Shared(blob) => answer.value(StringRef::Blob(&blob)),
+                Found::Shared(blob) => answer.blob(&blob),
             }
         }
         self.answered = Some(until);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use tercel_core::clients::Slice;
 use tercel_core::command::Reply;
 use tercel_core::data::Dataset;
-use tercel_engine::{HeldList, ListRef, StringRef};
+use tercel_engine::{HeldList, ListRef};
 
 use super::{AT_ONCE, BYTES_AT_ONCE};
 
@@ -18,7 +18,7 @@ pub(super) fn put_element(out: &mut Reply, list: ListRef<'_>, place: u64) {
     if element.len() >= SHARED_LEN_MIN
         && let Some(shared) = list.shared(place)
     {
-        return out.value(StringRef::Blob(&shared));
+        return out.blob(&shared);
     }
     out.bulk(element);
 }

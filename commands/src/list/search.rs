@@ -7,10 +7,11 @@ use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
 use tercel_core::command::event_class as class;
 use tercel_core::command::parse::integer;
 use tercel_core::command::{OwnedCommand, Reply};
-use tercel_core::data::{Change, Dataset, Hold};
+use tercel_core::data::{Change, Dataset};
 use tercel_core::dispatch::Context;
 use tercel_engine::{HeldList, List, Text};
 
+use crate::arguments::target::Target;
 use tercel_core::data::encoding::ListLimits;
 
 /// LPOS: places of elements that equal one.
@@ -154,56 +155,33 @@ pub(super) fn lpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     cx.in_slices(args, Box::new(job))
 }
 
-/// What both commands that search and then change have in common: the key, held.
-struct Target {
-    db: usize,
-    key: Box<[u8]>,
-    hold: Option<Hold>,
+/// What both commands that search and then change have in common.
+struct Changed {
+    target: Target,
     limits: ListLimits,
-    /// The command, should it take longer than a slice: others may have had effects meanwhile, though not on the
-    /// key, so its own is the same.
-    command: OwnedCommand,
 }
 
-impl Target {
+impl Changed {
     fn new(cx: &mut Context<'_>, args: &Args<'_>) -> Self {
-        Target {
-            db: cx.caller.db,
-            key: args.get(1).into(),
-            hold: Some(cx.server.data_mut().hold(args.get(1))),
-            limits: ListLimits::of(cx.server.settings()),
-            command: if cx.server.data().records_effects() {
-                OwnedCommand::from_args(args)
-            } else {
-                OwnedCommand::default()
-            },
-        }
-    }
-
-    fn let_go(&mut self, data: &mut Dataset) {
-        if let Some(hold) = self.hold.take() {
-            data.let_go(hold);
-        }
+        Changed { target: Target::new(cx, args, 1), limits: ListLimits::of(cx.server.settings()) }
     }
 
     /// Changes the list at last, and tells of it; the key may be gone, for its time.
     fn change(&mut self, data: &mut Dataset, what: &'static str, changes: u64, change: impl FnOnce(&mut List)) -> u64 {
-        self.let_go(data);
-        let key = data.key(&self.key);
+        self.target.let_go(data);
+        let (db, key) = (self.target.db, data.key(&self.target.key));
         let limits = self.limits;
-        let edited = data.edit_list(self.db, key, false, |list| {
+        let edited = data.edit_list(db, key, false, |list| {
             change(list);
             limits.grown(list);
             limits.shrunk(list);
             Change { result: list.len(), changed: Some(changes) }
         });
         let Ok(Some(edited)) = edited else { return 0 };
-        if data.records_effects() {
-            data.effect(self.db, std::mem::take(&mut self.command));
-        }
-        data.notify(class::LIST, what, self.db, &self.key);
+        self.target.effect(data);
+        data.notify(class::LIST, what, db, &self.target.key);
         if edited.is_gone {
-            data.notify(class::GENERIC, "del", self.db, &self.key);
+            data.notify(class::GENERIC, "del", db, &self.target.key);
         }
         edited.result
     }
@@ -211,7 +189,7 @@ impl Target {
 
 /// LINSERT: an element before or behind another.
 struct Insert {
-    target: Target,
+    changed: Changed,
     list: HeldList,
     at: u64,
     after: bool,
@@ -232,7 +210,7 @@ impl Slice for Insert {
                 self.list = HeldList::none();
                 let args = element.args();
                 let text = args.blob(0).map_or(Text::Bytes(args.get(0)), Text::Shared);
-                let len = self.target.change(data, "linsert", 1, |list| list.insert(place, text));
+                let len = self.changed.change(data, "linsert", 1, |list| list.insert(place, text));
                 answer.integer(len as i64);
                 false
             }
@@ -249,7 +227,7 @@ impl Slice for Insert {
     }
 
     fn abandon(&mut self, data: &mut Dataset) {
-        self.target.let_go(data);
+        self.changed.target.let_go(data);
     }
 }
 
@@ -266,14 +244,14 @@ pub(super) fn linsert(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     };
     let mut element = OwnedCommand::default();
     element.push_from(args, 4);
-    let target = Target::new(cx, args);
-    let job = Insert { target, list, at: 0, after, pivot: args.get(3).into(), element };
+    let changed = Changed::new(cx, args);
+    let job = Insert { changed, list, at: 0, after, pivot: args.get(3).into(), element };
     cx.in_slices(args, Box::new(job))
 }
 
 /// LREM: a copy of the list without elements that equal one, which then takes its place.
 struct Remove {
-    target: Target,
+    changed: Changed,
     /// What is left so far.
     list: Option<List>,
     element: Box<[u8]>,
@@ -306,7 +284,7 @@ impl Slice for Remove {
         }
         match self.list.take() {
             Some(rest) if self.removed > 0 => {
-                self.target.change(data, "lrem", self.removed, |list| *list = rest);
+                self.changed.change(data, "lrem", self.removed, |list| *list = rest);
             }
             _ => self.abandon(data),
         }
@@ -316,7 +294,7 @@ impl Slice for Remove {
 
     fn abandon(&mut self, data: &mut Dataset) {
         self.list = None;
-        self.target.let_go(data);
+        self.changed.target.let_go(data);
     }
 }
 
@@ -332,9 +310,9 @@ pub(super) fn lrem(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         return Ok(());
     };
     let list = cx.server.data().copy_list(db, key);
-    let target = Target::new(cx, args);
+    let changed = Changed::new(cx, args);
     let job = Remove {
-        target,
+        changed,
         list,
         element: args.get(3).into(),
         at: if count < 0 { len } else { 0 },

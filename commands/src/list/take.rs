@@ -5,7 +5,7 @@ use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail, wrong_ari
 use tercel_core::command::parse::integer;
 use tercel_core::data::{Change, Key};
 use tercel_core::dispatch::Context;
-use tercel_engine::{End, Kind, StringRef, Text};
+use tercel_engine::{End, Kind, Text};
 
 use super::answer::{Elements, is_short, put_element};
 use super::{end, popped, pushed, tell};
@@ -213,7 +213,7 @@ fn move_one(cx: &mut Context<'_>, args: &Args<'_>, from: End, to: End) -> Result
         tell(cx, popped(from), source, edited.is_some_and(|edited| edited.is_gone));
     }
     match &shared {
-        Some(shared) => cx.out.value(StringRef::Blob(shared)),
+        Some(shared) => cx.out.blob(shared),
         None => cx.out.bulk(&bytes),
     }
     Ok(true)

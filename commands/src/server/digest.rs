@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 
+use sha1::{Digest, Sha1};
 use tercel_core::clients::Slice;
 use tercel_core::command::Reply;
 use tercel_core::data::{Dataset, Expired};
-use tercel_engine::{HeldFieldMap, HeldList, SnapshotId, Value};
+use tercel_engine::{HeldFieldMap, HeldList, LongString, SnapshotId, StringRef, Value};
 
 pub(super) type Sum = [u8; 20];
 
 pub(super) fn sha1(parts: &[&[u8]]) -> Sum {
-    use sha1::Digest;
-    let mut hasher = sha1::Sha1::new();
+    let mut hasher = Sha1::new();
     for part in parts {
         hasher.update(part);
     }
@@ -30,9 +30,13 @@ fn mix(all: &mut Sum, one: Sum) {
 
 /// What is held of a value until its digest is complete.
 enum Held {
+    String(LongString, Box<Sha1>),
     List(HeldList),
     Fields(HeldFieldMap),
 }
+
+/// Bytes of a long string that are looked at in one piece.
+const PIECE_BYTES: u64 = 16 << 10;
 
 /// The digest of a value, piece by piece.
 pub(super) struct OfValue {
@@ -43,11 +47,15 @@ pub(super) struct OfValue {
 }
 
 impl OfValue {
-    /// Begins with a value; a string is done at once.
+    /// Begins with a value; a short string is done at once.
     pub(super) fn new(value: Value<'_>, expired: Expired) -> Self {
         let mut digest = OfValue { held: None, at: 0, sum: [0; 20], expired };
         match value {
-            Value::String(value) => digest.sum = value.with_bytes(|bytes| sha1(&[b"string", bytes])),
+            Value::String(StringRef::Long(long)) => {
+                let begun = Sha1::new_with_prefix(b"string");
+                digest.held = Some(Held::String(long.clone(), Box::new(begun)));
+            }
+            Value::String(value) => digest.sum = sha1(&[b"string", &value.to_vec()]),
             Value::List(list) => digest.held = Some(Held::List(list.held())),
             Value::Hash(fields) => digest.held = Some(Held::Fields(fields.held())),
         }
@@ -56,8 +64,17 @@ impl OfValue {
 
     /// A piece of it; true while there is more.
     pub(super) fn step(&mut self) -> bool {
-        match &self.held {
+        match &mut self.held {
             None => return false,
+            Some(Held::String(long, hasher)) => {
+                let from = self.at as usize;
+                self.at += PIECE_BYTES;
+                long.pieces(from..self.at as usize).for_each(|piece| hasher.update(piece));
+                if self.at < long.len() as u64 {
+                    return true;
+                }
+                self.sum = hasher.finalize_reset().into();
+            }
             Some(Held::List(list)) => {
                 let list = list.view();
                 for element in list.piece(self.at) {

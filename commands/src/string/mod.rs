@@ -1,9 +1,10 @@
 //! Strings: GET and SET and what is made of them. Bit operations and LCS have files of their own.
 
 pub(super) mod lcs;
+mod long;
 mod set;
 
-use tercel_engine::{Expire, NewValue};
+use tercel_engine::{Expire, NewValue, StringRef};
 
 use crate::arguments::expiry::{ExpiryUnit, effect_of_delete, expiry_time};
 use crate::arguments::long_double::LongDouble;
@@ -266,7 +267,13 @@ fn append(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
         Some(len) => {
             check_length(cx, len as u64 + tail.len() as u64)?;
-            cx.server.data_mut().write_string(db, key, len + tail.len(), |bytes| bytes[len..].copy_from_slice(tail))?;
+            let data = cx.server.data_mut();
+            match args.blob(2) {
+                Some(blob) => data.append_string(db, key, blob)?,
+                None => {
+                    data.write_string(db, key, len + tail.len(), |mut string| string.write(len, tail)).map(|()| None)?
+                }
+            };
             len + tail.len()
         }
     };
@@ -298,10 +305,16 @@ fn getrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     match cx.server.data_mut().read(cx.caller.db, key) {
         None => cx.out.bulk(""),
-        Some(entry) => entry.string()?.with_bytes(|bytes| match clamp_range(start, end, bytes.len()) {
-            Some((start, end)) => cx.out.bulk(&bytes[start..=end]),
-            None => cx.out.bulk(""),
-        }),
+        Some(entry) => {
+            let value = entry.string()?;
+            match (clamp_range(start, end, value.len()), value) {
+                (None, _) => cx.out.bulk(""),
+                (Some((start, end)), StringRef::Long(long)) => cx.out.part_of(long, start..end + 1),
+                (Some((start, end)), short) => {
+                    short.with_bytes(|bytes| cx.out.bulk(&bytes[start..=end]));
+                }
+            }
+        }
     }
     Ok(())
 }
@@ -326,9 +339,10 @@ fn setrange(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     check_length(cx, offset.saturating_add(piece.len() as u64))?;
     let offset = offset as usize;
     let len = stored_len.unwrap_or(0).max(offset + piece.len());
-    cx.server
-        .data_mut()
-        .write_string(cx.caller.db, key, len, |bytes| bytes[offset..offset + piece.len()].copy_from_slice(piece))?;
+    if piece.len() > long::AT_ONCE_BYTES {
+        return long::set_range(cx, args, offset, len);
+    }
+    cx.server.data_mut().write_string(cx.caller.db, key, len, |mut string| string.write(offset, piece))?;
     cx.server.data_mut().notify(class::STRING, "setrange", db, key.bytes);
     cx.out.count(len);
     Ok(())
@@ -372,7 +386,7 @@ fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let db = cx.caller.db;
     let stored = match cx.server.data_mut().peek_to_write(db, key) {
         None => LongDouble::ZERO,
-        Some(entry) => entry.string()?.with_bytes(LongDouble::parse).ok_or(NOT_A_FLOAT)?,
+        Some(entry) => entry.string()?.with_bytes(LongDouble::parse).flatten().ok_or(NOT_A_FLOAT)?,
     };
     let increment = LongDouble::parse(args.get(2)).ok_or(NOT_A_FLOAT)?;
     let sum = stored.checked_add(increment).ok_or(fail::fail("ERR increment would produce NaN or Infinity"))?;
@@ -391,11 +405,7 @@ fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 fn delifeq(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
     let db = cx.caller.db;
-    let equal = cx
-        .server
-        .data_mut()
-        .string_to_write(db, key)?
-        .is_some_and(|value| value.with_bytes(|bytes| bytes == args.get(2)));
+    let equal = cx.server.data_mut().string_to_write(db, key)?.is_some_and(|value| value.equals(args.get(2)));
     let deleted = equal && cx.server.data_mut().delete(db, key);
     if deleted {
         effect_of_delete(cx, key.bytes);

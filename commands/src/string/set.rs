@@ -108,7 +108,7 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>, key: Key<'_>) -> Outc
     }
     let stored = cx.server.data().peek(db, key);
     let goes_on = match (&stored, options.if_equal) {
-        (Some(entry), Some(index)) => entry.string()?.with_bytes(|bytes| bytes == args.get(index)),
+        (Some(entry), Some(index)) => entry.string()?.equals(args.get(index)),
         (None, Some(_)) => false,
         (Some(_), None) => !options.if_missing,
         (None, None) => !options.if_present,

@@ -8,10 +8,10 @@ mod tests;
 use std::rc::Rc;
 
 use crate::access::Access;
-use crate::blob::Blob;
 use crate::entry::{EntryBox, EntryRef, Stored, Taken};
 use crate::expiry::Timers;
 use crate::hash::{Hash, KeyHasher};
+use crate::long::LongString;
 use crate::number;
 use crate::rng::Rng;
 use crate::snapshot::former::Progress;
@@ -41,13 +41,17 @@ fn stored_of(value: NewValue<'_>) -> (Stored<'_>, bool) {
         if bytes.len() <= EMBED_LEN_MAX {
             Stored::Embedded { bytes, len: bytes.len() }
         } else {
-            Stored::Blob(Blob::from_vec(bytes.to_vec()))
+            Stored::Long(LongString::from_vec(bytes.to_vec()))
         }
     }
     match value {
         NewValue::Int(value) => (Stored::Int(value), false),
         NewValue::Raw(bytes) => (bytes_of(bytes), true),
-        NewValue::Blob(blob) => (Stored::Blob(blob), false),
+        NewValue::Blob(blob) => (Stored::Long(blob.into_long()), false),
+        NewValue::Long(long) if long.len() <= EMBED_LEN_MAX => {
+            (Stored::Long(LongString::from_vec(long.copied(0..long.len()))), true)
+        }
+        NewValue::Long(long) => (Stored::Long(long), true),
         NewValue::Bytes(bytes) => match number::parse_canonical(bytes) {
             Some(value) => (Stored::Int(value), false),
             None => (bytes_of(bytes), false),

@@ -13,8 +13,8 @@ use raw::{Header, Raw};
 pub use view::EntryRef;
 
 use crate::access::Access;
-use crate::blob::Blob;
 use crate::kind::WrongType;
+use crate::long::LongString;
 use crate::size_class::class_of;
 use crate::types::Large;
 use crate::value::{StringRef, Value};
@@ -22,8 +22,8 @@ use crate::value::{StringRef, Value};
 /// An entry and its ownership.
 pub(crate) struct EntryBox {
     raw: Raw,
-    /// An entry may hold a blob, which counts its holders without locks.
-    owns: PhantomData<Blob>,
+    /// An entry may hold a long string, which counts its holders without locks.
+    owns: PhantomData<LongString>,
 }
 
 impl EntryBox {
@@ -40,7 +40,7 @@ impl EntryBox {
         let value = match of.value() {
             Value::String(StringRef::Int(value)) => Stored::Int(value),
             Value::String(StringRef::Bytes(bytes)) => Stored::Embedded { bytes, len: bytes.len() },
-            Value::String(StringRef::Blob(blob)) => Stored::Blob(blob.clone()),
+            Value::String(StringRef::Long(long)) => Stored::Long(long.clone()),
             Value::List(_) | Value::Hash(_) => match of.large() {
                 Some(large) => Stored::Large(Box::new(large.clone())),
                 None => Stored::Packed(of.kind(), of.packed()),
@@ -104,7 +104,7 @@ impl Taken {
 /// An entry borrowed for changing it where it lies.
 pub(crate) struct EntryMut<'a> {
     raw: Raw,
-    borrows: PhantomData<&'a mut Blob>,
+    borrows: PhantomData<&'a mut LongString>,
 }
 
 impl<'a> EntryMut<'a> {
@@ -201,10 +201,10 @@ impl<'a> EntryMut<'a> {
         true
     }
 
-    /// The blob, if the value is one.
-    pub(crate) fn into_blob(self) -> Option<&'a mut Blob> {
+    /// The long string, if the value is one.
+    pub(crate) fn into_long(self) -> Option<&'a mut LongString> {
         // SAFETY: the entry is borrowed for writing for as long as the result.
-        unsafe { self.raw.blob_mut() }
+        unsafe { self.raw.long_mut() }
     }
 
     /// The large collection, if the value is one.
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn everything_reads_back_in_every_form() {
-        let blob = Blob::from_vec(vec![9; 5000]);
+        let long = LongString::from_vec(vec![9; 5000]);
         for key_len in [0usize, 1, 7, 16, 300, 65_535, 65_536, 100_000] {
             let key: Vec<u8> = (0..key_len).map(|i| i as u8).collect();
             for expire_at in [None, Some(-5), Some(i64::MAX)] {
@@ -271,7 +271,7 @@ mod tests {
                     (embedded(b"hello"), b"hello".to_vec()),
                     (embedded(&[3; EMBED_LEN_MAX]), vec![3; EMBED_LEN_MAX]),
                     (Stored::Embedded { bytes: b"ab", len: 5 }, b"ab\0\0\0".to_vec()),
-                    (Stored::Blob(blob.clone()), vec![9; 5000]),
+                    (Stored::Long(long.clone()), vec![9; 5000]),
                 ] {
                     let entry = EntryBox::new(&key, value, false, expire_at, 0x00ab_cdef);
                     let read = entry.as_ref();
@@ -301,9 +301,9 @@ mod tests {
         assert!(entry.as_mut().overwrite(embedded(b"123456789"), false, None, 3).is_err());
         assert!(entry.as_mut().overwrite(embedded(b""), false, Some(99), 3).is_ok());
         assert_eq!((entry.as_ref().key(), entry.as_ref().expire_at()), (&b"0123456789abcdef"[..], Some(99)));
-        let blob = Blob::from_vec(vec![1; 2000]);
-        assert!(entry.as_mut().overwrite(Stored::Blob(blob.clone()), false, None, 3).is_ok());
-        assert!(entry.as_mut().overwrite(Stored::Blob(blob), false, None, 3).is_ok());
+        let long = LongString::from_vec(vec![1; 2000]);
+        assert!(entry.as_mut().overwrite(Stored::Long(long.clone()), false, None, 3).is_ok());
+        assert!(entry.as_mut().overwrite(Stored::Long(long), false, None, 3).is_ok());
         assert_eq!(entry.as_ref().string().expect("a string").len(), 2000);
         assert!(entry.as_mut().overwrite(embedded(b"x"), false, None, 3).is_ok());
         assert_eq!(entry.as_ref().string().expect("a string").to_vec(), b"x");

@@ -1,7 +1,7 @@
 //! The layout of an entry, the only code that reads and writes its memory.
 //!
 //! ```text
-//! header 8 │ deadline 8? │ key length 8? │ integer, blob or tree 8? │ key │ embedded value
+//! header 8 │ deadline 8? │ key length 8? │ integer, string or tree 8? │ key │ embedded value
 //! ```
 //! The header is one little-endian word: flags (8 bits), access field (24), key length (16), length
 //! of the embedded value (16). Keys of 64 KiB and more have their length in a word of its own.
@@ -10,15 +10,15 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-use crate::blob::Blob;
 use crate::kind::Kind;
+use crate::long::LongString;
 use crate::size_class::{ENTRY_ALIGN, class_of};
 use crate::types::Large;
 
 /// The type of the value, in the low three flags.
 const TYPE_MASK: u64 = 0x07;
-/// The word of its own holds a blob or a large collection, not an integer.
-const BLOB: u64 = 1 << 3;
+/// The word of its own holds a long string or a large collection, not an integer.
+const APART: u64 = 1 << 3;
 /// The string was edited, and is reported as raw however short it is; the collection is reported as large
 /// however few elements it has.
 const EDITED: u64 = 1 << 4;
@@ -43,7 +43,7 @@ pub(crate) enum Stored<'a> {
     /// The first `len` of these bytes, or all and then zeros. `len` is at most 65535.
     Embedded { bytes: &'a [u8], len: usize },
     /// A long string.
-    Blob(Blob),
+    Long(LongString),
     /// A collection in one block of at most 65535 bytes.
     Packed(Kind, &'a [u8]),
     /// A large collection.
@@ -52,7 +52,7 @@ pub(crate) enum Stored<'a> {
 
 /// What an entry holds by a pointer.
 pub(super) enum Owned {
-    Blob(#[allow(dead_code, reason = "only to be freed")] Blob),
+    Long(#[allow(dead_code, reason = "only to be freed")] LongString),
     Large(#[allow(dead_code, reason = "only to be freed")] Box<Large>),
 }
 
@@ -74,8 +74,8 @@ impl Header {
         let key_part = self.0 & (LONG_KEY | (0xffff << KEY_LEN_SHIFT));
         let value_part = match value {
             Stored::Int(_) => WORD,
-            Stored::Blob(_) => WORD | BLOB,
-            Stored::Large(large) => WORD | BLOB | large.kind() as u64,
+            Stored::Long(_) => WORD | APART,
+            Stored::Large(large) => WORD | APART | large.kind() as u64,
             Stored::Packed(kind, bytes) => {
                 debug_assert!(bytes.len() <= usize::from(u16::MAX));
                 ((bytes.len() as u64) << VALUE_LEN_SHIFT) | *kind as u64
@@ -130,13 +130,13 @@ impl Header {
     }
 
     #[inline(always)]
-    pub(super) fn is_blob(self) -> bool {
-        self.0 & (WORD | BLOB | TYPE_MASK) == WORD | BLOB
+    pub(super) fn is_long(self) -> bool {
+        self.0 & (WORD | APART | TYPE_MASK) == WORD | APART
     }
 
     #[inline(always)]
     pub(super) fn is_large(self) -> bool {
-        self.0 & (WORD | BLOB) == WORD | BLOB && !self.is_string()
+        self.0 & (WORD | APART) == WORD | APART && !self.is_string()
     }
 
     pub(super) fn is_edited(self) -> bool {
@@ -179,7 +179,7 @@ impl Header {
         HEADER_LEN + if self.has_expiry() { WORD_LEN } else { 0 }
     }
 
-    /// Where the integer or blob is, which comes right before the key.
+    /// Where the integer or pointer is, which comes right before the key.
     #[inline(always)]
     fn word_offset(self) -> usize {
         self.key_offset() - WORD_LEN
@@ -280,20 +280,20 @@ impl Raw {
     }
 
     /// # Safety
-    /// The entry may be read while `'a` lasts, and its value is a blob.
+    /// The entry may be read while `'a` lasts, and its value is a long string.
     #[inline(always)]
-    pub(super) unsafe fn blob<'a>(self) -> &'a Blob {
-        // SAFETY: the caller's; a blob is one word.
-        unsafe { &*self.word(self.header().word_offset()).cast::<Blob>() }
+    pub(super) unsafe fn long<'a>(self) -> &'a LongString {
+        // SAFETY: the caller's; a long string is one word.
+        unsafe { &*self.word(self.header().word_offset()).cast::<LongString>() }
     }
 
     /// # Safety
     /// The entry may be written while `'a` lasts.
-    pub(super) unsafe fn blob_mut<'a>(self) -> Option<&'a mut Blob> {
-        // SAFETY: the caller's; a blob is one word.
+    pub(super) unsafe fn long_mut<'a>(self) -> Option<&'a mut LongString> {
+        // SAFETY: the caller's; a long string is one word.
         unsafe {
             let header = self.header();
-            header.is_blob().then(|| &mut *self.word(header.word_offset()).cast::<Blob>())
+            header.is_long().then(|| &mut *self.word(header.word_offset()).cast::<LongString>())
         }
     }
 
@@ -382,7 +382,7 @@ impl Raw {
         unsafe {
             match value {
                 Stored::Int(value) => self.word(header.word_offset()).cast::<i64>().write(value),
-                Stored::Blob(blob) => self.word(header.word_offset()).cast::<Blob>().write(blob),
+                Stored::Long(long) => self.word(header.word_offset()).cast::<LongString>().write(long),
                 Stored::Large(large) => self.word(header.word_offset()).cast::<Box<Large>>().write(large),
                 Stored::Embedded { bytes, .. } | Stored::Packed(_, bytes) => {
                     // The header's length, for which there is room, whatever length the value came with.
@@ -436,11 +436,11 @@ impl Raw {
     /// # Safety
     /// The entry may be written, and its value is not used again before another is written.
     pub(super) unsafe fn take_owned(self) -> Option<Owned> {
-        // SAFETY: the caller's; a blob is one word, and so is a box.
+        // SAFETY: the caller's; a long string is one word, and so is a box.
         unsafe {
             let header = self.header();
-            if header.is_blob() {
-                Some(Owned::Blob(self.word(header.word_offset()).cast::<Blob>().read()))
+            if header.is_long() {
+                Some(Owned::Long(self.word(header.word_offset()).cast::<LongString>().read()))
             } else if header.is_large() {
                 Some(Owned::Large(self.word(header.word_offset()).cast::<Box<Large>>().read()))
             } else {

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use super::raw::Raw;
 use crate::access::{self, Access};
-use crate::blob::Blob;
 use crate::kind::{Kind, WrongType};
+use crate::long::LongString;
 use crate::prefetch::prefetch;
 use crate::size_class::class_of;
 use crate::types::Large;
@@ -17,7 +17,7 @@ use crate::value::{Encoding, StringRef, Value};
 #[derive(Clone, Copy)]
 pub struct EntryRef<'a> {
     raw: Raw,
-    borrows: PhantomData<&'a Blob>,
+    borrows: PhantomData<&'a LongString>,
 }
 
 impl<'a> EntryRef<'a> {
@@ -82,8 +82,8 @@ impl<'a> EntryRef<'a> {
                 Err(WrongType)
             } else if header.is_embedded() {
                 Ok(StringRef::Bytes(self.raw.embedded()))
-            } else if header.is_blob() {
-                Ok(StringRef::Blob(self.raw.blob()))
+            } else if header.is_long() {
+                Ok(StringRef::Long(self.raw.long()))
             } else {
                 Ok(StringRef::Int(self.raw.int()))
             }
@@ -186,12 +186,10 @@ impl<'a> EntryRef<'a> {
 
     /// Bytes of memory of key and value with all that belongs to them, but for their place in the table.
     pub fn memory_bytes(self) -> usize {
-        /// The reference counts and the vector's words.
-        const BLOB_CONTROL: usize = class_of(2 * size_of::<usize>() + size_of::<Vec<u8>>());
         // SAFETY: the entry may be read while `'a` lasts.
         let size = unsafe { self.raw.header().size(self.raw.key_len()) };
         let apart = match (self.string(), self.large()) {
-            (Ok(StringRef::Blob(blob)), _) => BLOB_CONTROL + class_of(blob.capacity()),
+            (Ok(StringRef::Long(long)), _) => long.memory_bytes(),
             (_, Some(large)) => class_of(size_of::<Large>()) + large.memory_bytes(),
             _ => 0,
         };
@@ -208,7 +206,7 @@ impl<'a> EntryRef<'a> {
     #[inline]
     pub(crate) fn prefetch_value(self) {
         match (self.string(), self.large()) {
-            (Ok(StringRef::Blob(blob)), _) => prefetch(blob.control_address()),
+            (Ok(StringRef::Long(long)), _) => prefetch(long.control_address()),
             (Ok(StringRef::Bytes(bytes)), _) => prefetch(bytes.as_ptr()),
             (Err(_), Some(large)) => prefetch(std::ptr::from_ref(large).cast::<u8>()),
             _ => {}

@@ -5,9 +5,10 @@
 //! much that may be, and it is looked at while a reply is being written. Past the bound everything
 //! is dropped, and so is all that is written afterwards: the client will be closed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use tercel_engine::{Blob, StringRef};
+use tercel_engine::{Blob, LongString, StringRef};
 use tercel_resp::{Version, encode};
 use tercel_transport::{SharedBytes, TxBuf};
 
@@ -45,6 +46,11 @@ pub struct Reply {
 pub struct Mark {
     full: usize,
     buf: (usize, usize),
+}
+
+/// A string that is short enough to be copied.
+fn whole_or_copied(long: &LongString) -> Cow<'_, [u8]> {
+    long.whole().map_or_else(|| Cow::Owned(long.copied(0..long.len())), Cow::Borrowed)
 }
 
 impl Default for Reply {
@@ -354,13 +360,29 @@ impl Reply {
         match value {
             StringRef::Int(number) => encode::bulk_integer(self.out(), number),
             StringRef::Bytes(bytes) => encode::bulk(self.out(), bytes),
-            StringRef::Blob(blob) if blob.len() >= SPLICE_LEN_MIN => {
-                encode::header(self.out(), b'$', blob.len() as i64);
-                self.splice(blob.shared());
-                self.out().extend_from_slice(b"\r\n");
-            }
-            StringRef::Blob(blob) => encode::bulk(self.out(), blob.as_slice()),
+            StringRef::Long(long) if long.len() < SPLICE_LEN_MIN => encode::bulk(self.out(), &whole_or_copied(long)),
+            StringRef::Long(long) => return self.part_of(long, 0..long.len()),
         }
+        self.appended();
+    }
+
+    /// A string of a collection. A large one is spliced in by reference.
+    pub fn blob(&mut self, blob: &Blob) {
+        if blob.len() < SPLICE_LEN_MIN {
+            return self.bulk(blob.as_slice());
+        }
+        self.bulk_of(std::slice::from_ref(blob));
+    }
+
+    /// Some bytes of a long string, as a string. They are spliced in by reference if they are many.
+    pub fn part_of(&mut self, long: &LongString, range: std::ops::Range<usize>) {
+        let len = range.end.min(long.len()).saturating_sub(range.start);
+        if len < SPLICE_LEN_MIN {
+            return self.bulk(long.copied(range));
+        }
+        encode::header(self.out(), b'$', len as i64);
+        long.shared_pieces(range).for_each(|piece| self.splice(piece));
+        self.out().extend_from_slice(b"\r\n");
         self.appended();
     }
 

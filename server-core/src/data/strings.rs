@@ -1,12 +1,12 @@
 //! Editing strings in place.
 
-use tercel_engine::WrongType;
+use tercel_engine::{Blob, StringMut, WrongType};
 
 use super::{Dataset, Key};
 use crate::command::event_class as class;
 
 impl Dataset {
-    /// Makes a string `len` bytes long (creating it, filling with zeros) and lets `write` change it.
+    /// Makes a string at least `len` bytes long (creating it, filling with zeros) and lets `write` change it.
     ///
     /// # Errors
     /// The key has another type.
@@ -15,9 +15,9 @@ impl Dataset {
         db: usize,
         key: Key<'_>,
         len: usize,
-        write: impl FnOnce(&mut [u8]) -> R,
+        write: impl FnOnce(StringMut<'_>) -> R,
     ) -> Result<R, WrongType> {
-        self.write_string_if(db, key, len, |bytes| (write(bytes), true))
+        self.write_string_if(db, key, len, |string| (write(string), true))
     }
 
     /// The same for a writer that may find nothing to change, as its second result says: unless the string
@@ -30,7 +30,7 @@ impl Dataset {
         db: usize,
         key: Key<'_>,
         len: usize,
-        write: impl FnOnce(&mut [u8]) -> (R, bool),
+        write: impl FnOnce(StringMut<'_>) -> (R, bool),
     ) -> Result<R, WrongType> {
         let access = self.access;
         let data = self.keyspace.db_mut(db);
@@ -43,7 +43,7 @@ impl Dataset {
             write(data.create_string(key.bytes, key.hash, &access, len))
         } else {
             match data.edit_string(key.bytes, key.hash, &access, len)? {
-                Some(bytes) => write(bytes),
+                Some(string) => write(string),
                 None => write(data.create_string(key.bytes, key.hash, &access, len)),
             }
         };
@@ -51,9 +51,23 @@ impl Dataset {
             self.notify(class::NEW, "new", db, key.bytes);
         }
         // A string that grew has changed, even if nothing was written to it.
-        if wrote || stored_len != Some(len) {
+        if wrote || stored_len.is_none_or(|stored| stored < len) {
             self.changed(db, key);
         }
         Ok(result)
+    }
+
+    /// Appends to a string that is there, of which nothing is copied if both are long: its new length. None if it is
+    /// missing.
+    ///
+    /// # Errors
+    /// The key has another type.
+    pub fn append_string(&mut self, db: usize, key: Key<'_>, tail: &Blob) -> Result<Option<usize>, WrongType> {
+        let access = self.access;
+        let len = self.keyspace.db_mut(db).append(key.bytes, key.hash, &access, tail)?;
+        if len.is_some() {
+            self.changed(db, key);
+        }
+        Ok(len)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-use tercel_engine::{Blob, EntryRef, HeldFieldMap, HeldList, Policy, SnapshotId, StringRef, Value};
+use tercel_engine::{EntryRef, HeldFieldMap, HeldList, LongString, Policy, SnapshotId, StringRef, Value};
 use tercel_rdb::{EntryMeta, WriteOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk, LONG_BYTES};
@@ -59,7 +59,7 @@ struct Held {
 /// Large collections are handed on whole. Until then they are held as others hold them: a save that is given up must
 /// not free one at once.
 enum HeldValue {
-    String(Blob),
+    String(LongString),
     List(HeldList),
     Hash(HeldFieldMap),
 }
@@ -77,7 +77,7 @@ impl HeldValue {
 impl Held {
     /// Whether it is short enough to be copied into a chunk.
     fn is_short(&self) -> bool {
-        matches!(&self.value, HeldValue::String(value) if value.len() <= LONG_BYTES)
+        matches!(&self.value, HeldValue::String(value) if value.len() <= LONG_BYTES && value.whole().is_some())
     }
 }
 
@@ -105,7 +105,7 @@ impl Job {
             && let Some(held) = self.held.pop_front()
         {
             if let HeldValue::String(value) = &held.value {
-                self.chunk.push_bytes(held.db, &held.key, value.as_slice(), held.meta);
+                self.chunk.push_bytes(held.db, &held.key, value.whole().unwrap_or_default(), held.meta);
             }
             if self.chunk.is_full() {
                 self.send_chunk();
@@ -121,24 +121,23 @@ impl Job {
         }
         let Some(long) = self.held.front_mut() else { return true };
         let HeldValue::String(value) = &long.value else { return true };
-        let bytes = value.as_slice();
         let message = match long.sent {
             None => {
                 long.sent = Some(0);
                 Message::Long {
                     db: long.db,
                     key: std::mem::take(&mut long.key),
-                    len: bytes.len() as u64,
+                    len: value.len() as u64,
                     meta: long.meta,
                 }
             }
             Some(at) => {
-                let end = bytes.len().min(at + CHUNK_BYTES);
+                let end = value.len().min(at + CHUNK_BYTES);
                 let mut piece = self.spare_pieces.pop().unwrap_or_default();
                 piece.clear();
-                piece.extend_from_slice(&bytes[at..end]);
+                value.pieces(at..end).for_each(|bytes| piece.extend_from_slice(bytes));
                 long.sent = Some(end);
-                if end == bytes.len() {
+                if end == value.len() {
                     self.held.pop_front();
                 }
                 Message::Piece(piece)
@@ -280,7 +279,7 @@ impl Work<'_> {
                     Value::String(StringRef::Int(value)) => chunk.push_int(db, key, value, meta),
                     Value::String(StringRef::Bytes(bytes)) => chunk.push_bytes(db, key, bytes, meta),
                     // All of a segment's at once could be many times a chunk.
-                    Value::String(StringRef::Blob(value)) => {
+                    Value::String(StringRef::Long(value)) => {
                         let value = HeldValue::String(value.clone());
                         held.push_back(Held { db, key: key.into(), value, meta, sent: None });
                     }
@@ -481,7 +480,7 @@ impl Work<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use tercel_engine::{Expire, NewValue};
+    use tercel_engine::{Blob, Expire, NewValue};
 
     use super::*;
     use std::path::Path;

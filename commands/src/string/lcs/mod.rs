@@ -63,7 +63,6 @@ fn lcs(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if (a.len() as u64).saturating_mul(b.len() as u64) > CELLS_MAX {
         return Err(fail("ERR the strings are too long for LCS: their lengths multiplied exceed 2147483648"));
     }
-    let search = Search::new(a, b, want_len);
     let answers = if want_len {
         Answers::Length
     } else if want_ranges {
@@ -71,7 +70,7 @@ fn lcs(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     } else {
         Answers::Bytes
     };
-    cx.in_slices(args, Box::new(Lcs { search, answers, found: None }))
+    cx.in_slices(args, Box::new(Lcs { stage: Stage::Join(a, b), answers }))
 }
 
 /// What is answered.
@@ -81,33 +80,62 @@ enum Answers {
     Ranges { match_len_min: usize, with_match_len: bool },
 }
 
+/// How far it has come.
+enum Stage {
+    /// The strings are to lie in one piece each.
+    Join(HeldString, HeldString),
+    Search(Box<Search>),
+    /// What was found, with the runs that are still to be answered.
+    Answer(Found),
+}
+
 /// A search, and then its answer.
 struct Lcs {
-    search: Search,
+    stage: Stage,
     answers: Answers,
-    /// What was found, with the runs that are still to be answered.
-    found: Option<Found>,
+}
+
+impl Lcs {
+    /// The strings once both lie in one piece.
+    fn joined(&mut self) -> Option<(HeldString, HeldString)> {
+        let Stage::Join(a, b) = &mut self.stage else { return None };
+        if a.join() || b.join() {
+            return None;
+        }
+        let none = || HeldString::Own(Vec::new());
+        Some((std::mem::replace(a, none()), std::mem::replace(b, none())))
+    }
 }
 
 impl Slice for Lcs {
     fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
-        let Some(found) = &mut self.found else {
-            let Some(mut found) = self.search.go_on() else { return true };
-            match self.answers {
-                Answers::Length => answer.count(found.len),
-                Answers::Bytes => answer.bulk(&found.common),
-                Answers::Ranges { match_len_min, .. } => {
-                    found.ranges.retain(|range| range.a.1 - range.a.0 + 1 >= match_len_min);
-                    // They are taken from the end.
-                    found.ranges.reverse();
-                    answer.map(2);
-                    answer.bulk("matches");
-                    answer.array(found.ranges.len());
-                    self.found = Some(found);
-                    return true;
+        let found = match &mut self.stage {
+            Stage::Join(..) => {
+                if let Some((a, b)) = self.joined() {
+                    let length_only = matches!(self.answers, Answers::Length);
+                    self.stage = Stage::Search(Box::new(Search::new(a, b, length_only)));
                 }
+                return true;
             }
-            return false;
+            Stage::Search(search) => {
+                let Some(mut found) = search.go_on() else { return true };
+                match self.answers {
+                    Answers::Length => answer.count(found.len),
+                    Answers::Bytes => answer.bulk(&found.common),
+                    Answers::Ranges { match_len_min, .. } => {
+                        found.ranges.retain(|range| range.a.1 - range.a.0 + 1 >= match_len_min);
+                        // They are taken from the end.
+                        found.ranges.reverse();
+                        answer.map(2);
+                        answer.bulk("matches");
+                        answer.array(found.ranges.len());
+                        self.stage = Stage::Answer(found);
+                        return true;
+                    }
+                }
+                return false;
+            }
+            Stage::Answer(found) => found,
         };
         let Answers::Ranges { with_match_len, .. } = self.answers else { return false };
         for range in found.ranges.drain(found.ranges.len().saturating_sub(RANGES_AT_ONCE)..).rev() {

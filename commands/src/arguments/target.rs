@@ -1,0 +1,43 @@
+//! The key that a long command changes in the end, held until it has.
+
+use tercel_core::command::OwnedCommand;
+use tercel_core::command::args::Args;
+use tercel_core::data::{Dataset, Hold};
+use tercel_core::dispatch::Context;
+
+/// A key, its database and its hold.
+pub(crate) struct Target {
+    pub(crate) db: usize,
+    pub(crate) key: Box<[u8]>,
+    hold: Option<Hold>,
+    /// The command, should it take longer than a slice: others may have had effects meanwhile, though not on the
+    /// key, so its own is the same.
+    command: OwnedCommand,
+}
+
+impl Target {
+    /// Holds the key that is argument `index`.
+    pub(crate) fn new(cx: &mut Context<'_>, args: &Args<'_>, index: usize) -> Self {
+        let data = cx.server.data_mut();
+        Target {
+            db: cx.caller.db,
+            key: args.get(index).into(),
+            hold: Some(data.hold(args.get(index))),
+            command: if data.records_effects() { OwnedCommand::from_args(args) } else { OwnedCommand::default() },
+        }
+    }
+
+    /// Lets it go: right before the change, or when there is to be none.
+    pub(crate) fn let_go(&mut self, data: &mut Dataset) {
+        if let Some(hold) = self.hold.take() {
+            data.let_go(hold);
+        }
+    }
+
+    /// It was changed as the command says.
+    pub(crate) fn effect(&mut self, data: &mut Dataset) {
+        if data.records_effects() {
+            data.effect(self.db, std::mem::take(&mut self.command));
+        }
+    }
+}
