@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 
 use tercel::executor::Executor;
 use tercel_core::server::Server;
@@ -29,7 +29,7 @@ fn main() {
     let transport = MemoryTransport::new();
     let net = transport.net();
     let server = Server::new(&tercel_commands::commands().table, settings, tercel::start::host::machine(), ".".into());
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicUsize::new(0));
     let mut executor = Executor::new(transport, tercel_commands::commands(), server, stop);
     let client = net.connect();
     let mut call = |commands: &[u8]| {

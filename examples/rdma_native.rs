@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
@@ -39,7 +39,7 @@ impl Bench {
             tercel::start::host::machine(),
             ".".into(),
         );
-        let executor = Executor::new(transport, tercel_commands::commands(), server, Arc::new(AtomicBool::new(false)));
+        let executor = Executor::new(transport, tercel_commands::commands(), server, Arc::new(AtomicUsize::new(0)));
         let mut client = RdmaClient::new(fabric.device(SoftLimits::default()).unwrap(), options, addr).unwrap();
         client.dial().unwrap();
         Bench { executor, client, ready: Vec::new() }

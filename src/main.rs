@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use tercel::executor::Ending;
 use tercel::process::{host_check, logging};
@@ -117,9 +117,9 @@ fn main() -> ExitCode {
         }
     };
     let log_to_file = !settings.logfile.is_empty();
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicUsize::new(0));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+        if let Err(error) = signal_hook::flag::register_usize(signal, Arc::clone(&stop), signal as usize) {
             tracing::warn!("can't handle signal {signal}: {error}");
         }
     }

@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 
 use tercel::executor::Executor;
 use tercel_core::server::Server;
@@ -65,7 +65,7 @@ impl<T: Transport, C: Client> Bench<T, C> {
         let server =
             Server::new(&tercel_commands::commands().table, settings, tercel::start::host::machine(), ".".into());
         Bench {
-            executor: Executor::new(transport, tercel_commands::commands(), server, Arc::new(AtomicBool::new(false))),
+            executor: Executor::new(transport, tercel_commands::commands(), server, Arc::new(AtomicUsize::new(0))),
             client,
         }
     }

@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tercel::executor::Executor;
@@ -20,7 +20,7 @@ const TURNS_MAX: usize = 10_000;
 
 fn executor<T: Transport>(transport: T, settings: Settings) -> Executor<T> {
     let server = Server::new(&tercel_commands::commands().table, settings, tercel::start::host::machine(), ".".into());
-    Executor::new(transport, tercel_commands::commands(), server, Arc::new(AtomicBool::new(false)))
+    Executor::new(transport, tercel_commands::commands(), server, Arc::new(AtomicUsize::new(0)))
 }
 
 /// An executor nobody talks to over a network.

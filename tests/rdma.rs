@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use tercel::executor::Executor;
@@ -69,8 +69,7 @@ impl House {
         let port = settings.port as u16;
         let server =
             Server::new(&tercel_commands::commands().table, settings, tercel::start::host::machine(), ".".into());
-        let mut executor =
-            Executor::new(network, tercel_commands::commands(), server, Arc::new(AtomicBool::new(false)));
+        let mut executor = Executor::new(network, tercel_commands::commands(), server, Arc::new(AtomicUsize::new(0)));
         executor.on_settings(Box::new(move |network, old, new| network.follow(&mut listeners, old, new)));
         let addr: SocketAddr = "10.0.0.1:6379".parse().unwrap();
         let options = Options { unheard_max: u32::MAX, ..Options::default() };

@@ -11,7 +11,7 @@ mod run;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tercel_transport::{Close, Event, Transport};
@@ -86,15 +86,16 @@ pub struct Executor<T: Transport> {
     idle_check_at: ClientKey,
     meter_at_ns: u64,
     ending: Option<Ending>,
-    stop: Arc<AtomicBool>,
+    stop: Arc<AtomicUsize>,
     on_wake: Option<WakeHook>,
     on_settings: Option<SettingsHook<T>>,
 }
 
 impl<T: Transport> Executor<T> {
-    /// An executor over a transport that listens already. `stop` ends it from outside.
+    /// An executor over a transport that listens already. `stop` ends it from outside: the number of the
+    /// signal that it stands for, 0 while there is none.
     #[must_use]
-    pub fn new(transport: T, commands: &'static Commands, server: Server, stop: Arc<AtomicBool>) -> Self {
+    pub fn new(transport: T, commands: &'static Commands, server: Server, stop: Arc<AtomicUsize>) -> Self {
         let mut executor = Executor {
             transport,
             commands,
@@ -227,14 +228,9 @@ impl<T: Transport> Executor<T> {
         self.flush(executed);
         self.record_latencies();
         let more = self.housekeeping();
-        if self.stop.load(Ordering::Relaxed) {
-            tracing::info!("Received SIGTERM or SIGINT scheduling shutdown...");
-            if self.server.persistence_mut().before_shutdown(None).is_ok() {
-                self.ending.get_or_insert(Ending::Shutdown);
-            } else {
-                tracing::warn!("Error trying to save the DB, can't exit.");
-                self.stop.store(false, Ordering::Relaxed);
-            }
+        match self.stop.load(Ordering::Relaxed) {
+            0 => {}
+            signal => self.end_by(signal as i32),
         }
         let busy_ns = (worked || more).then(|| {
             self.last_busy_ns = self.server.clock().mono_ns();
@@ -276,6 +272,27 @@ impl<T: Transport> Executor<T> {
             if !self.events.is_empty() {
                 break;
             }
+        }
+    }
+
+    /// A signal ends the server, in the way that the settings say.
+    #[cold]
+    fn end_by(&mut self, signal: i32) {
+        let settings = self.server.settings();
+        let (name, way) = match signal {
+            libc::SIGINT => ("SIGINT", settings.shutdown_on_sigint),
+            _ => ("SIGTERM", settings.shutdown_on_sigterm),
+        };
+        tracing::info!("Received {name} scheduling shutdown...");
+        let is_saved = self.server.persistence_mut().before_shutdown(way.save).is_ok();
+        if is_saved || way.force {
+            if !is_saved {
+                tracing::warn!("Error trying to save the DB. Exit anyway.");
+            }
+            self.ending.get_or_insert(Ending::Shutdown);
+        } else {
+            tracing::warn!("Error trying to save the DB, can't exit.");
+            self.stop.store(0, Ordering::Relaxed);
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -138,7 +138,7 @@ pub(crate) fn clients_possible(wanted: i64) -> i64 {
 ///
 /// # Errors
 /// [`StartError`] if it cannot start.
-pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBool>) -> Result<Ending, StartError> {
+pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicUsize>) -> Result<Ending, StartError> {
     let os = |what: &str, error: std::io::Error| StartError::Os { what: what.to_owned(), reason: error.to_string() };
     let config_file = config_file.map(|path| path.canonicalize().unwrap_or(path));
     let dir = MachineDisk
@@ -180,7 +180,8 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
     {
         tracing::warn!("Failed to write PID file: {error}");
     }
-    tracing::info!("Tercel {} starting, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    // Tools for Valkey know a server by its PID and that it is initialized.
+    tracing::info!("Tercel {} starting, PID: {}", env!("CARGO_PKG_VERSION"), std::process::id());
     tracing::info!("Network: {}", network.describe());
     if let Some(rdma) = network.rdma() {
         tracing::info!("RDMA: port {}, adapters {}", settings.rdma_port, rdma.endpoint().device().describe());
@@ -213,6 +214,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>, stop: Arc<AtomicBoo
             let _ = std::fs::remove_file(&pidfile);
         }
     };
+    tracing::info!("Server initialized");
     let loaded = executor.load().inspect_err(|_| remove_pidfile())?;
     if let Some(ending) = loaded {
         remove_pidfile();

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 
 use tercel::executor::Executor;
 use tercel_commands::commands;
@@ -40,7 +40,7 @@ impl House {
         let net = transport.net();
         let host = FakeHost::with_time(time.clone());
         let server = Server::new(&commands().table, settings, host, "/".into());
-        House { executor: Executor::new(transport, commands(), server, Arc::new(AtomicBool::new(false))), net, time }
+        House { executor: Executor::new(transport, commands(), server, Arc::new(AtomicUsize::new(0))), net, time }
     }
 
     /// Turns until a client is answered; how many turns that took.

@@ -120,7 +120,8 @@ replaces!(
     SavePoints,
     Choice<RdbVersionCheck>,
     Choice<TransportBackend>,
-    Choice<Supervised>
+    Choice<Supervised>,
+    ShutdownWay
 );
 
 impl Update for OutputLimits {
@@ -199,6 +200,8 @@ settings! {
     rdb_version_check: Choice<RdbVersionCheck>, "rdb-version-check", (), "strict", Mutable, "Whether a snapshot of a later version is refused at once or loaded as far as it holds nothing unknown.";
     rdb_save_incremental_fsync: bool, "rdb-save-incremental-fsync", (), "yes", Mutable, "Syncs a snapshot every 4 MiB while it is written, so that the end of a save is no burst.";
     pidfile: String, "pidfile", (), "", Immutable, "File the process number is written to; empty for none.";
+    shutdown_on_sigint: ShutdownWay, "shutdown-on-sigint", (), "default", Mutable, "How SIGINT ends the server.";
+    shutdown_on_sigterm: ShutdownWay, "shutdown-on-sigterm", (), "default", Mutable, "How SIGTERM ends the server.";
     supervised: Choice<Supervised>, "supervised", (), "no", Immutable, "Whether a supervisor is told when the server is ready.";
     disable_thp: bool, "disable-thp", (), "no", Immutable, "Keeps transparent huge pages away from the process. There is no fork to make them costly here, and they halve the time of a lookup in a large keyspace.";
     page_stock: Memory, "page-stock", 0..=134217728, "4mb", Immutable, "Memory a helper thread keeps filled with pages ahead of need, in whole 2 MiB, so that growing data costs the executor no page fault; 0 for none.";
@@ -276,6 +279,7 @@ settings! {
     crash_log_enabled: Inert, "crash-log-enabled", (), "yes", Mutable, "Taken, and without effect: a panic is always logged.";
     crash_memcheck_enabled: Inert, "crash-memcheck-enabled", (), "yes", Mutable, "Taken, and without effect: a panic is always logged.";
     dual_channel_replication_enabled: Inert, "dual-channel-replication-enabled", (), "no", Mutable, "Taken, and without effect: replication is not there yet.";
+    enable_debug_assert: Inert, "enable-debug-assert", (), "no", Immutable, "Taken, and without effect: assertions are compiled in or are not.";
     enable_module_command: Inert, "enable-module-command", (), "no", Immutable, "Taken, and without effect: modules are not there yet.";
     extended_redis_compatibility: NotYet, "extended-redis-compatibility", (&["no"] as &'static [&'static str]), "no", Mutable, "Replies are Valkey's.";
     hash_max_listpack_entries: i64, "hash-max-listpack-entries"("hash-max-ziplist-entries"), INT, "512", Mutable, "Hashes of so many fields are reported as listpacks; larger ones as hashtables.";
@@ -324,8 +328,6 @@ settings! {
     set_max_listpack_entries: Inert, "set-max-listpack-entries", (), "128", Mutable, "Taken, and without effect: sets are not there yet.";
     set_max_listpack_value: Inert, "set-max-listpack-value", (), "64", Mutable, "Taken, and without effect: sets are not there yet.";
     set_proc_title: Inert, "set-proc-title", (), "yes", Immutable, "Taken, and without effect: the process keeps its title.";
-    shutdown_on_sigint: NotYet, "shutdown-on-sigint", (&["default"] as &'static [&'static str]), "default", Mutable, "A signal always ends the server in order.";
-    shutdown_on_sigterm: NotYet, "shutdown-on-sigterm", (&["default"] as &'static [&'static str]), "default", Mutable, "A signal always ends the server in order.";
     shutdown_timeout: Inert, "shutdown-timeout", (), "10", Mutable, "Taken, and without effect: there are no replicas to wait for.";
     slot_migration_max_failover_repl_bytes: Inert, "slot-migration-max-failover-repl-bytes", (), "0", Mutable, "Taken, and without effect: cluster mode is not there yet.";
     socket_mark_id: NotYet, "socket-mark-id", (&["0"] as &'static [&'static str]), "0", Immutable, "Sockets are not marked.";

@@ -160,6 +160,62 @@ impl Value for EvictionPolicy {
     }
 }
 
+/// How a signal ends the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ShutdownWay {
+    /// Whether there is a save first: `save` and `nosave`; None if there are save points.
+    pub save: Option<bool>,
+    /// It ends even if that fails: `force`.
+    pub force: bool,
+    /// It waits for no replica: `now`.
+    pub now: bool,
+    /// Its primary's place is handed on first: `failover`.
+    pub failover: bool,
+}
+
+impl ShutdownWay {
+    const WORDS: &'static str = "default, save, nosave, now, force, failover";
+}
+
+impl Value for ShutdownWay {
+    type Rule = ();
+
+    fn read(words: &[&str], (): &()) -> Result<Self, String> {
+        let mut way = ShutdownWay::default();
+        for word in words.iter().flat_map(|word| word.split_ascii_whitespace()) {
+            match word.to_ascii_lowercase().as_str() {
+                "default" => {}
+                "save" if way.save != Some(false) => way.save = Some(true),
+                "nosave" if way.save != Some(true) => way.save = Some(false),
+                "save" | "nosave" => {
+                    return Err("shutdown options SAVE and NOSAVE can't be used simultaneously".to_owned());
+                }
+                "now" => way.now = true,
+                "force" => way.force = true,
+                "failover" => way.failover = true,
+                _ => return Err(format!("argument(s) must be one of the following: {}", Self::WORDS)),
+            }
+        }
+        Ok(way)
+    }
+
+    fn show(&self) -> String {
+        let words = [
+            (self.save == Some(true), "save"),
+            (self.save == Some(false), "nosave"),
+            (self.now, "now"),
+            (self.force, "force"),
+            (self.failover, "failover"),
+        ];
+        let words: Vec<&str> = words.iter().filter(|(is_set, _)| *is_set).map(|(_, word)| *word).collect();
+        if words.is_empty() { "default".to_owned() } else { words.join(" ") }
+    }
+
+    fn accepts((): &()) -> String {
+        Self::WORDS.to_owned()
+    }
+}
+
 /// Classes of keyspace notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Notifications(pub u32);
