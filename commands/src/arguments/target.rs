@@ -10,21 +10,13 @@ pub(crate) struct Target {
     pub(crate) db: usize,
     pub(crate) key: Box<[u8]>,
     hold: Option<Hold>,
-    /// The command, should it take longer than a slice: others may have had effects meanwhile, though not on the
-    /// key, so its own is the same.
-    command: OwnedCommand,
 }
 
 impl Target {
     /// Holds the key that is argument `index`.
     pub(crate) fn new(cx: &mut Context<'_>, args: &Args<'_>, index: usize) -> Self {
         let data = cx.server.data_mut();
-        Target {
-            db: cx.caller.db,
-            key: args.get(index).into(),
-            hold: Some(data.hold(args.get(index))),
-            command: if data.records_effects() { OwnedCommand::from_args(args) } else { OwnedCommand::default() },
-        }
+        Target { db: cx.caller.db, key: args.get(index).into(), hold: Some(data.hold(args.get(index))) }
     }
 
     /// Lets it go: right before the change, or when there is to be none.
@@ -34,10 +26,11 @@ impl Target {
         }
     }
 
-    /// It was changed as the command says.
-    pub(crate) fn effect(&mut self, data: &mut Dataset) {
+    /// It was changed as the command says. Others may have had effects meanwhile, though not on the key, so its own
+    /// is the same.
+    pub(crate) fn effect(&self, args: &Args<'_>, data: &mut Dataset) {
         if data.records_effects() {
-            data.effect(self.db, std::mem::take(&mut self.command));
+            data.effect(self.db, OwnedCommand::from_args(args));
         }
     }
 }

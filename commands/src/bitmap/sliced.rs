@@ -3,7 +3,7 @@
 
 use tercel_core::clients::Slice;
 use tercel_core::command::event_class as class;
-use tercel_core::command::{OwnedCommand, Reply};
+use tercel_core::command::{Args, OwnedCommand, Reply};
 use tercel_core::data::{Dataset, Hold};
 use tercel_engine::{Blob, Expire, LongString, NewValue};
 
@@ -25,7 +25,7 @@ pub(super) struct Count {
 }
 
 impl Slice for Count {
-    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, _: &mut Dataset, answer: &mut Reply) -> bool {
         let end = self.bytes.end.min(self.bytes.start + PIECE_BYTES);
         self.count += self.value.pieces(self.bytes.start..end).map(count_ones).sum::<u64>();
         self.bytes.start = end;
@@ -48,7 +48,7 @@ pub(super) struct Find {
 }
 
 impl Slice for Find {
-    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, _: &mut Dataset, answer: &mut Reply) -> bool {
         let (first, last) = self.bits;
         // Pieces end with a byte, so that each is looked at once.
         let end = last.min((first / 8 + PIECE_BYTES as u64) * 8 - 1);
@@ -110,7 +110,7 @@ pub(super) struct Combine {
 }
 
 impl Slice for Combine {
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
         let from = self.result.len();
         let end = self.len.min(from + PIECE_BYTES);
         for (index, source) in self.sources.iter().enumerate() {

@@ -144,7 +144,7 @@ impl Dump {
 }
 
 impl Slice for Dump {
-    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, _: &mut Dataset, answer: &mut Reply) -> bool {
         if self.write().unwrap_or(false) {
             if let Some(payload) = &mut self.payload {
                 let piece = payload.take();

@@ -293,7 +293,7 @@ struct Keys {
 }
 
 impl Slice for Keys {
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
         let Some(walk) = self.walk else { return answer_some(&mut self.found, answer) };
         let (expired, pattern) = (self.expired, &self.pattern);
         let (found, found_bytes) = (&mut self.found, &mut self.found_bytes);
@@ -392,7 +392,7 @@ struct Scan {
 }
 
 impl Slice for Scan {
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
         if !self.is_walked {
             self.is_walked = !self.walk(data);
             if self.is_walked {

@@ -1,7 +1,7 @@
 //! Fields in answers: few at once, many in slices.
 
 use tercel_core::clients::Slice;
-use tercel_core::command::{Args, OwnedCommand, Reply};
+use tercel_core::command::{Args, Reply};
 use tercel_core::data::{Dataset, Expired};
 use tercel_engine::{Field, FieldMapRef, HeldFieldMap};
 
@@ -24,6 +24,27 @@ pub(super) fn put_value(out: &mut Reply, fields: FieldMapRef<'_>, field: Field<'
         return out.blob(&shared);
     }
     out.bulk(field.value);
+}
+
+/// How a deadline is shown, both in Unix milliseconds, and the time now.
+pub(super) type Shown = (fn(i64, i64) -> i64, i64);
+
+/// What is answered for the deadline of a field that is not there, or has none.
+pub(super) const MISSING: i64 = -2;
+pub(super) const NO_DEADLINE: i64 = -1;
+
+/// Writes the deadline of a field that is asked for by name.
+pub(super) fn put_deadline(
+    out: &mut Reply,
+    fields: Option<FieldMapRef<'_>>,
+    name: &[u8],
+    expired: Expired,
+    (show, now_ms): Shown,
+) {
+    out.integer(match fields.and_then(|fields| live(fields, name, expired)) {
+        None => MISSING,
+        Some(field) => field.expire_at.map_or(NO_DEADLINE, |at_ms| show(at_ms, now_ms)),
+    });
 }
 
 /// Writes the value of a field that is asked for by name, of a hash that may be missing.
@@ -122,7 +143,7 @@ impl Slice for AllFields {
         true
     }
 
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
         if !self.is_counted {
             self.count();
             return true;
@@ -152,18 +173,25 @@ impl Slice for AllFields {
     }
 }
 
-/// The values of many fields of a hash as it was, by their names.
+/// The values, or the deadlines, of many fields of a hash as it was, by their names.
 pub(super) struct NamedFields {
     fields: HeldFieldMap,
     expired: Expired,
-    /// The command: the names are its arguments from 2 on.
-    command: OwnedCommand,
+    /// The next name: they are the command's arguments from there on.
     at: usize,
+    has_begun: bool,
+    /// Not the values are answered, but what this makes of the deadlines.
+    shown: Option<Shown>,
 }
 
 impl NamedFields {
-    pub(super) fn new(fields: HeldFieldMap, expired: Expired, args: &Args<'_>) -> Self {
-        NamedFields { fields, expired, command: OwnedCommand::from_args(args), at: 2 }
+    pub(super) fn new(fields: HeldFieldMap, expired: Expired, names_from: usize) -> Self {
+        NamedFields { fields, expired, at: names_from, has_begun: false, shown: None }
+    }
+
+    /// The same, of their deadlines.
+    pub(super) fn showing(self, show: fn(i64, i64) -> i64, now_ms: i64) -> Self {
+        NamedFields { shown: Some((show, now_ms)), ..self }
     }
 }
 
@@ -172,14 +200,17 @@ impl Slice for NamedFields {
         true
     }
 
-    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
-        let args = self.command.args();
-        if self.at == 2 {
-            answer.array(args.len() - 2);
+    fn step(&mut self, args: &Args<'_>, _: &mut Dataset, answer: &mut Reply) -> bool {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            answer.array(args.len() - self.at);
         }
         let until = (self.at + NAMES_STEP).min(args.len());
         for index in self.at..until {
-            put_named(answer, Some(self.fields.view()), args.get(index), self.expired);
+            let (fields, name) = (Some(self.fields.view()), args.get(index));
+            match self.shown {
+                Some(shown) => put_deadline(answer, fields, name, self.expired, shown),
+                None => put_named(answer, fields, name, self.expired),
+            }
         }
         self.at = until;
         until < args.len()

@@ -2,25 +2,24 @@
 
 use std::ops::Range;
 
-use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, SYNTAX, invalid_expire};
 use tercel_core::command::event_class as class;
 use tercel_core::command::parse::integer;
+use tercel_core::command::{Args, Reply};
+use tercel_core::data::Expired;
 use tercel_core::data::encoding::HashLimits;
-use tercel_core::data::{Change, Expired, Key};
 use tercel_core::dispatch::Context;
 use tercel_engine::{FieldMap, FieldMapRef};
 
-use super::answer::put_named;
+use super::answer::{MISSING, NO_DEADLINE, NamedFields, put_deadline, put_named};
+use super::each::{Done, ForEach, for_each};
 use super::options::{Options, Takes, WRONG_COUNT, behind_options, listed, options};
-use super::write::{effect_of_removal, tell_overwritten};
+use super::read::NAMES_AT_ONCE;
+use super::write::{changes, effect_of_removal, tell_overwritten};
 use super::{is_due, live, tell, text};
 use crate::arguments::expiry::{Conditions, ExpiryUnit, absolute_ms, conditions};
 
-/// What is answered of a field that is not there, or has no deadline, or whose deadline was refused, set, or was
-/// past so that it is gone.
-const MISSING: i64 = -2;
-const NO_DEADLINE: i64 = -1;
+/// What is answered of a field whose deadline was refused, set, or was past so that it is gone.
 const REFUSED: i64 = 0;
 const DONE: i64 = 1;
 const EXPIRED: i64 = 2;
@@ -76,30 +75,29 @@ impl Deadline {
     }
 
     /// Tells of what was done to the fields of some arguments, if to any.
-    fn tell(self, cx: &mut Context<'_>, args: &Args<'_>, applied: &[usize], is_gone: bool) {
+    fn tell(self, done: &mut Done<'_>, args: &Args<'_>, applied: &[usize]) {
         if applied.is_empty() {
             return;
         }
-        let key = cx.key(args, 1);
         if let Deadline::Past = self {
-            effect_of_removal(cx, args, applied);
-            tell_expired(cx, key, applied.len(), is_gone);
+            effect_of_removal(done, args, applied);
+            tell_expired(done, applied.len());
             return;
         }
         let event = if let Deadline::At(at_ms) = self {
-            effect_of_fields(cx, args, b"HPEXPIREAT", Some(at_ms), applied);
+            effect_of_fields(done, args, b"HPEXPIREAT", Some(at_ms), applied);
             "hexpire"
         } else {
-            effect_of_fields(cx, args, b"HPERSIST", None, applied);
+            effect_of_fields(done, args, b"HPERSIST", None, applied);
             "hpersist"
         };
-        tell(cx, event, key, is_gone);
+        tell(done.data, done.db, event, done.key, done.is_gone);
     }
 }
 
 /// What was done was to run this command, which may take a time, on the fields of some arguments.
-fn effect_of_fields(cx: &mut Context<'_>, args: &Args<'_>, name: &[u8], at_ms: Option<i64>, fields: &[usize]) {
-    cx.effect(|command| {
+fn effect_of_fields(done: &mut Done<'_>, args: &Args<'_>, name: &[u8], at_ms: Option<i64>, fields: &[usize]) {
+    done.effect(|command| {
         command.push(name);
         command.push_from(args, 1);
         at_ms.into_iter().for_each(|at_ms| command.push_number(at_ms));
@@ -110,15 +108,59 @@ fn effect_of_fields(cx: &mut Context<'_>, args: &Args<'_>, name: &[u8], at_ms: O
 }
 
 /// Fields are gone for their deadline, and maybe the hash with them.
-fn tell_expired(cx: &mut Context<'_>, key: Key<'_>, count: usize, is_gone: bool) {
-    let (data, db) = (cx.server.data_mut(), cx.caller.db);
-    data.expired_fields(db, key, count as u64);
-    if is_gone {
-        data.notify(class::GENERIC, "del", db, key.bytes);
+fn tell_expired(done: &mut Done<'_>, count: usize) {
+    let key = done.data.key(done.key);
+    done.data.expired_fields(done.db, key, count as u64);
+    if done.is_gone {
+        done.data.notify(class::GENERIC, "del", done.db, done.key);
     }
 }
 
-/// Does something to the deadlines of fields and answers how each fared.
+/// Does something to the deadlines of fields and answers how each fared, or what its value was before.
+struct ChangeDeadlines {
+    deadline: Deadline,
+    conditions: Option<(Conditions, i64)>,
+    expired: Expired,
+    answers_values: bool,
+    /// Arguments of the fields to which it was done.
+    applied: Vec<usize>,
+}
+
+impl ForEach for ChangeDeadlines {
+    const MAKES: bool = false;
+
+    fn begin(&mut self, count: usize, answer: &mut Reply) {
+        answer.array(count);
+    }
+
+    fn each(&mut self, fields: &mut FieldMap, args: &Args<'_>, index: usize, answer: &mut Reply) {
+        let name = args.get(index);
+        if self.answers_values {
+            // The answer to a field named twice is what it was before each.
+            put_named(answer, Some(fields.view()), name, self.expired);
+        }
+        let fared = self.deadline.apply(fields, name, self.expired, self.conditions);
+        if fared > 0 {
+            self.applied.push(index);
+        }
+        if !self.answers_values {
+            answer.integer(fared);
+        }
+    }
+
+    fn missing(&self, answer: &mut Reply) {
+        if self.answers_values { answer.null() } else { answer.integer(MISSING) }
+    }
+
+    fn changes(&self) -> Option<u64> {
+        changes(&self.applied)
+    }
+
+    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, _: &mut Reply) {
+        self.deadline.tell(done, args, &self.applied);
+    }
+}
+
 fn change_all(
     cx: &mut Context<'_>,
     args: &Args<'_>,
@@ -126,30 +168,9 @@ fn change_all(
     deadline: Deadline,
     conditions: Option<(Conditions, i64)>,
 ) -> Outcome {
-    let key = cx.key(args, 1);
-    let Context { server, caller, out, .. } = &mut *cx;
-    let expired = server.data().expired();
-    let edited = server.data_mut().edit_fields(caller.db, key, false, |fields| {
-        out.array(names.len());
-        let mut applied = Vec::new();
-        for index in names.clone() {
-            let answer = deadline.apply(fields, args.get(index), expired, conditions);
-            if answer > 0 {
-                applied.push(index);
-            }
-            out.integer(answer);
-        }
-        let changed = (!applied.is_empty()).then_some(applied.len() as u64);
-        Change { result: applied, changed }
-    })?;
-    match edited {
-        None => {
-            cx.out.array(names.len());
-            names.for_each(|_| cx.out.integer(MISSING));
-        }
-        Some(edited) => deadline.tell(cx, args, &edited.result, edited.is_gone),
-    }
-    Ok(())
+    let expired = cx.server.data().expired();
+    let job = ChangeDeadlines { deadline, conditions, expired, answers_values: false, applied: Vec::new() };
+    for_each(cx, args, names.step_by(1), job)
 }
 
 fn set_deadlines(cx: &mut Context<'_>, args: &Args<'_>, unit: ExpiryUnit) -> Outcome {
@@ -181,19 +202,18 @@ pub(super) fn hpersist(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 /// Answers what `show` makes of the deadlines of fields and the time.
-fn ask(cx: &mut Context<'_>, args: &Args<'_>, show: impl Fn(i64, i64) -> i64) -> Outcome {
+fn ask(cx: &mut Context<'_>, args: &Args<'_>, show: fn(i64, i64) -> i64) -> Outcome {
     let names = listed(args).map_err(|error| if error == WRONG_COUNT { SYNTAX } else { error })?;
     let key = cx.key(args, 1);
     let Context { server, caller, out, .. } = cx;
     let (now_ms, expired) = (server.now().unix_ms, server.data().expired());
     let fields = server.data_mut().read_fields(caller.db, key)?;
-    out.array(names.len());
-    for name in names.map(|index| args.get(index)) {
-        out.integer(match fields.and_then(|fields| live(fields, name, expired)) {
-            None => MISSING,
-            Some(field) => field.expire_at.map_or(NO_DEADLINE, |at_ms| show(at_ms, now_ms)),
-        });
+    if let Some(fields) = fields.filter(|_| names.len() > NAMES_AT_ONCE) {
+        let job = NamedFields::new(fields.held(), expired, names.start).showing(show, now_ms);
+        return cx.in_slices(args, Box::new(job));
     }
+    out.array(names.len());
+    names.for_each(|index| put_deadline(out, fields, args.get(index), expired, (show, now_ms)));
     Ok(())
 }
 
@@ -228,30 +248,19 @@ pub(super) fn hgetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         Some(at_ms) => Some(Deadline::of(at_ms, expired)),
         None => options.persist.then_some(Deadline::Never),
     };
-    let Context { server, caller, out, .. } = &mut *cx;
-    out.array(names.len());
-    let mut put = |fields: Option<FieldMapRef<'_>>, name: &[u8]| put_named(out, fields, name, expired);
-    let Some(deadline) = deadline.filter(|_| exists) else {
-        // It was read already, so this is not another read.
-        let fields = server.data_mut().fields_to_write(caller.db, key)?;
-        names.for_each(|index| put(fields, args.get(index)));
-        return Ok(());
-    };
-    let edited = server.data_mut().edit_fields(caller.db, key, false, |fields| {
-        let mut applied = Vec::new();
-        for index in names {
-            // The answer to a field named twice is what it was before each.
-            put(Some(fields.view()), args.get(index));
-            if deadline.apply(fields, args.get(index), expired, None) > 0 {
-                applied.push(index);
-            }
-        }
-        let changed = (!applied.is_empty()).then_some(applied.len() as u64);
-        Change { result: applied, changed }
-    })?;
-    if let Some(edited) = edited {
-        deadline.tell(cx, args, &edited.result, edited.is_gone);
+    if let Some(deadline) = deadline.filter(|_| exists) {
+        let job = ChangeDeadlines { deadline, conditions: None, expired, answers_values: true, applied: Vec::new() };
+        return for_each(cx, args, names.step_by(1), job);
     }
+    // It was read already, so this is not another read.
+    let Context { server, caller, out, .. } = &mut *cx;
+    let fields = server.data_mut().fields_to_write(caller.db, key)?;
+    if let Some(fields) = fields.filter(|_| names.len() > NAMES_AT_ONCE) {
+        let job = NamedFields::new(fields.held(), expired, names.start);
+        return cx.in_slices(args, Box::new(job));
+    }
+    out.array(names.len());
+    names.for_each(|index| put_named(out, fields, args.get(index), expired));
     Ok(())
 }
 
@@ -283,91 +292,108 @@ pub(super) fn hsetex(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         cx.out.flag(false);
         return Ok(());
     }
+    let indexes = names.clone().step_by(2);
     if at_ms.is_some_and(|at_ms| expired.is_past(at_ms)) {
-        remove_all(cx, args, names)?;
-    } else {
-        set_all(cx, args, names, &options, at_ms)?;
+        return for_each(cx, args, indexes, RemoveAll { removed: Vec::new(), named: names.len() / 2 });
     }
-    cx.out.flag(true);
-    Ok(())
+    let limits = HashLimits::of(cx.server.settings());
+    let job = SetAll { limits, expired, keep_ttl: options.keep_ttl, at_ms, names, overwritten: Vec::new() };
+    for_each(cx, args, indexes, job)
 }
 
 /// HSETEX with a deadline that is past: the fields are gone at once.
-fn remove_all(cx: &mut Context<'_>, args: &Args<'_>, names: Range<usize>) -> Outcome {
-    let key = cx.key(args, 1);
-    let named = names.len() / 2;
-    let edited = cx.server.data_mut().edit_fields(cx.caller.db, key, false, |fields| {
-        // Those that were past an earlier deadline go with them.
-        let removed: Vec<usize> = names.step_by(2).filter(|&index| fields.remove(args.get(index))).collect();
-        let changed = (!removed.is_empty()).then_some(removed.len() as u64);
-        Change { result: removed, changed }
-    })?;
-    if edited.is_none() {
-        // It was made for them and is gone with them.
-        cx.server.data_mut().notify(class::NEW, "new", cx.caller.db, key.bytes);
-    }
-    let is_gone = edited.as_ref().is_none_or(|edited| edited.is_gone);
-    let removed = edited.map(|edited| edited.result).unwrap_or_default();
-    if !removed.is_empty() {
-        effect_of_removal(cx, args, &removed);
-    }
-    tell(cx, "hset", key, false);
-    tell(cx, "hexpire", key, false);
-    // Those that were not there count too, as Valkey counts.
-    tell_expired(cx, key, named, is_gone);
-    Ok(())
+struct RemoveAll {
+    /// Arguments of the fields that were removed.
+    removed: Vec<usize>,
+    named: usize,
 }
 
-fn set_all(
-    cx: &mut Context<'_>,
-    args: &Args<'_>,
-    names: Range<usize>,
-    options: &Options,
-    at_ms: Option<i64>,
-) -> Outcome {
-    let key = cx.key(args, 1);
-    let (limits, expired) = (HashLimits::of(cx.server.settings()), cx.server.data().expired());
-    let indexes = names.clone().step_by(2);
-    let edited = cx.server.data_mut().edit_fields(cx.caller.db, key, true, |fields| {
-        let mut overwritten = Vec::new();
-        for index in indexes {
-            let name = args.get(index);
-            let stored = fields.view().get(name);
-            let due = stored.is_some_and(|field| is_due(&field, expired));
-            let kept = stored.filter(|_| options.keep_ttl && !due).and_then(|field| field.expire_at);
-            if due {
-                overwritten.push(index);
-            }
-            fields.set(text(args, index), text(args, index + 1), at_ms.or(kept));
-            limits.grown(fields, name.len(), args.get(index + 1).len());
+impl ForEach for RemoveAll {
+    const MAKES: bool = false;
+
+    fn each(&mut self, fields: &mut FieldMap, args: &Args<'_>, index: usize, _: &mut Reply) {
+        // Those that were past an earlier deadline go with them.
+        if fields.remove(args.get(index)) {
+            self.removed.push(index);
         }
-        if at_ms.is_some() {
+    }
+
+    fn changes(&self) -> Option<u64> {
+        changes(&self.removed)
+    }
+
+    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, answer: &mut Reply) {
+        if done.was_missing {
+            // It was made for them and is gone with them.
+            done.data.notify(class::NEW, "new", done.db, done.key);
+        }
+        if !self.removed.is_empty() {
+            effect_of_removal(done, args, &self.removed);
+        }
+        tell(done.data, done.db, "hset", done.key, false);
+        tell(done.data, done.db, "hexpire", done.key, false);
+        // Those that were not there count too, as Valkey counts.
+        tell_expired(done, self.named);
+        answer.flag(true);
+    }
+}
+
+/// HSETEX.
+struct SetAll {
+    limits: HashLimits,
+    expired: Expired,
+    keep_ttl: bool,
+    at_ms: Option<i64>,
+    names: Range<usize>,
+    /// Arguments of the fields that were past their deadline.
+    overwritten: Vec<usize>,
+}
+
+impl ForEach for SetAll {
+    const MAKES: bool = true;
+
+    fn each(&mut self, fields: &mut FieldMap, args: &Args<'_>, index: usize, _: &mut Reply) {
+        let name = args.get(index);
+        let stored = fields.view().get(name);
+        let due = stored.is_some_and(|field| is_due(&field, self.expired));
+        let kept = stored.filter(|_| self.keep_ttl && !due).and_then(|field| field.expire_at);
+        if due {
+            self.overwritten.push(index);
+        }
+        fields.set(text(args, index), text(args, index + 1), self.at_ms.or(kept));
+        self.limits.grown(fields, name.len(), args.get(index + 1).len());
+        if self.at_ms.is_some() {
             fields.set_wide(true);
         }
-        Change { result: overwritten, changed: Some(names.len() as u64 / 2) }
-    })?;
-    let overwritten = edited.map(|edited| edited.result).unwrap_or_default();
-    tell_overwritten(cx, key, overwritten.len() as u64);
-    if options.keep_ttl && !overwritten.is_empty() {
-        // Elsewhere their deadlines would be kept. To remove them there might remove the key, and its deadline.
-        effect_of_fields(cx, args, b"HPERSIST", None, &overwritten);
     }
-    cx.effect(|command| {
-        command.push(b"HSETEX");
-        command.push_from(args, 1);
-        if let Some(at_ms) = at_ms {
-            command.push(b"PXAT");
-            command.push_number(at_ms);
-        } else if options.keep_ttl {
-            command.push(b"KEEPTTL");
+
+    fn changes(&self) -> Option<u64> {
+        Some(self.names.len() as u64 / 2)
+    }
+
+    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, answer: &mut Reply) {
+        tell_overwritten(done.data, done.db, done.key, self.overwritten.len() as u64);
+        if self.keep_ttl && !self.overwritten.is_empty() {
+            // Elsewhere their deadlines would be kept. To remove them there might remove the key, and its deadline.
+            effect_of_fields(done, args, b"HPERSIST", None, &self.overwritten);
         }
-        command.push(b"FIELDS");
-        command.push_number(names.len() as i64 / 2);
-        names.clone().for_each(|index| command.push_from(args, index));
-    });
-    tell(cx, "hset", key, false);
-    if at_ms.is_some() {
-        tell(cx, "hexpire", key, false);
+        done.effect(|command| {
+            command.push(b"HSETEX");
+            command.push_from(args, 1);
+            if let Some(at_ms) = self.at_ms {
+                command.push(b"PXAT");
+                command.push_number(at_ms);
+            } else if self.keep_ttl {
+                command.push(b"KEEPTTL");
+            }
+            command.push(b"FIELDS");
+            command.push_number(self.names.len() as i64 / 2);
+            self.names.clone().for_each(|index| command.push_from(args, index));
+        });
+        tell(done.data, done.db, "hset", done.key, false);
+        if self.at_ms.is_some() {
+            tell(done.data, done.db, "hexpire", done.key, false);
+        }
+        answer.flag(true);
     }
-    Ok(())
 }

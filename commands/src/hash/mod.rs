@@ -3,6 +3,7 @@
 
 mod answer;
 mod deadlines;
+mod each;
 mod options;
 mod random;
 mod read;
@@ -14,8 +15,8 @@ use tercel_core::command::event_class as class;
 use tercel_core::command::key_positions::keys_at;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::command::spec::{flags::*, key::*};
-use tercel_core::data::{Expired, Key};
-use tercel_core::dispatch::{Command, Context, cmd};
+use tercel_core::data::{Dataset, Expired};
+use tercel_core::dispatch::{Command, cmd};
 use tercel_engine::{Field, FieldMap, FieldMapRef, Text};
 
 use deadlines::{
@@ -204,10 +205,9 @@ fn remove_live(fields: &mut FieldMap, name: &[u8], expired: Expired) -> bool {
 }
 
 /// Tells of a change, and that the hash is gone with it.
-fn tell(cx: &mut Context<'_>, what: &'static str, key: Key<'_>, is_gone: bool) {
-    let (data, db) = (cx.server.data_mut(), cx.caller.db);
-    data.notify(class::HASH, what, db, key.bytes);
+fn tell(data: &mut Dataset, db: usize, what: &'static str, key: &[u8], is_gone: bool) {
+    data.notify(class::HASH, what, db, key);
     if is_gone {
-        data.notify(class::GENERIC, "del", db, key.bytes);
+        data.notify(class::GENERIC, "del", db, key);
     }
 }

@@ -162,7 +162,7 @@ impl Slice for Many {
         true
     }
 
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
         for _ in 0..DRAWN_AT_ONCE.min(self.left) {
             let rank = match self.draws.draw(data) {
                 Drawn::Later => return true,
@@ -233,7 +233,7 @@ impl Few {
 }
 
 impl Slice for Few {
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
         let Some(answered) = self.answered else {
             if !self.draw(data) {
                 self.what.begin(answer, self.order.len() as u64);

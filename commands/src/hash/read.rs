@@ -8,7 +8,7 @@ use super::answer::{AllFields, NamedFields, What, is_short, put_named};
 use super::live;
 
 /// Fields asked for by name at once: what is copied of their values then is some hundred kilobytes at most.
-const NAMES_AT_ONCE: usize = 256;
+pub(super) const NAMES_AT_ONCE: usize = 256;
 
 pub(super) fn hget(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
@@ -26,7 +26,7 @@ pub(super) fn hmget(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let fields = server.data_mut().read_fields(caller.db, key)?;
     let names = args.len() - 2;
     if let Some(fields) = fields.filter(|_| names > NAMES_AT_ONCE) {
-        let job = NamedFields::new(fields.held(), expired, args);
+        let job = NamedFields::new(fields.held(), expired, 2);
         return cx.in_slices(args, Box::new(job));
     }
     out.array(names);

@@ -116,7 +116,7 @@ impl Scan {
 }
 
 impl Slice for Scan {
-    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, _: &mut Dataset, answer: &mut Reply) -> bool {
         let Some(answered) = self.answered else {
             if !self.walk() {
                 answer.array(2);

@@ -1,69 +1,82 @@
 //! Setting, counting and removing fields.
 
-use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, NOT_A_FLOAT, OVERFLOW, Outcome, fail, wrong_arity};
 use tercel_core::command::parse::integer;
+use tercel_core::command::{Args, Reply};
 use tercel_core::data::encoding::HashLimits;
-use tercel_core::data::{Change, Key};
+use tercel_core::data::{Change, Dataset, Expired, Key};
 use tercel_core::dispatch::Context;
-use tercel_engine::{FieldMapRef, Text};
+use tercel_engine::{FieldMap, FieldMapRef, Text};
 
 use super::answer::put_value;
+use super::each::{Done, ForEach, for_each};
 use super::options::listed;
 use super::{has_due, is_due, live, remove_live, tell, text};
 use crate::arguments::long_double::LongDouble;
 
-/// What came of setting fields.
-#[derive(Default)]
-struct Set {
+/// HSET: gives fields the values that follow them.
+struct SetPairs {
+    limits: HashLimits,
+    expired: Expired,
+    set: u64,
     created: u64,
     /// Of those, fields that were past their deadline.
     overwritten: u64,
+    /// Whether any field may be past its deadline.
+    may_be_due: Option<bool>,
+    /// How many are new is answered.
+    counts: bool,
+}
+
+impl ForEach for SetPairs {
+    const MAKES: bool = true;
+
+    fn each(&mut self, fields: &mut FieldMap, args: &Args<'_>, index: usize, _: &mut Reply) {
+        let name = args.get(index);
+        let may_be_due = *self.may_be_due.get_or_insert_with(|| has_due(fields.view(), self.expired));
+        let due = may_be_due && fields.view().get(name).is_some_and(|field| is_due(&field, self.expired));
+        let was_there = fields.set(text(args, index), text(args, index + 1), None);
+        self.set += 1;
+        self.created += u64::from(!was_there || due);
+        self.overwritten += u64::from(due);
+        self.limits.grown(fields, name.len(), args.get(index + 1).len());
+    }
+
+    fn changes(&self) -> Option<u64> {
+        Some(self.set)
+    }
+
+    fn end(&mut self, done: &mut Done<'_>, _: &Args<'_>, answer: &mut Reply) {
+        tell_overwritten(done.data, done.db, done.key, self.overwritten);
+        tell(done.data, done.db, "hset", done.key, false);
+        if self.counts { answer.integer(self.created as i64) } else { answer.ok() }
+    }
 }
 
 /// Gives the fields in pairs of arguments from 2 on their values.
-fn set_pairs(cx: &mut Context<'_>, args: &Args<'_>) -> Result<u64, CommandError> {
+fn set_pairs(cx: &mut Context<'_>, args: &Args<'_>, counts: bool) -> Outcome {
     if !args.len().is_multiple_of(2) {
         return Err(wrong_arity(cx.name()));
     }
-    let key = cx.key(args, 1);
     let (limits, expired) = (HashLimits::of(cx.server.settings()), cx.server.data().expired());
-    let edited = cx.server.data_mut().edit_fields(cx.caller.db, key, true, |fields| {
-        let mut set = Set::default();
-        let may_be_due = has_due(fields.view(), expired);
-        for index in (2..args.len()).step_by(2) {
-            let name = args.get(index);
-            let due = may_be_due && fields.view().get(name).is_some_and(|field| is_due(&field, expired));
-            let was_there = fields.set(text(args, index), text(args, index + 1), None);
-            set.created += u64::from(!was_there || due);
-            set.overwritten += u64::from(due);
-            limits.grown(fields, name.len(), args.get(index + 1).len());
-        }
-        Change { result: set, changed: Some((args.len() as u64 - 2) / 2) }
-    })?;
-    let set = edited.map(|edited| edited.result).unwrap_or_default();
-    tell_overwritten(cx, key, set.overwritten);
-    tell(cx, "hset", key, false);
-    Ok(set.created)
+    let job = SetPairs { limits, expired, set: 0, created: 0, overwritten: 0, may_be_due: None, counts };
+    for_each(cx, args, (2..args.len()).step_by(2), job)
 }
 
 /// Fields that were past their deadline got values: first they expired.
-pub(super) fn tell_overwritten(cx: &mut Context<'_>, key: Key<'_>, count: u64) {
+pub(super) fn tell_overwritten(data: &mut Dataset, db: usize, key: &[u8], count: u64) {
     if count > 0 {
-        cx.server.data_mut().expired_fields(cx.caller.db, key, count);
+        let key = data.key(key);
+        data.expired_fields(db, key, count);
     }
 }
 
 pub(super) fn hset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let created = set_pairs(cx, args)?;
-    cx.out.integer(created as i64);
-    Ok(())
+    set_pairs(cx, args, true)
 }
 
 pub(super) fn hmset(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    set_pairs(cx, args)?;
-    cx.out.ok();
-    Ok(())
+    set_pairs(cx, args, false)
 }
 
 pub(super) fn hsetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
@@ -84,8 +97,8 @@ pub(super) fn hsetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         // Elsewhere it may still be there, past its deadline.
         effect_of_set(cx, args, args.get(3), None);
     }
-    tell_overwritten(cx, key, u64::from(found.is_due));
-    tell(cx, "hset", key, false);
+    tell_overwritten(cx.server.data_mut(), cx.caller.db, key.bytes, u64::from(found.is_due));
+    tell(cx.server.data_mut(), cx.caller.db, "hset", key.bytes, false);
     cx.out.flag(true);
     Ok(())
 }
@@ -151,8 +164,8 @@ fn set_number(cx: &mut Context<'_>, args: &Args<'_>, found: &Found, value: &[u8]
         limits.grown(fields, args.get(2).len(), value.len());
         Change { result: (), changed: Some(1) }
     })?;
-    tell_overwritten(cx, key, u64::from(found.is_due));
-    tell(cx, what, key, false);
+    tell_overwritten(cx.server.data_mut(), cx.caller.db, key.bytes, u64::from(found.is_due));
+    tell(cx.server.data_mut(), cx.caller.db, what, key.bytes, false);
     Ok(())
 }
 
@@ -189,74 +202,101 @@ pub(super) fn hincrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     Ok(())
 }
 
-pub(super) fn hdel(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let key = cx.key(args, 1);
-    let expired = cx.server.data().expired();
-    let edited = cx.server.data_mut().edit_fields(cx.caller.db, key, false, |fields| {
-        let may_be_due = has_due(fields.view(), expired);
-        let removed: Vec<usize> =
-            (2..args.len()).filter(|&index| remove_live(fields, args.get(index), expired)).collect();
-        let changed = (!removed.is_empty()).then_some(removed.len() as u64);
-        Change { result: (removed, may_be_due), changed }
-    })?;
-    let Some(edited) = edited else {
-        cx.out.integer(0);
-        return Ok(());
-    };
-    let (removed, may_be_due) = edited.result;
-    if !removed.is_empty() {
-        if may_be_due {
-            // A field past its deadline is left here, so elsewhere too: the hash is there as long as it is.
-            effect_of_removal(cx, args, &removed);
+/// HDEL.
+struct Remove {
+    expired: Expired,
+    /// Arguments of the fields that were removed.
+    removed: Vec<usize>,
+    may_be_due: bool,
+}
+
+impl ForEach for Remove {
+    const MAKES: bool = false;
+
+    fn each(&mut self, fields: &mut FieldMap, args: &Args<'_>, index: usize, _: &mut Reply) {
+        self.may_be_due |= has_due(fields.view(), self.expired);
+        if remove_live(fields, args.get(index), self.expired) {
+            self.removed.push(index);
         }
-        tell(cx, "hdel", key, edited.is_gone);
     }
-    cx.out.count(removed.len());
-    Ok(())
+
+    fn changes(&self) -> Option<u64> {
+        changes(&self.removed)
+    }
+
+    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, answer: &mut Reply) {
+        if !self.removed.is_empty() {
+            if self.may_be_due {
+                // A field past its deadline is left here, so elsewhere too: the hash is there as long as it is.
+                effect_of_removal(done, args, &self.removed);
+            }
+            tell(done.data, done.db, "hdel", done.key, done.is_gone);
+        }
+        answer.count(self.removed.len());
+    }
+}
+
+/// One change for each argument.
+pub(super) fn changes(indexes: &[usize]) -> Option<u64> {
+    (!indexes.is_empty()).then_some(indexes.len() as u64)
+}
+
+pub(super) fn hdel(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    let job = Remove { expired: cx.server.data().expired(), removed: Vec::new(), may_be_due: false };
+    for_each(cx, args, (2..args.len()).step_by(1), job)
 }
 
 /// What was done was to remove these fields.
-pub(super) fn effect_of_removal(cx: &mut Context<'_>, args: &Args<'_>, indexes: &[usize]) {
-    cx.effect(|command| {
+pub(super) fn effect_of_removal(done: &mut Done<'_>, args: &Args<'_>, indexes: &[usize]) {
+    done.effect(|command| {
         command.push(b"HDEL");
         command.push_from(args, 1);
         indexes.iter().for_each(|&index| command.push_from(args, index));
     });
 }
 
+/// HGETDEL.
+struct Take {
+    expired: Expired,
+    /// Arguments of the fields that were removed.
+    removed: Vec<usize>,
+}
+
+impl ForEach for Take {
+    const MAKES: bool = false;
+
+    fn begin(&mut self, count: usize, answer: &mut Reply) {
+        answer.array(count);
+    }
+
+    fn each(&mut self, fields: &mut FieldMap, args: &Args<'_>, index: usize, answer: &mut Reply) {
+        let name = args.get(index);
+        match live(fields.view(), name, self.expired) {
+            Some(field) => put_value(answer, fields.view(), field),
+            None => return answer.null(),
+        }
+        fields.remove(name);
+        self.removed.push(index);
+    }
+
+    fn missing(&self, answer: &mut Reply) {
+        answer.null();
+    }
+
+    fn changes(&self) -> Option<u64> {
+        changes(&self.removed)
+    }
+
+    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, _: &mut Reply) {
+        if !self.removed.is_empty() {
+            effect_of_removal(done, args, &self.removed);
+            tell(done.data, done.db, "hdel", done.key, done.is_gone);
+        }
+    }
+}
+
 pub(super) fn hgetdel(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let names = listed(args)?;
-    let key = cx.key(args, 1);
-    let Context { server, caller, out, .. } = &mut *cx;
-    let expired = server.data().expired();
-    let edited = server.data_mut().edit_fields(caller.db, key, false, |fields| {
-        out.array(names.len());
-        let mut removed = Vec::new();
-        for index in names.clone() {
-            let name = args.get(index);
-            match live(fields.view(), name, expired) {
-                Some(field) => put_value(out, fields.view(), field),
-                None => {
-                    out.null();
-                    continue;
-                }
-            }
-            fields.remove(name);
-            removed.push(index);
-        }
-        let changed = (!removed.is_empty()).then_some(removed.len() as u64);
-        Change { result: removed, changed }
-    })?;
-    match edited {
-        None => {
-            cx.out.array(names.len());
-            names.for_each(|_| cx.out.null());
-        }
-        Some(edited) if !edited.result.is_empty() => {
-            effect_of_removal(cx, args, &edited.result);
-            tell(cx, "hdel", key, edited.is_gone);
-        }
-        Some(_) => {}
-    }
-    Ok(())
+    let job = Take { expired: cx.server.data().expired(), removed: Vec::new() };
+    for_each(cx, args, names.step_by(1), job)
 }

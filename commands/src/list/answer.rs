@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use tercel_core::clients::Slice;
-use tercel_core::command::Reply;
+use tercel_core::command::{Args, Reply};
 use tercel_core::data::Dataset;
 use tercel_engine::{HeldList, ListRef};
 
@@ -91,7 +91,7 @@ impl Slice for Elements {
         self.are_taken
     }
 
-    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, _: &mut Dataset, answer: &mut Reply) -> bool {
         if !self.has_begun {
             self.has_begun = true;
             if let Some(name) = &self.name {

@@ -2,6 +2,7 @@
 //! them, is in `take`; what looks at elements one by one in `search`.
 
 mod answer;
+mod push;
 mod search;
 mod take;
 
@@ -179,6 +180,9 @@ fn tell(cx: &mut Context<'_>, what: &'static str, key: Key<'_>, is_gone: bool) {
 }
 
 fn push(cx: &mut Context<'_>, args: &Args<'_>, end: End, make: bool) -> Outcome {
+    if args.len() > push::AT_ONCE {
+        return push::push_many(cx, args, end, make);
+    }
     let key = cx.key(args, 1);
     let limits = ListLimits::of(cx.server.settings());
     let edited = cx.server.data_mut().edit_list(cx.caller.db, key, make, |list| {

@@ -2,14 +2,16 @@
 //! was when it began; who would change the list meanwhile waits.
 
 use tercel_core::clients::Slice;
+use tercel_core::command::Reply;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
 use tercel_core::command::event_class as class;
 use tercel_core::command::parse::integer;
-use tercel_core::command::{OwnedCommand, Reply};
 use tercel_core::data::{Change, Dataset};
 use tercel_core::dispatch::Context;
-use tercel_engine::{HeldList, List, Text};
+use tercel_engine::{HeldList, List};
+
+use super::text;
 
 use crate::arguments::target::Target;
 use tercel_core::data::encoding::ListLimits;
@@ -77,7 +79,7 @@ impl Positions {
 }
 
 impl Slice for Positions {
-    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, _: &mut Dataset, answer: &mut Reply) -> bool {
         if self.look_at_piece() {
             return true;
         }
@@ -156,29 +158,49 @@ pub(super) fn lpos(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
 }
 
 /// What both commands that search and then change have in common.
-struct Changed {
-    target: Target,
+pub(super) struct Changed {
+    pub(super) target: Target,
     limits: ListLimits,
 }
 
 impl Changed {
-    fn new(cx: &mut Context<'_>, args: &Args<'_>) -> Self {
+    pub(super) fn new(cx: &mut Context<'_>, args: &Args<'_>) -> Self {
         Changed { target: Target::new(cx, args, 1), limits: ListLimits::of(cx.server.settings()) }
     }
 
     /// Changes the list at last, and tells of it; the key may be gone, for its time.
-    fn change(&mut self, data: &mut Dataset, what: &'static str, changes: u64, change: impl FnOnce(&mut List)) -> u64 {
+    fn change(
+        &mut self,
+        args: &Args<'_>,
+        data: &mut Dataset,
+        what: &'static str,
+        changes: u64,
+        change: impl FnOnce(&mut List),
+    ) -> u64 {
+        self.change_or_make(args, data, what, changes, false, change)
+    }
+
+    /// The same, of a list that is made if there is none.
+    pub(super) fn change_or_make(
+        &mut self,
+        args: &Args<'_>,
+        data: &mut Dataset,
+        what: &'static str,
+        changes: u64,
+        makes: bool,
+        change: impl FnOnce(&mut List),
+    ) -> u64 {
         self.target.let_go(data);
         let (db, key) = (self.target.db, data.key(&self.target.key));
         let limits = self.limits;
-        let edited = data.edit_list(db, key, false, |list| {
+        let edited = data.edit_list(db, key, makes, |list| {
             change(list);
             limits.grown(list);
             limits.shrunk(list);
             Change { result: list.len(), changed: Some(changes) }
         });
         let Ok(Some(edited)) = edited else { return 0 };
-        self.target.effect(data);
+        self.target.effect(args, data);
         data.notify(class::LIST, what, db, &self.target.key);
         if edited.is_gone {
             data.notify(class::GENERIC, "del", db, &self.target.key);
@@ -193,24 +215,20 @@ struct Insert {
     list: HeldList,
     at: u64,
     after: bool,
-    pivot: Box<[u8]>,
-    element: OwnedCommand,
 }
 
 impl Slice for Insert {
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, args: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
         let view = self.list.view();
         let piece = view.piece(self.at);
         let here = piece.len() as u64;
-        let found = { piece }.position(|element| *element == *self.pivot);
+        let found = { piece }.position(|element| *element == *args.get(3));
         match found {
             Some(offset) => {
                 let place = self.at + offset as u64 + u64::from(self.after);
-                let element = &self.element;
                 self.list = HeldList::none();
-                let args = element.args();
-                let text = args.blob(0).map_or(Text::Bytes(args.get(0)), Text::Shared);
-                let len = self.changed.change(data, "linsert", 1, |list| list.insert(place, text));
+                let text = text(args, 4);
+                let len = self.changed.change(args, data, "linsert", 1, |list| list.insert(place, text));
                 answer.integer(len as i64);
                 false
             }
@@ -242,10 +260,8 @@ pub(super) fn linsert(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         cx.out.integer(0);
         return Ok(());
     };
-    let mut element = OwnedCommand::default();
-    element.push_from(args, 4);
     let changed = Changed::new(cx, args);
-    let job = Insert { changed, list, at: 0, after, pivot: args.get(3).into(), element };
+    let job = Insert { changed, list, at: 0, after };
     cx.in_slices(args, Box::new(job))
 }
 
@@ -254,7 +270,6 @@ struct Remove {
     changed: Changed,
     /// What is left so far.
     list: Option<List>,
-    element: Box<[u8]>,
     at: u64,
     backwards: bool,
     /// How many are to go at most.
@@ -263,12 +278,12 @@ struct Remove {
 }
 
 impl Slice for Remove {
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, args: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
         let Some(list) = &mut self.list else { return false };
         let (looked_at, removed) = if self.backwards {
-            list.remove_equal_before(self.at, &self.element, self.left)
+            list.remove_equal_before(self.at, args.get(3), self.left)
         } else {
-            list.remove_equal(self.at, &self.element, self.left)
+            list.remove_equal(self.at, args.get(3), self.left)
         };
         self.removed += removed;
         self.left -= removed;
@@ -284,7 +299,7 @@ impl Slice for Remove {
         }
         match self.list.take() {
             Some(rest) if self.removed > 0 => {
-                self.changed.change(data, "lrem", self.removed, |list| *list = rest);
+                self.changed.change(args, data, "lrem", self.removed, |list| *list = rest);
             }
             _ => self.abandon(data),
         }
@@ -314,7 +329,6 @@ pub(super) fn lrem(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let job = Remove {
         changed,
         list,
-        element: args.get(3).into(),
         at: if count < 0 { len } else { 0 },
         backwards: count < 0,
         left: if count == 0 { u64::MAX } else { count.unsigned_abs() },

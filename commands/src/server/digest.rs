@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use sha1::{Digest, Sha1};
 use tercel_core::clients::Slice;
-use tercel_core::command::Reply;
+use tercel_core::command::{Args, Reply};
 use tercel_core::data::{Dataset, Expired};
 use tercel_engine::{HeldFieldMap, HeldList, LongString, SnapshotId, StringRef, Value};
 
@@ -119,7 +119,7 @@ pub(super) struct OfValues {
 }
 
 impl Slice for OfValues {
-    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, _: &mut Dataset, answer: &mut Reply) -> bool {
         let Some(first) = self.values.front_mut() else { return false };
         match first {
             Some(digest) => {
@@ -152,7 +152,7 @@ impl OfAll {
 }
 
 impl Slice for OfAll {
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
         if let Some((db, key, expires, digest)) = self.found.front_mut() {
             if !digest.step() {
                 let expires: &[u8] = if *expires { b"!!expire!!" } else { b"" };

@@ -1,10 +1,10 @@
 //! SETRANGE of very much: done in slices, on a string that is stored when all of it is written.
 
 use tercel_core::clients::Slice;
+use tercel_core::command::Reply;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::Outcome;
 use tercel_core::command::event_class as class;
-use tercel_core::command::{OwnedCommand, Reply};
 use tercel_core::data::Dataset;
 use tercel_core::dispatch::Context;
 use tercel_engine::{CHUNK_BYTES, Expire, LongString, NewValue, StringRef};
@@ -21,15 +21,12 @@ struct SetRange {
     /// What the key is to hold, apart from it: only what is written of it is a copy.
     string: LongString,
     at: usize,
-    /// The bytes, as its only argument.
-    piece: OwnedCommand,
     written: usize,
 }
 
 impl Slice for SetRange {
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool {
-        let args = self.piece.args();
-        let piece = args.get(0);
+    fn step(&mut self, args: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool {
+        let piece = args.get(3);
         // Its chunks mostly begin at multiples of their length.
         let place = self.at + self.written;
         let end = piece.len().min(self.written + STEP_BYTES - place % STEP_BYTES);
@@ -44,7 +41,7 @@ impl Slice for SetRange {
         data.expire_if_due(db, key);
         answer.count(self.string.len());
         data.store(db, key, NewValue::Long(self.string.clone()), Expire::Keep);
-        self.target.effect(data);
+        self.target.effect(args, data);
         data.notify(class::STRING, "setrange", db, &self.target.key);
         false
     }
@@ -59,8 +56,6 @@ pub(super) fn set_range(cx: &mut Context<'_>, args: &Args<'_>, at: usize, len: u
     let key = cx.key(args, 1);
     let stored = cx.server.data_mut().string_to_write(cx.caller.db, key)?;
     let string = stored.unwrap_or(StringRef::Bytes(&[])).apart(len);
-    let mut piece = OwnedCommand::default();
-    piece.push_from(args, 3);
     let target = Target::new(cx, args, 1);
-    cx.in_slices(args, Box::new(SetRange { target, string, at, piece, written: 0 }))
+    cx.in_slices(args, Box::new(SetRange { target, string, at, written: 0 }))
 }

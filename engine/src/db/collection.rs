@@ -6,7 +6,7 @@ use crate::entry::{EntryBox, Stored};
 use crate::expiry::Timers;
 use crate::hash::Hash;
 use crate::kind::WrongType;
-use crate::types::hash::FieldMap;
+use crate::types::hash::{FieldMap, FieldMapRef};
 use crate::types::list::{List, ListRef};
 use crate::types::{Kept, Lent};
 
@@ -187,6 +187,12 @@ impl Db {
     #[must_use]
     pub fn copy_list(&self, list: ListRef<'_>) -> List {
         list.copied(&self.around)
+    }
+
+    /// A hash of this keyspace as it is now, to be changed apart from its key.
+    #[must_use]
+    pub fn copy_fields(&self, fields: FieldMapRef<'_>) -> FieldMap {
+        fields.copied(&self.around)
     }
 
     /// An empty list that belongs nowhere yet.

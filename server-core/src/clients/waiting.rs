@@ -7,7 +7,7 @@ use tercel_engine::Kind;
 
 use super::key::ClientKey;
 use crate::base::timers::Timers;
-use crate::command::{CommandId, OwnedCommand, Reply};
+use crate::command::{Args, CommandId, OwnedCommand, Reply};
 use crate::data::Dataset;
 
 /// What a client may wait for.
@@ -148,9 +148,9 @@ impl Waiters {
 /// The work of a long command. It looks at what was there when it began, so that its answer is of that moment
 /// whatever changes meanwhile: it holds values, not keys.
 pub trait Slice {
-    /// One piece of it, which takes some ten microseconds at most; what there is to answer is written as it is
-    /// found. True while there is more.
-    fn step(&mut self, data: &mut Dataset, answer: &mut Reply) -> bool;
+    /// One piece of it, which takes some ten microseconds at most, given the arguments of its command; what there is
+    /// to answer is written as it is found. True while there is more.
+    fn step(&mut self, args: &Args<'_>, data: &mut Dataset, answer: &mut Reply) -> bool;
 
     /// Whether what the command does is done already, so that it cannot begin anew: only its answer is left.
     fn is_done(&self) -> bool {

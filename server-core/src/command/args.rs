@@ -108,6 +108,16 @@ impl OwnedCommand {
     #[must_use]
     pub fn from_args(args: &Args<'_>) -> Self {
         let mut command = OwnedCommand::default();
+        if let (true, [first, .., last]) = (args.blobs.is_empty(), args.spans) {
+            // As they lie, one after the other, with what stands between them: there may be very many.
+            let end = last.start as usize + last.len as usize;
+            if let Some(data) = args.input.get(first.start as usize..end) {
+                command.data = data.to_vec();
+                let moved = |span: &Span| Span { start: span.start.wrapping_sub(first.start), len: span.len };
+                command.spans = args.spans.iter().map(moved).collect();
+                return command;
+            }
+        }
         for index in 0..args.len() {
             command.push_from(args, index);
         }

@@ -154,6 +154,25 @@ impl Dataset {
         self.keyspace.db_mut(db).set_expire(key.bytes, key.hash, Some(at_ms));
     }
 
+    /// The hash of a key as it is now, to be changed apart from it. Costs the same whatever its size.
+    #[must_use]
+    pub fn copy_fields(&self, db: usize, key: Key<'_>) -> Option<FieldMap> {
+        let fields = self.peek(db, key)?.fields().ok()?;
+        Some(self.keyspace.db(db).copy_fields(fields))
+    }
+
+    /// An empty hash that is no key's yet.
+    #[must_use]
+    pub fn new_fields(&self, db: usize) -> FieldMap {
+        self.keyspace.db(db).new_fields()
+    }
+
+    /// An empty list that is no key's yet.
+    #[must_use]
+    pub fn new_list(&self, db: usize) -> List {
+        self.keyspace.db(db).new_list()
+    }
+
     fn stored(&mut self, db: usize, key: Key<'_>, is_new: bool) {
         if is_new {
             self.notify(class::NEW, "new", db, key.bytes);

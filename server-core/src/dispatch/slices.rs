@@ -20,7 +20,7 @@ impl Context<'_> {
     /// None; a handler's last word.
     pub fn in_slices(&mut self, args: &Args<'_>, mut job: Box<dyn Slice>) -> Outcome {
         if !self.caller.may_wait || self.caller.in_transaction {
-            while !self.out.is_over() && job.step(self.server.data_mut(), self.out) {
+            while !self.out.is_over() && job.step(args, self.server.data_mut(), self.out) {
                 if job.gathered() > self.out.room() {
                     self.out.give_up();
                 }
@@ -31,7 +31,7 @@ impl Context<'_> {
         let mut answer = Reply::new(self.out.version);
         answer.set_room(self.out.room());
         let until_ns = self.server.clock().mono_ns() + SLICE_NS;
-        while job.step(self.server.data_mut(), &mut answer) {
+        while job.step(args, self.server.data_mut(), &mut answer) {
             if self.server.clock().mono_ns() >= until_ns {
                 let most = if job.is_done() { usize::MAX } else { SLICED_MAX };
                 if !self.server.clients_mut().begin_sliced(most) {
@@ -64,7 +64,7 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
     let Client { caller, out, session } = client;
     let Some(sliced) = caller.sliced() else { return true };
     let begin_ns = server.clock().mono_ns();
-    while !sliced.answer.is_over() && sliced.job.step(server.data_mut(), &mut sliced.answer) {
+    while !sliced.answer.is_over() && sliced.job.step(&sliced.args.args(), server.data_mut(), &mut sliced.answer) {
         if sliced.job.gathered() > sliced.answer.room() {
             sliced.answer.give_up();
         }

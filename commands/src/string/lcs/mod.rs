@@ -108,7 +108,7 @@ impl Lcs {
 }
 
 impl Slice for Lcs {
-    fn step(&mut self, _: &mut Dataset, answer: &mut Reply) -> bool {
+    fn step(&mut self, _: &Args<'_>, _: &mut Dataset, answer: &mut Reply) -> bool {
         let found = match &mut self.stage {
             Stage::Join(..) => {
                 if let Some((a, b)) = self.joined() {

@@ -16,7 +16,7 @@ pub struct FieldMap {
 }
 
 impl FieldMap {
-    fn of(form: Form<ByHash>, is_wide: bool, around: &Surroundings) -> Self {
+    pub(super) fn of(form: Form<ByHash>, is_wide: bool, around: &Surroundings) -> Self {
         FieldMap { form, shape: ByHash { hasher: around.hasher }, grave: around.grave.clone(), is_wide }
     }
 

@@ -12,7 +12,7 @@ mod tests;
 
 pub use edit::FieldMap;
 
-use super::{FormRef, FrozenForm, HeldForm};
+use super::{FormRef, FrozenForm, HeldForm, Surroundings};
 use crate::blob::Blob;
 use crate::hash::KeyHasher;
 use crate::rows::{NEVER, Rows, RowsRef};
@@ -262,6 +262,11 @@ impl<'a> FieldMapRef<'a> {
     #[must_use]
     pub fn held(self) -> HeldFieldMap {
         HeldFieldMap { form: self.form.held(), is_wide: self.is_wide }
+    }
+
+    /// All of it as it is now, to be changed apart from its key.
+    pub(crate) fn copied(self, around: &Surroundings) -> FieldMap {
+        FieldMap::of(self.form.copied(), self.is_wide, around)
     }
 
     /// All of it as it is now, for another thread.
