@@ -129,6 +129,78 @@ fn many_are_done_in_slices_as_they_are_at_once() {
     }
 }
 
+/// The bytes of a bulk string.
+fn bulk(house: &mut House, client: &MemoryPeer, words: &[&str]) -> Vec<u8> {
+    client.write(&request(words));
+    let mut answer = Vec::new();
+    loop {
+        house.settle();
+        let more = client.read_available();
+        if more.is_empty() {
+            break;
+        }
+        answer.extend(more);
+    }
+    let begin = answer.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    answer[begin..answer.len() - 2].to_vec()
+}
+
+/// Sends RESTORE and turns until it is answered; the number of turns.
+fn restore(house: &mut House, client: &MemoryPeer, key: &str, payload: &[u8], rest: &[&str]) -> (String, usize) {
+    let mut words: Vec<&[u8]> = vec![b"RESTORE", key.as_bytes(), b"0", payload];
+    words.extend(rest.iter().map(|word| word.as_bytes()));
+    let mut request = Vec::new();
+    tercel_resp::encode::request(&mut request, &words);
+    let mut rest = &request[..];
+    while !rest.is_empty() {
+        let taken = client.write(&rest[..rest.len().min(32 << 10)]);
+        rest = &rest[taken..];
+        house.executor.turn();
+    }
+    house.answer(client)
+}
+
+/// A long payload is looked at in slices; one that is damaged changes nothing, and is an error like any other.
+#[test]
+fn a_long_payload_is_restored_in_slices() {
+    let mut house = House::ticking();
+    let client = house.net.connect();
+    for command in [
+        words(&["RPUSH", "l"], |number| vec![format!("element {number}")]),
+        words(&["HSET", "h"], |number| vec![format!("f{number}"), format!("value {number}")]),
+        vec!["SETRANGE".into(), "s".into(), "1000000".into(), "end".into()],
+    ] {
+        call(&mut house, &client, &command);
+    }
+    for key in ["l", "h", "s"] {
+        let payload = bulk(&mut house, &client, &["DUMP", key]);
+        assert!(payload.len() > 50_000, "{}", payload.len());
+        let (answer, turns) = restore(&mut house, &client, "copy", &payload, &["REPLACE"]);
+        assert_eq!(answer, "+OK\r\n", "{key}");
+        assert!(turns > 2 || key == "s", "{key}: {turns}");
+        let digest = |house: &mut House, key: &str| house.call(&client, &["DEBUG", "DIGEST-VALUE", key]);
+        assert_eq!(digest(&mut house, "copy"), digest(&mut house, key));
+        assert!(restore(&mut house, &client, "copy", &payload, &[]).0.starts_with("-BUSYKEY"));
+        house.call(&client, &["CONFIG", "RESETSTAT"]);
+        let mut damaged = payload.clone();
+        damaged[30_000] ^= 1;
+        let (answer, _) = restore(&mut house, &client, "copy", &damaged, &["REPLACE"]);
+        assert_eq!(answer, "-ERR DUMP payload version or checksum are wrong\r\n");
+        // The checksum holds, but the value is no value.
+        house.call(&client, &["DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "1"]);
+        let mut cut = payload[..payload.len() - 4010].to_vec();
+        cut.extend(&payload[payload.len() - 10..]);
+        let (answer, _) = restore(&mut house, &client, "copy", &cut, &["REPLACE"]);
+        assert_eq!(answer, "-ERR Bad data format\r\n");
+        house.call(&client, &["DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "0"]);
+        assert_eq!(digest(&mut house, "copy"), digest(&mut house, key), "it is as it was");
+        let stats = house.call(&client, &["INFO", "commandstats", "errorstats"]);
+        let failed = stats.lines().find(|line| line.starts_with("cmdstat_restore")).unwrap().to_owned();
+        assert!(failed.contains("calls=2,") && failed.contains("failed_calls=2"), "{failed}");
+        assert!(stats.contains("errorstat_ERR:count=2"), "{stats}");
+    }
+}
+
 /// Others are served meanwhile, but who uses the key, who waits and sees all of it; given up, it has done nothing.
 #[test]
 fn who_uses_the_key_waits_and_nobody_else() {

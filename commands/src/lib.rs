@@ -26,6 +26,7 @@ static FAMILIES: &[&[Command]] = &[
     hash::COMMANDS,
     generic::COMMANDS,
     generic::dump::COMMANDS,
+    generic::restore::COMMANDS,
     generic::expire::COMMANDS,
     transactions::COMMANDS,
     pubsub::COMMANDS,

@@ -1,5 +1,7 @@
 //! Byte strings in one piece, shared by counting references: arguments, and the long elements of collections.
 
+use std::ops::Range;
+
 use crate::long::{LongString, SharedPiece};
 
 /// A long string in one piece, shared by counting references: a reply may hold it while the key is overwritten.
@@ -34,6 +36,13 @@ impl Blob {
     /// Another holder of the same bytes, for code that need not know what they are.
     pub fn shared(&self) -> SharedPiece {
         self.0.shared_whole()
+    }
+
+    /// Some of its bytes as a value, of which nothing is copied.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> LongString {
+        let (start, end) = (range.start.min(self.len()), range.end.min(self.len()));
+        LongString::windows(&self.shared(), start..end.max(start))
     }
 
     pub(crate) fn capacity(&self) -> usize {

@@ -3,7 +3,8 @@
 //!
 //! The version is that of a file with the same value: 11, or 80 for a hash with fields that expire.
 
-use std::io;
+use std::io::{self, Read, Take};
+use std::ops::Range;
 
 use crc_fast::Digest;
 
@@ -163,10 +164,10 @@ pub enum PayloadItem {
     Finished,
 }
 
-/// Reads a payload bit by bit.
+/// Reads a payload bit by bit, from what hands out its bytes.
 #[derive(Debug)]
-pub struct PayloadReader<'a> {
-    source: Source<&'a [u8]>,
+pub struct PayloadReader<R> {
+    source: Source<Take<R>>,
     version: u32,
     state: State,
 }
@@ -179,31 +180,72 @@ enum State {
     Failed,
 }
 
-/// Begins to read a payload. [`RdbError::Checksum`] for one whose checksum or version is wrong (it is
-/// compared if the options say so).
-pub fn open_payload(payload: &[u8], options: ReadOptions) -> Result<PayloadReader<'_>, RdbError> {
-    let too_short = RdbError::Checksum { why: "the payload has no checksum", stored: 0, computed: 0 };
-    let Some((body, footer)) = payload.split_last_chunk::<{ VERSION_BYTES + CRC_BYTES }>() else {
-        return Err(too_short);
-    };
-    let [low, high, stored @ ..] = *footer;
-    let version = u32::from(u16::from_le_bytes([low, high]));
-    let stored = u64::from_le_bytes(stored);
-    let mut crc = format::crc64();
-    crc.update(&payload[..payload.len() - CRC_BYTES]);
-    let computed = crc.finalize();
-    if stored != computed && options.checksum {
-        return Err(RdbError::Checksum { why: "the payload is damaged: its checksum is wrong", stored, computed });
-    }
-    if !format::version_accepted(version, None, options.version_check_strict) {
-        let why = "the payload is of a version that cannot be read";
-        return Err(RdbError::Checksum { why, stored, computed });
-    }
-    let source = Source::new(body, body.len(), false, options.string_len_max);
-    Ok(PayloadReader { source, version, state: State::Start })
+/// Compares the checksum of a payload, piece by piece: there may be very much to sum up.
+#[derive(Debug)]
+pub struct PayloadCheck {
+    crc: Digest,
+    summed: usize,
 }
 
-impl PayloadReader<'_> {
+impl Default for PayloadCheck {
+    fn default() -> Self {
+        PayloadCheck { crc: format::crc64(), summed: 0 }
+    }
+}
+
+impl PayloadCheck {
+    /// Sums up to `bytes_max` bytes more of the payload, which is always the same. True while there are more.
+    pub fn step(&mut self, payload: &[u8], bytes_max: usize) -> bool {
+        let end = payload.len().saturating_sub(CRC_BYTES);
+        let until = end.min(self.summed.saturating_add(bytes_max));
+        self.crc.update(payload.get(self.summed..until).unwrap_or_default());
+        self.summed = until;
+        until < end
+    }
+
+    /// Begins to read the payload, all of which was summed up, from `body`, which hands out its bytes.
+    /// [`RdbError::Checksum`] for one whose checksum or version is wrong (it is compared if the options say so).
+    pub fn open<R: Read>(self, payload: &[u8], body: R, options: ReadOptions) -> Result<PayloadReader<R>, RdbError> {
+        let too_short = RdbError::Checksum { why: "the payload has no checksum", stored: 0, computed: 0 };
+        let Some((before, footer)) = payload.split_last_chunk::<{ VERSION_BYTES + CRC_BYTES }>() else {
+            return Err(too_short);
+        };
+        let [low, high, stored @ ..] = *footer;
+        let version = u32::from(u16::from_le_bytes([low, high]));
+        let stored = u64::from_le_bytes(stored);
+        let computed = self.crc.finalize();
+        if stored != computed && options.checksum {
+            return Err(RdbError::Checksum { why: "the payload is damaged: its checksum is wrong", stored, computed });
+        }
+        if !format::version_accepted(version, None, options.version_check_strict) {
+            let why = "the payload is of a version that cannot be read";
+            return Err(RdbError::Checksum { why, stored, computed });
+        }
+        let source = Source::new(body.take(before.len() as u64), before.len(), false, options.string_len_max);
+        Ok(PayloadReader { source, version, state: State::Start })
+    }
+}
+
+/// Begins to read a payload, with the errors of [`PayloadCheck::open`].
+pub fn open_payload(payload: &[u8], options: ReadOptions) -> Result<PayloadReader<&[u8]>, RdbError> {
+    let mut check = PayloadCheck::default();
+    while check.step(payload, usize::MAX) {}
+    check.open(payload, payload, options)
+}
+
+/// Where in a payload its string lies, if it is one that lies there as it is.
+pub fn plain_string(payload: &[u8]) -> Option<Range<usize>> {
+    let body = payload.get(..payload.len().checked_sub(VERSION_BYTES + CRC_BYTES)?)?;
+    let mut source = Source::new(body, 16, false, u64::MAX);
+    if source.byte().ok()? != format::TYPE_STRING {
+        return None;
+    }
+    let len = source.plain_len().ok()??;
+    let begin = source.offset() as usize;
+    (begin as u64 + len == body.len() as u64).then_some(begin..body.len())
+}
+
+impl<R: Read> PayloadReader<R> {
     /// What is next; after the end [`PayloadItem::Finished`] again. [`RdbError::Unsupported`] for types
     /// that there is no place for, [`RdbError::TooLong`] for a string past the limit,
     /// [`RdbError::Corrupt`] for everything else. After an error there is nothing more to be had, and

@@ -38,7 +38,9 @@ mod source;
 mod types;
 mod value;
 
-pub use dump::{PayloadItem, PayloadReader, PayloadWriter, dump_string, open_payload, restore_string};
+pub use dump::{
+    PayloadCheck, PayloadItem, PayloadReader, PayloadWriter, dump_string, open_payload, plain_string, restore_string,
+};
 pub use error::RdbError;
 pub use read::{Decoder, Item, ReadOptions};
 pub use types::{CollectionKind, Parts};

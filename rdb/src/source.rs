@@ -180,6 +180,14 @@ impl<R: Read> Source<R> {
         }
     }
 
+    /// The length of a string that follows as it is, none if it is encoded otherwise.
+    pub(crate) fn plain_len(&mut self) -> Result<Option<u64>, RdbError> {
+        Ok(match self.any_length()? {
+            Length::Len(len) => Some(len),
+            Length::Special(_) => None,
+        })
+    }
+
     fn corrupt_before(&self, bytes: u64, why: &'static str) -> RdbError {
         RdbError::Corrupt { at: self.offset().saturating_sub(bytes), why }
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use tercel_core::command::OwnedCommand;
 use tercel_core::command::args::Args;
 use tercel_core::command::error::{CommandError, fail, invalid_expire};
 use tercel_core::command::parse::{integer, lossy};
@@ -90,8 +91,11 @@ pub(crate) fn effect_of_deadline(cx: &mut Context<'_>, key: &[u8], at_ms: Option
 
 /// What was done was to delete a key.
 pub(crate) fn effect_of_delete(cx: &mut Context<'_>, key: &[u8]) {
-    cx.effect(|command| {
-        command.push(b"DEL");
-        command.push(key);
-    });
+    cx.effect(|command| words_of_delete(command, key));
+}
+
+/// To delete a key.
+pub(crate) fn words_of_delete(command: &mut OwnedCommand, key: &[u8]) {
+    command.push(b"DEL");
+    command.push(key);
 }

@@ -1,37 +1,25 @@
-//! DUMP and RESTORE: a value as a snapshot would hold it, by itself.
+//! DUMP: a value as a snapshot would hold it, by itself.
 
-use tercel_engine::{Blob, Expire, HeldFieldMap, HeldList, LongString, StringRef, Value};
-use tercel_rdb::{LoadedString, PayloadItem, PayloadWriter, RdbError, ReadOptions, StringValue};
+use tercel_engine::{Blob, HeldFieldMap, HeldList, LongString, StringRef, Value};
+use tercel_rdb::{PayloadWriter, StringValue};
 
-use crate::arguments::expiry::effect_of_delete;
 use tercel_core::clients::Slice;
 use tercel_core::command::Reply;
 use tercel_core::command::args::Args;
-use tercel_core::command::error::{CommandError, Outcome, SYNTAX, fail};
-use tercel_core::command::event_class as class;
+use tercel_core::command::error::Outcome;
 use tercel_core::command::key_positions::keys_at;
-use tercel_core::command::parse::integer;
 use tercel_core::command::spec::{Group, acl};
 use tercel_core::command::spec::{flags::*, key::*};
 use tercel_core::data::Dataset;
 use tercel_core::dispatch::Context;
 use tercel_core::dispatch::{Command, cmd};
-use tercel_core::persistence;
-use tercel_core::persistence::building::Building;
 
-pub(crate) static COMMANDS: &[Command] = &[
-    cmd("dump", Group::Generic, "2.6.0", 2, READONLY, dump)
-        .about("Returns a key's value as RESTORE takes it.", "O(N) where N is the length of the value")
-        .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
-        .args("key:key")
-        .acl(acl::KEYSPACE)
-        .tips(&["nondeterministic_output"]),
-    cmd("restore", Group::Generic, "2.6.0", -4, WRITE | DENYOOM, restore)
-        .about("Makes a key from what DUMP returned.", "O(N) where N is the length of the value")
-        .keys(&[keys_at(OW | UPDATE, 1, 0, 1)])
-        .args("key:key ttl:integer serialized-value:string [REPLACE] [ABSTTL] [IDLETIME seconds:integer] [FREQ frequency:integer]")
-        .acl(acl::KEYSPACE | acl::DANGEROUS),
-];
+pub(crate) static COMMANDS: &[Command] = &[cmd("dump", Group::Generic, "2.6.0", 2, READONLY, dump)
+    .about("Returns a key's value as RESTORE takes it.", "O(N) where N is the length of the value")
+    .keys(&[keys_at(RO | ACCESS, 1, 0, 1)])
+    .args("key:key")
+    .acl(acl::KEYSPACE)
+    .tips(&["nondeterministic_output"])];
 
 fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let key = cx.key(args, 1);
@@ -165,142 +153,5 @@ impl Slice for Dump {
 
     fn gathered(&self) -> usize {
         self.payload.as_ref().map_or(0, PayloadWriter::len)
-    }
-}
-
-/// RESTORE's options.
-#[derive(Default)]
-struct Options {
-    replace: bool,
-    absolute: bool,
-    idle_s: Option<u64>,
-    freq: Option<u8>,
-}
-
-fn options(args: &Args<'_>) -> Result<Options, CommandError> {
-    let mut options = Options::default();
-    let mut at = 4;
-    while at < args.len() {
-        if args.is(at, "replace") {
-            options.replace = true;
-        } else if args.is(at, "absttl") {
-            options.absolute = true;
-        } else if args.is(at, "idletime") && at + 1 < args.len() && options.freq.is_none() {
-            at += 1;
-            let seconds = u64::try_from(integer(args.get(at))?);
-            options.idle_s = Some(seconds.map_err(|_| fail("ERR Invalid IDLETIME value, must be >= 0"))?);
-        } else if args.is(at, "freq") && at + 1 < args.len() && options.idle_s.is_none() {
-            at += 1;
-            let freq = u8::try_from(integer(args.get(at))?);
-            options.freq = Some(freq.map_err(|_| fail("ERR Invalid FREQ value, must be >= 0 and <= 255"))?);
-        } else {
-            return Err(SYNTAX);
-        }
-        at += 1;
-    }
-    Ok(options)
-}
-
-fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
-    let options = options(args)?;
-    let db = cx.caller.db;
-    let key = cx.key(args, 1);
-    if cx.server.data_mut().peek_to_write(db, key).is_some() && !options.replace {
-        return Err(fail("BUSYKEY Target key name already exists."));
-    }
-    let ttl = integer(args.get(2))?;
-    if ttl < 0 {
-        return Err(fail("ERR Invalid TTL value, must be >= 0"));
-    }
-    let limits = ReadOptions {
-        string_len_max: cx.string_len_max(),
-        checksum: !cx.server.persistence().skips_payload_checksums(),
-        ..persistence::read_options(cx.server.settings())
-    };
-    let value = read(cx, args.get(3), limits).map_err(|error| {
-        match error {
-            RdbError::Checksum { .. } => fail("ERR DUMP payload version or checksum are wrong"),
-            // A type that is not there yet, for instance: then it helps to know which.
-            RdbError::Unsupported { what, .. } => {
-                CommandError::new(format!("ERR Bad data format: {what} is not supported"))
-            }
-            _ => fail("ERR Bad data format"),
-        }
-    })?;
-    let now_ms = cx.server.now().unix_ms;
-    let deadline_ms = match ttl {
-        0 => None,
-        _ if options.absolute => Some(ttl),
-        _ => Some(ttl.saturating_add(now_ms)),
-    };
-    if deadline_ms.is_some_and(|at_ms| cx.server.data().expired().is_past(at_ms)) {
-        // What was to be replaced is gone, and what was to replace it is past its time.
-        if cx.server.data_mut().delete(db, key) {
-            effect_of_delete(cx, key.bytes);
-        }
-        cx.out.ok();
-        return Ok(());
-    }
-    let expire = deadline_ms.map_or(Expire::Clear, Expire::At);
-    match value {
-        Restored::String(value) => {
-            if persistence::with_new_value(value, |value| cx.server.data_mut().store(db, key, value, expire)) {
-                // What it replaced is another key by the same name.
-                cx.server.data_mut().notify(class::NEW, "new", db, key.bytes);
-            }
-        }
-        Restored::Collection(value) => {
-            let data = cx.server.data_mut();
-            let replaces = data.peek(db, key).is_some();
-            // Of a hash whose fields are all past their time there is nothing to keep.
-            if value.store(data, db, key, true) {
-                if replaces {
-                    data.notify(class::NEW, "new", db, key.bytes);
-                }
-                if deadline_ms.is_some() {
-                    data.set_expire(db, key, deadline_ms);
-                }
-            }
-        }
-    }
-    cx.server.data_mut().set_accesses(db, key, options.idle_s, options.freq);
-    if let Some(at_ms) = deadline_ms.filter(|_| !options.absolute) {
-        cx.effect(|command| {
-            for index in 0..args.len() {
-                if index == 2 { command.push_number(at_ms) } else { command.push_from(args, index) }
-            }
-            command.push(b"ABSTTL");
-        });
-    }
-    cx.server.data_mut().notify(class::GENERIC, "restore", db, key.bytes);
-    cx.out.ok();
-    Ok(())
-}
-
-/// What a payload held.
-enum Restored {
-    String(LoadedString),
-    Collection(Building),
-}
-
-fn read(cx: &Context<'_>, payload: &[u8], options: ReadOptions) -> Result<Restored, RdbError> {
-    let mut reader = tercel_rdb::open_payload(payload, options)?;
-    let mut value = None;
-    loop {
-        match reader.next()? {
-            PayloadItem::String(string) => value = Some(Restored::String(string)),
-            PayloadItem::Begin { kind, .. } => {
-                value = Some(Restored::Collection(Building::new(kind, cx.server.data(), cx.server.settings())));
-            }
-            PayloadItem::Parts(parts) => {
-                if let Some(Restored::Collection(building)) = &mut value {
-                    let twice = RdbError::Corrupt { at: 0, why: "a field comes twice" };
-                    building.add(&parts).map_err(|_| twice)?;
-                }
-            }
-            PayloadItem::Finished => {
-                return value.ok_or(RdbError::Corrupt { at: 0, why: "there is no value" });
-            }
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod dump;
 pub(super) mod expire;
+pub(super) mod restore;
 
 use tercel_core::base::glob::Glob;
 use tercel_core::clients::Slice;

@@ -61,10 +61,10 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    /// A string in one piece, all windows.
-    pub(super) fn of(whole: &SharedPiece) -> Self {
+    /// Some bytes of what somebody holds, all windows.
+    pub(super) fn of(whole: &SharedPiece, range: Range<usize>) -> Self {
         let mut chunks = Chunks::default();
-        chunks.append_windows(whole);
+        chunks.append_windows(whole, range);
         chunks
     }
 
@@ -206,15 +206,15 @@ impl Chunks {
         if bytes_of(tail).len() < CHUNK_BYTES {
             self.push(bytes_of(tail));
         } else {
-            self.append_windows(tail);
+            self.append_windows(tail, 0..bytes_of(tail).len());
         }
         self.copy_a_window();
     }
 
-    fn append_windows(&mut self, whole: &SharedPiece) {
-        let (base, len) = (self.len(), bytes_of(whole).len());
-        for from in (0..len).step_by(CHUNK_BYTES) {
-            let end = base + len.min(from + CHUNK_BYTES);
+    fn append_windows(&mut self, whole: &SharedPiece, range: Range<usize>) {
+        let base = self.len();
+        for from in range.clone().step_by(CHUNK_BYTES) {
+            let end = base + range.end.min(from + CHUNK_BYTES) - range.start;
             self.chunks.push(Chunk { end, held: Held::Window(whole.clone(), from) });
         }
     }

@@ -78,6 +78,11 @@ impl LongString {
         long
     }
 
+    /// Some bytes of what somebody holds, of which nothing is copied.
+    pub(crate) fn windows(whole: &SharedPiece, range: Range<usize>) -> Self {
+        LongString(Arc::new(Text::Chunks(Box::new(Chunks::of(whole, range)))))
+    }
+
     /// A string in chunks, however short it is: to be appended to.
     pub(crate) fn in_chunks(bytes: &[u8]) -> Self {
         let mut chunks = Chunks::default();
@@ -234,7 +239,7 @@ impl LongString {
         let mut chunks = match Arc::get_mut(&mut self.0) {
             Some(Text::Chunks(own)) => std::mem::take(&mut **own),
             _ => match &*self.0 {
-                Text::Whole(_) => Chunks::of(&self.shared_whole()),
+                Text::Whole(bytes) => Chunks::of(&self.shared_whole(), 0..bytes.len()),
                 Text::Chunks(chunks) => (**chunks).clone(),
             },
         };

@@ -395,6 +395,13 @@ impl Reply {
         self.appended();
     }
 
+    /// The text of the error that this answer is, if it is one.
+    #[must_use]
+    pub fn as_error(&self) -> Option<String> {
+        let text = self.buf.plain().strip_prefix(b"-").filter(|_| self.full.is_empty())?;
+        Some(String::from_utf8_lossy(text).trim_end().to_owned())
+    }
+
     /// Begins an array.
     #[inline]
     pub fn array(&mut self, len: usize) {

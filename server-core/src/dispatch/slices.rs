@@ -4,6 +4,7 @@ use super::after::count_and_log;
 use super::context::{Commands, Context};
 use super::waiting::serve_waiting;
 use crate::clients::{Client, Slice, Sliced, Wait};
+use crate::command::error::CommandError;
 use crate::command::{Args, Outcome, OwnedCommand, Reply};
 use crate::server::Server;
 
@@ -17,19 +18,19 @@ impl Context<'_> {
     /// as in a transaction.
     ///
     /// # Errors
-    /// None; a handler's last word.
+    /// What it answers, if that is an error.
     pub fn in_slices(&mut self, args: &Args<'_>, mut job: Box<dyn Slice>) -> Outcome {
+        let mut answer = Reply::new(self.out.version);
+        answer.set_room(self.out.room());
         if !self.caller.may_wait || self.caller.in_transaction {
-            while !self.out.is_over() && job.step(args, self.server.data_mut(), self.out) {
-                if job.gathered() > self.out.room() {
-                    self.out.give_up();
+            while !answer.is_over() && job.step(args, self.server.data_mut(), &mut answer) {
+                if job.gathered() > answer.room() {
+                    answer.give_up();
                 }
             }
             job.abandon(self.server.data_mut());
-            return Ok(());
+            return self.answered(answer);
         }
-        let mut answer = Reply::new(self.out.version);
-        answer.set_room(self.out.room());
         let until_ns = self.server.clock().mono_ns() + SLICE_NS;
         while job.step(args, self.server.data_mut(), &mut answer) {
             if self.server.clock().mono_ns() >= until_ns {
@@ -52,6 +53,14 @@ impl Context<'_> {
                 })));
                 return Ok(());
             }
+        }
+        self.answered(answer)
+    }
+
+    /// An error is told as such, whether it comes from a handler or a slice.
+    fn answered(&mut self, mut answer: Reply) -> Outcome {
+        if let Some(text) = answer.as_error() {
+            return Err(CommandError::new(text));
         }
         self.out.append(&mut answer);
         Ok(())
@@ -85,6 +94,10 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
     server.settle_slice();
     let took_ns = spent_ns + server.clock().mono_ns() - begin_ns;
     let reply_len = answer.len() + sent_len.unwrap_or(0);
+    let error = if sent_len.is_none() { answer.as_error() } else { None };
+    if let Some(text) = &error {
+        server.stats_mut().record_error(text);
+    }
     if !is_muted {
         // What was sent before is counted.
         session.output.count_replied(answer.len());
@@ -94,7 +107,7 @@ pub fn resume(commands: &'static Commands, server: &mut Server, client: &mut Cli
     let spec = commands.table.spec(id);
     let mut cx =
         Context { server: &mut *server, caller, out: &mut *out, client: Some(&mut *session), id, spec, commands };
-    count_and_log(&mut cx, &args.args(), took_ns, false, request_len, reply_len);
+    count_and_log(&mut cx, &args.args(), took_ns, error.is_some(), request_len, reply_len);
     if server.data().has_changed_awaited() {
         serve_waiting(commands, server);
     }

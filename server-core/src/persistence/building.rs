@@ -19,6 +19,21 @@ enum Value {
     Hash(FieldMap, HashLimits),
 }
 
+/// When collections are reported as large.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    list: ListLimits,
+    hash: HashLimits,
+}
+
+impl Limits {
+    /// As the settings say.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Limits { list: ListLimits::of(settings), hash: HashLimits::of(settings) }
+    }
+}
+
 /// A field came twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duplicate;
@@ -26,10 +41,10 @@ pub struct Duplicate;
 impl Building {
     /// Nothing of it is there yet.
     #[must_use]
-    pub fn new(kind: CollectionKind, data: &Dataset, settings: &Settings) -> Self {
+    pub fn new(kind: CollectionKind, data: &Dataset, limits: Limits) -> Self {
         let value = match kind {
-            CollectionKind::List => Value::List(data.db(0).new_list(), ListLimits::of(settings)),
-            CollectionKind::Hash => Value::Hash(data.db(0).new_fields(), HashLimits::of(settings)),
+            CollectionKind::List => Value::List(data.db(0).new_list(), limits.list),
+            CollectionKind::Hash => Value::Hash(data.db(0).new_fields(), limits.hash),
         };
         Building { value, left_out: None }
     }

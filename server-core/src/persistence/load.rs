@@ -6,7 +6,7 @@ use std::path::Path;
 use tercel_engine::{Blob, Expire, NewValue};
 use tercel_rdb::{Decoder, Item, LoadedString, RdbError, ReadOptions};
 
-use super::building::Building;
+use super::building::{Building, Limits};
 use super::writer::remove_leftovers;
 use super::{LoadProgress, Work};
 use crate::base::disk::File;
@@ -177,7 +177,8 @@ impl Work<'_> {
                     }
                     // There is no place for them yet.
                     Item::Begin { key, kind, meta, .. } => {
-                        let building = Building::new(kind, self.data, self.settings).without_expired(self.data);
+                        let building =
+                            Building::new(kind, self.data, Limits::of(self.settings)).without_expired(self.data);
                         loader.building = Some((key, meta, building));
                     }
                     Item::Parts(parts) => {
