@@ -357,6 +357,22 @@ settings! {
     tls_session_cache_timeout: Inert, "tls-session-cache-timeout", (), "300", Mutable, "Taken, and without effect: TLS is not there yet.";
     tls_session_caching: Inert, "tls-session-caching", (), "yes", Mutable, "Taken, and without effect: TLS is not there yet.";
     tracking_table_max_keys: Inert, "tracking-table-max-keys", (), "1000000", Mutable, "Taken, and without effect: client tracking is not there yet.";
+    aof_disable_auto_gc: Inert, "aof-disable-auto-gc", (), "no", Mutable, "Taken, and without effect: the append-only file is not there yet.";
+    client_default_resp: NotYet, "client-default-resp", (&["2"] as &'static [&'static str]), "2", Mutable, "A client speaks version 2 until it says HELLO.";
+    cluster_message_gossip_perc: Inert, "cluster-message-gossip-perc", (), "10", Mutable, "Taken, and without effect: cluster mode is not there yet.";
+    cluster_ping_interval: Inert, "cluster-ping-interval", (), "1000", Mutable, "Taken, and without effect: cluster mode is not there yet.";
+    debug_context: Inert, "debug-context", (), "", Mutable, "Taken, and without effect.";
+    io_threads_always_active: Inert, "io-threads-always-active", (), "no", Mutable, "Taken, and without effect: one thread owns the data and the network.";
+    key_load_delay: NotYet, "key-load-delay", (&["0"] as &'static [&'static str]), "0", Mutable, "Loading does not wait.";
+    loading_process_events_interval_bytes: Inert, "loading-process-events-interval-bytes", (), "2097152", Mutable, "Taken, and without effect: loading is sliced by time.";
+    lua_enable_insecure_api: Inert, "lua-enable-insecure-api"("lua-enable-deprecated-api"), (), "no", Mutable, "Taken, and without effect: scripts are not there yet.";
+    min_io_threads_avoid_copy_reply: Inert, "min-io-threads-avoid-copy-reply", (), "7", Mutable, "Taken, and without effect: long values are always sent without a copy.";
+    min_string_size_avoid_copy_reply: Inert, "min-string-size-avoid-copy-reply", (), "16384", Mutable, "Taken, and without effect: values from 16 KiB on are sent without a copy.";
+    min_string_size_avoid_copy_reply_threaded: Inert, "min-string-size-avoid-copy-reply-threaded", (), "65536", Mutable, "Taken, and without effect: values from 16 KiB on are sent without a copy.";
+    rdb_key_save_delay: NotYet, "rdb-key-save-delay", (&["0"] as &'static [&'static str]), "0", Mutable, "Saving does not wait.";
+    req_res_logfile: NotYet, "req-res-logfile", (&[""] as &'static [&'static str]), "", Immutable, "Requests are not logged for tests.";
+    use_exit_on_panic: Inert, "use-exit-on-panic", (), "no", Mutable, "Taken, and without effect.";
+    watchdog_period: NotYet, "watchdog-period", (&["0"] as &'static [&'static str]), "0", Mutable, "There is no watchdog: turns that take long are counted.";
     zset_max_listpack_entries: Inert, "zset-max-listpack-entries"("zset-max-ziplist-entries"), (), "128", Mutable, "Taken, and without effect: sorted sets are not there yet.";
     zset_max_listpack_value: Inert, "zset-max-listpack-value"("zset-max-ziplist-value"), (), "64", Mutable, "Taken, and without effect: sorted sets are not there yet.";
 }
