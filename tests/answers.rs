@@ -423,3 +423,23 @@ fn statistics_that_are_set_back_begin_anew() {
         assert_eq!(client.info_number(field), 0, "{field}");
     }
 }
+
+/// Of two filters of a kind the later one holds, and numbers add up; who is unblocked with an error was refused, not
+/// failed; a command that is done is no query any more.
+#[test]
+fn clients_are_shown_and_ended_as_valkey_does() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let (mut first, mut second, mut third) = (server.connect(), server.connect(), server.connect());
+    assert_eq!(first.call(&["CLIENT", "SETNAME", "first"]), "+OK\r\n");
+    let id_of = |peer: &mut common::Raw| peer.call(&["CLIENT", "ID"]).trim().trim_start_matches(':').to_owned();
+    let (second_id, third_id) = (id_of(&mut second), id_of(&mut third));
+    assert!(client.call(&["CLIENT", "LIST"]).contains("qbuf=0 "));
+    assert_eq!(client.call(&["CLIENT", "KILL", "NAME", "other", "NAME", "first"]), ":1\r\n");
+    third.send(&common::request(&["BLPOP", "nothing", "0"]));
+    until("it waits", || client.call(&["CLIENT", "UNBLOCK", &third_id, "ERROR"]) == ":1\r\n");
+    let stats = client.call(&["INFO", "commandstats"]);
+    let blpop = stats.lines().find(|line| line.starts_with("cmdstat_blpop")).unwrap();
+    assert!(blpop.contains("rejected_calls=1,failed_calls=0"), "{blpop}");
+    assert_eq!(client.call(&["CLIENT", "KILL", "ID", &second_id, "ID", &third_id]), ":2\r\n");
+}

@@ -122,6 +122,9 @@ impl<T: Transport> Executor<T> {
             if does & flags::SHOWS_CLIENTS != 0 {
                 self.refresh_all_held();
                 Self::refresh_held(&self.transport, &mut client.session);
+                // This command, and what was done before it, is not held any more.
+                let held = &mut client.session.output.held;
+                held.received_len = held.received_len.saturating_sub(self.batch.commands[at].end);
             }
             let input = self.transport.received(conn);
             let command = &self.batch.commands[at];

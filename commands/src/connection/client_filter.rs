@@ -69,7 +69,7 @@ impl Filter {
                     ids.insert(id);
                     at += 1;
                 }
-                filter.tests.push((wanted, Test::Id(ids)));
+                filter.add(wanted, Test::Id(ids));
                 continue;
             }
             if at + 1 >= args.len() {
@@ -135,9 +135,25 @@ impl Filter {
                 }
                 _ => return Err(SYNTAX),
             };
-            filter.tests.push((wanted, test));
+            filter.add(wanted, test);
         }
         Ok(filter)
+    }
+
+    /// Of two conditions of a kind the later one holds; numbers add up.
+    fn add(&mut self, wanted: bool, test: Test) {
+        let same = |(other_wanted, other): &(bool, Test)| {
+            *other_wanted == wanted && std::mem::discriminant(other) == std::mem::discriminant(&test)
+        };
+        match (self.tests.iter().position(same), test) {
+            (Some(at), Test::Id(ids)) => {
+                if let (_, Test::Id(earlier)) = &mut self.tests[at] {
+                    earlier.extend(ids);
+                }
+            }
+            (Some(at), test) => self.tests[at].1 = test,
+            (None, test) => self.tests.push((wanted, test)),
+        }
     }
 
     /// Whether a client fits all conditions.

@@ -164,6 +164,8 @@ pub fn give_up(commands: &'static Commands, server: &mut Server, key: ClientKey,
         GiveUp::Unblocked => {
             let error = fail("UNBLOCKED client unblocked via CLIENT UNBLOCK");
             server.stats_mut().record_error(&error.0);
+            // It did not fail: it was not let go on, as Valkey counts.
+            server.stats_mut().count_rejected(wait.id);
             out.error(&error.0);
         }
     }
@@ -173,9 +175,9 @@ pub fn give_up(commands: &'static Commands, server: &mut Server, key: ClientKey,
     let reply_len = out.len() - reply_from.min(out.len());
     session.output.count_replied(reply_len);
     let spec = commands.table.spec(wait.id);
-    let (id, failed) = (session.id(), why == GiveUp::Unblocked);
+    let id = session.id();
     let mut cx = Context { server: &mut *server, caller, out, client: Some(session), id: wait.id, spec, commands };
-    count_and_log(&mut cx, &wait.args.args(), 0, failed, wait.request_len, reply_len);
+    count_and_log(&mut cx, &wait.args.args(), 0, false, wait.request_len, reply_len);
     server.clients_mut().put(key, client);
     server.clients_mut().wake(key, id);
     true
