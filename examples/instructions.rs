@@ -20,7 +20,7 @@ const KEYS: usize = 1000;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [command, count] = &arguments[..] else {
-        eprintln!("usage: instructions get|set COUNT");
+        eprintln!("usage: instructions get|set|lpush|rpush|lpop|rpop|hset|hget COUNT");
         return;
     };
     let count: usize = count.parse().unwrap();
@@ -45,11 +45,26 @@ fn main() {
     for key in 0..KEYS {
         call(&request(&["SET", &format!("key:{key}"), &"v".repeat(64)]));
     }
+    for field in 0..10 {
+        call(&request(&["HSET", "ten", &format!("field:{field}"), "0123456789abcdef"]));
+    }
+    if command.ends_with("pop") {
+        // As many as will be taken, whatever the count, so that what two counts differ by is taking alone.
+        for _ in 0..500 {
+            call(&request(&[&["RPUSH", "list"][..], &["xxx"; 300]].concat()));
+        }
+    }
     let batches: Vec<Vec<u8>> = (0..KEYS / PIPELINE)
         .map(|batch| {
             (batch * PIPELINE..(batch + 1) * PIPELINE)
                 .flat_map(|key| match command.as_str() {
                     "get" => request(&["GET", &format!("key:{key}")]),
+                    "lpush" => request(&["LPUSH", "list", "xxx"]),
+                    "rpush" => request(&["RPUSH", "list", "xxx"]),
+                    "lpop" => request(&["LPOP", "list"]),
+                    "rpop" => request(&["RPOP", "list"]),
+                    "hset" => request(&["HSET", "ten", &format!("field:{}", key % 10), "xxx"]),
+                    "hget" => request(&["HGET", "ten", &format!("field:{}", key % 10)]),
                     _ => request(&["SET", &format!("key:{key}"), &"w".repeat(64)]),
                 })
                 .collect()

@@ -11,7 +11,7 @@ use tercel_core::clients::input::{Assembly, Filling};
 use tercel_core::clients::limits::UNAUTHENTICATED_QUERY_BYTES_MAX;
 use tercel_core::clients::{ClientKey, Session};
 use tercel_core::command::spec::flags;
-use tercel_core::command::{Args, CommandId, CommandTable, OwnedCommand};
+use tercel_core::command::{Args, CommandId, CommandTable, LastFound, OwnedCommand};
 
 /// Keys of one command that are hashed ahead and prefetched.
 const KEYS_AHEAD_MAX: usize = 64;
@@ -72,6 +72,7 @@ pub(super) struct Batch {
     pub next_command: usize,
     /// Hashes prefetched so far.
     prefetched: usize,
+    last_found: LastFound,
 }
 
 /// Bounds of parsing.
@@ -292,7 +293,7 @@ impl Batch {
     ) {
         let spans = &self.spans[spans_from..];
         let args = Args::new(input, spans, &[], 0, 1);
-        let id = table.resolve(&args);
+        let id = self.last_found.resolve(table, &args);
         let hashes_from = self.hashes.len();
         let (mut key_first, mut key_step) = (0, 1);
         if let Some(spec) = id.and_then(|id| table.spec(id).keys.first())

@@ -171,6 +171,9 @@ impl Rows {
         let new = self.parts();
         // Backwards, since everything moves to the right.
         let mut open = |from: usize, to: usize, each: usize| {
+            if each == 0 {
+                return;
+            }
             let (cut, end) = (from + at * each, from + old.rows * each);
             self.block.copy_within(cut..end, to + (at + 1) * each);
             self.block.copy_within(from..cut, to);
@@ -223,6 +226,9 @@ impl Rows {
         for (from, each) in
             [(old.lens_at, old.strings * old.width), (old.tags_at, old.tag), (old.deadlines_at, old.deadline)]
         {
+            if each == 0 {
+                continue;
+            }
             self.block.copy_within(from..from + range.start * each, to);
             to += range.start * each;
             self.block.copy_within(from + range.end * each..from + old.rows * each, to);
@@ -281,44 +287,144 @@ impl Rows {
 
     /// Copies the rows for which `wanted` says so, in order.
     pub(crate) fn filtered(&self, wanted: impl Fn(usize) -> bool) -> Rows {
-        let mut out = Rows::new(self.block[2] & !(WIDE | TIMED));
-        out.block.reserve_exact(class_of(self.block.len()) - out.block.len());
-        out.extend(self, wanted);
-        out.fit();
-        out
+        let mut packing = Packing::default();
+        packing.add(self, wanted);
+        packing.pack(self.block[2])
     }
 
     /// Splits the rows from `at` on off.
     pub(crate) fn split_off(&mut self, at: usize) -> Rows {
-        let right = self.filtered(|row| row >= at);
-        self.remove(at..self.parts().rows);
+        let parts = self.parts();
+        let at = at.min(parts.rows);
+        let right = if parts.width == 1 && parts.deadline == 0 && self.far.is_none() {
+            // As it lies.
+            let (place, _) = self.view().place_of(&parts, at * parts.strings);
+            let lens_at = parts.lens_at + at * parts.strings;
+            let tags_at = parts.tags_at + at * parts.tag;
+            let kept = [place..parts.lens_at, lens_at..parts.tags_at, tags_at..parts.deadlines_at];
+            let len = HEADER_LEN + kept.iter().map(ExactSizeIterator::len).sum::<usize>();
+            let mut block = Vec::with_capacity(class_of(len));
+            block.extend_from_slice(&self.block[..HEADER_LEN]);
+            kept.into_iter().for_each(|range| block.extend_from_slice(&self.block[range]));
+            let mut right = Rows { block, far: None };
+            right.set_rows(parts.rows - at);
+            right
+        } else {
+            self.filtered(|row| row >= at)
+        };
+        self.remove(at..parts.rows);
         right
+    }
+
+    /// Splits the rows before `at` off, which are few, and returns the others.
+    pub(crate) fn split_front(&mut self, at: usize) -> Rows {
+        let front = self.filtered_front(at);
+        self.remove(0..at);
+        self.fit();
+        std::mem::replace(self, front)
+    }
+
+    fn filtered_front(&self, at: usize) -> Rows {
+        let (parts, view) = (self.parts(), self.view());
+        let mut front = Rows::new(self.block[2] & !(WIDE | TIMED));
+        let mut strings = view.strings(0);
+        let mut far = view.far.iter();
+        for row in 0..at.min(parts.rows) {
+            let mut texts = [Text::Bytes(&[]); 2];
+            for text in &mut texts[..parts.strings] {
+                *text = next_text(&mut strings, &mut far);
+            }
+            front.push(Row { strings: texts, deadline: view.deadline(row) });
+        }
+        front
     }
 
     /// Puts all rows of another behind its own.
     pub(crate) fn append(&mut self, other: &Rows) {
-        self.extend(other, |_| true);
+        let mut packing = Packing::default();
+        packing.add(self, |_| true);
+        packing.add(other, |_| true);
+        *self = packing.pack(self.block[2] | other.block[2]);
     }
+}
 
-    fn extend(&mut self, other: &Rows, wanted: impl Fn(usize) -> bool) {
-        let (parts, view) = (other.parts(), other.view());
+/// The next string, as it is held.
+fn next_text<'a>(strings: &mut impl Iterator<Item = &'a [u8]>, far: &mut std::slice::Iter<'a, FarString>) -> Text<'a> {
+    let bytes = strings.next().unwrap_or_default();
+    match far.as_slice().first() {
+        Some(shared) if bytes.len() >= FAR_LEN_MIN => {
+            far.next();
+            Text::Shared(shared)
+        }
+        _ => Text::Bytes(bytes),
+    }
+}
+
+/// Rows that are put together into a block, all at once.
+#[derive(Default)]
+struct Packing {
+    rows: usize,
+    bytes: Vec<u8>,
+    lens: Vec<u16>,
+    tags: Vec<u8>,
+    deadlines: Vec<i64>,
+    far: Vec<FarString>,
+}
+
+impl Packing {
+    /// Adds the rows for which `wanted` says so.
+    fn add(&mut self, from: &Rows, wanted: impl Fn(usize) -> bool) {
+        let (parts, view) = (from.parts(), from.view());
         let mut strings = view.strings(0);
         let mut far = view.far.iter();
+        self.bytes.reserve(parts.lens_at);
+        self.lens.reserve(parts.rows * parts.strings);
         for row in 0..parts.rows {
-            let mut pair = [Text::Bytes(&[]); 2];
-            for string in &mut pair[..parts.strings] {
-                let bytes = strings.next().unwrap_or_default();
-                *string = match far.as_slice().first() {
-                    Some(shared) if bytes.len() >= FAR_LEN_MIN => {
-                        far.next();
-                        Text::Shared(shared)
+            let is_wanted = wanted(row);
+            for _ in 0..parts.strings {
+                let text = next_text(&mut strings, &mut far);
+                if is_wanted {
+                    let (len, bytes) = text.stored();
+                    self.lens.push(len);
+                    self.bytes.extend_from_slice(bytes);
+                    if len == FAR {
+                        self.far.push(text.to_far());
                     }
-                    _ => Text::Bytes(bytes),
-                };
+                }
             }
-            if wanted(row) {
-                self.push(Row { strings: pair, deadline: view.deadline(row) });
+            if is_wanted {
+                self.rows += 1;
+                if parts.tag != 0 {
+                    self.tags.push(from.block[parts.tags_at + row]);
+                }
+                self.deadlines.push(view.deadline(row));
             }
         }
+    }
+
+    /// The rows, tagged and in pairs as `flags` say.
+    fn pack(self, flags: u8) -> Rows {
+        let is_wide = self.lens.iter().any(|&len| len > u16::from(u8::MAX));
+        let is_timed = self.deadlines.iter().any(|&at_ms| at_ms != NEVER);
+        let width = if is_wide { 2 } else { 1 };
+        let deadlines_len = if is_timed { 8 * self.rows } else { 0 };
+        let len = HEADER_LEN + self.bytes.len() + width * self.lens.len() + self.tags.len() + deadlines_len;
+        let mut block = Vec::with_capacity(class_of(len));
+        let flags = flags & !(WIDE | TIMED) | if is_wide { WIDE } else { 0 } | if is_timed { TIMED } else { 0 };
+        block.extend_from_slice(&[0, 0, flags, 0]);
+        block.extend_from_slice(&self.bytes);
+        if is_wide {
+            self.lens.iter().for_each(|len| block.extend_from_slice(&len.to_le_bytes()));
+        } else {
+            block.extend(self.lens.iter().map(|&len| len as u8));
+        }
+        block.extend_from_slice(&self.tags);
+        if is_timed {
+            self.deadlines.iter().for_each(|at_ms| block.extend_from_slice(&at_ms.to_le_bytes()));
+        }
+        let far = if self.far.is_empty() { None } else { Some(Box::new(self.far)) };
+        let mut rows = Rows { block, far };
+        rows.set_rows(self.rows);
+        rows
     }
 }

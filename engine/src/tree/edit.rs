@@ -119,9 +119,11 @@ impl<S: Shape> Tree<S> {
         change: impl FnOnce(&mut Rows, usize) -> R,
     ) -> Option<R> {
         let left = std::cell::Cell::new(row);
+        let mut rows = Some(self.rows());
         let pick = |sums: &[S::Sum]| {
             let mut inside = left.get();
-            let at = by_row::<S>(sums, &mut inside);
+            let at = by_row::<S>(sums, rows, &mut inside);
+            rows = sums.get(at).map(S::rows);
             left.set(inside);
             at
         };
@@ -246,7 +248,7 @@ fn cut_front<S: Shape>(node: &mut Node<S>, sum: &mut S::Sum, rows: u64, cut_off:
         Node::Inner(inner) => {
             let inner = Arc::make_mut(inner);
             let mut left = rows;
-            let at = by_row::<S>(&inner.sums, &mut left);
+            let at = by_row::<S>(&inner.sums, Some(S::rows(sum)), &mut left);
             cut_off.extend(inner.children.drain(..at));
             inner.sums.drain(..at);
             if left > 0 {
@@ -272,7 +274,7 @@ fn cut_back<S: Shape>(node: &mut Node<S>, sum: &mut S::Sum, rows: u64, cut_off: 
             let inner = Arc::make_mut(inner);
             // The child with the last row that stays.
             let mut place = keep - 1;
-            let at = by_row::<S>(&inner.sums, &mut place);
+            let at = by_row::<S>(&inner.sums, Some(S::rows(sum)), &mut place);
             cut_off.extend(inner.children.drain(at + 1..));
             inner.sums.truncate(at + 1);
             let more = S::rows(&inner.sums[at]) - (place + 1);

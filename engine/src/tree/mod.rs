@@ -94,16 +94,34 @@ impl<S: Shape> Node<S> {
     }
 
     /// The leaf with a row, and the place of the row in it.
-    fn leaf_of(&self, row: u64) -> (&Rows, usize) {
-        let mut left = row;
-        let leaf = self.find(|sums| by_row::<S>(sums, &mut left));
+    fn leaf_of(&self, row: u64, rows: Option<u64>) -> (&Rows, usize) {
+        let (mut left, mut rows) = (row, rows);
+        let leaf = self.find(|sums| {
+            let at = by_row::<S>(sums, rows, &mut left);
+            rows = sums.get(at).map(S::rows);
+            at
+        });
         (leaf, usize::try_from(left).unwrap_or(usize::MAX))
     }
 }
 
-/// The child that has a row, of which `left` becomes the place in that child. The last beyond the end.
+/// The child that has a row, of which `left` becomes the place in that child. The last beyond the end. Looked for
+/// from the end that is nearer, if it is known how many rows there are.
 #[inline]
-fn by_row<S: Shape>(sums: &[S::Sum], left: &mut u64) -> usize {
+fn by_row<S: Shape>(sums: &[S::Sum], rows: Option<u64>, left: &mut u64) -> usize {
+    if let Some(rows) = rows
+        && *left >= rows / 2
+        && *left < rows
+    {
+        let mut begin = rows;
+        for (at, sum) in sums.iter().enumerate().rev() {
+            begin -= S::rows(sum).min(begin);
+            if *left >= begin {
+                *left -= begin;
+                return at;
+            }
+        }
+    }
     for (at, sum) in sums.iter().enumerate() {
         let rows = S::rows(sum);
         if *left < rows || at + 1 == sums.len() {
@@ -176,7 +194,7 @@ impl<S: Shape> Tree<S> {
     /// The leaf with a row, and the place of the row in it. Beyond the last row it is the last leaf.
     #[inline]
     pub(crate) fn leaf_of(&self, row: u64) -> Option<(&Rows, usize)> {
-        Some(self.root.as_ref()?.leaf_of(row))
+        Some(self.root.as_ref()?.leaf_of(row, Some(self.rows())))
     }
 
     /// The rows, if they are few: one leaf.
@@ -200,7 +218,7 @@ impl<S: Shape> Tree<S> {
         let (mut seen, mut bytes, mut row, mut leaves) = (0u64, 0usize, 0u64, 0u64);
         let step = rows / SAMPLED_LEAVES;
         while row < rows && leaves < 2 * SAMPLED_LEAVES {
-            let (leaf, at) = root.leaf_of(row);
+            let (leaf, at) = root.leaf_of(row, Some(rows));
             let here = leaf.view().rows() as u64;
             seen += here;
             bytes += leaf.memory_bytes() + each;
@@ -225,6 +243,6 @@ impl<S: Shape> Frozen<S> {
 
     /// The leaf with a row, and the place of the row in it.
     pub(crate) fn leaf_of(&self, row: u64) -> Option<(&Rows, usize)> {
-        Some(self.root.as_ref()?.leaf_of(row))
+        Some(self.root.as_ref()?.leaf_of(row, Some(self.rows)))
     }
 }

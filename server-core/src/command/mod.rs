@@ -17,4 +17,4 @@ pub use error::{CommandError, Outcome};
 pub use id::CommandId;
 pub use reply::Reply;
 pub use spec::Spec;
-pub use table::CommandTable;
+pub use table::{CommandTable, LastFound};

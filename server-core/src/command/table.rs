@@ -117,6 +117,36 @@ impl CommandTable {
     }
 }
 
+/// Finds commands of which many in a row are the same: the last one is told by its name as it was written.
+#[derive(Default)]
+pub struct LastFound {
+    name: [u8; LastFound::NAME_MAX],
+    len: usize,
+    id: Option<CommandId>,
+}
+
+impl LastFound {
+    /// Longer names are looked up each time.
+    const NAME_MAX: usize = 16;
+
+    /// As [`CommandTable::resolve`], always with the same table.
+    #[must_use]
+    #[inline]
+    pub fn resolve(&mut self, table: &CommandTable, args: &Args<'_>) -> Option<CommandId> {
+        let name = args.get(0);
+        if self.id.is_some() && *name == self.name[..self.len] {
+            return self.id;
+        }
+        let id = table.resolve(args)?;
+        // What a container's words name depends on the second.
+        if name.len() <= Self::NAME_MAX && !table.spec(id).name.contains('|') && !table.spec(id).is_container {
+            self.name[..name.len()].copy_from_slice(name);
+            (self.len, self.id) = (name.len(), Some(id));
+        }
+        Some(id)
+    }
+}
+
 /// The slot a name belongs to: letters count alike in either case.
 #[inline]
 fn slot_of(name: &[u8]) -> usize {
@@ -125,4 +155,31 @@ fn slot_of(name: &[u8]) -> usize {
         hash = (hash ^ u64::from(byte | 0x20)).wrapping_mul(0x0100_0000_01b3);
     }
     (hash ^ (hash >> 29)) as usize % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::OwnedCommand;
+    use crate::command::spec::Group;
+
+    static GET: Spec = Spec::new("get", Group::String, "1.0.0", 2, 0);
+    static SET: Spec = Spec::new("set", Group::String, "1.0.0", 3, 0);
+    static CONFIG: Spec = Spec { is_container: true, ..Spec::new("config", Group::Server, "1.0.0", -2, 0) };
+    static CONFIG_GET: Spec = Spec::new("config|get", Group::Server, "1.0.0", 3, 0);
+
+    /// In whatever order they come, the last one is never taken for another.
+    #[test]
+    fn the_last_one_found_is_what_is_asked_for() {
+        let table = CommandTable::new(&[&GET, &SET, &CONFIG], &[vec![], vec![], vec![&CONFIG_GET]]);
+        let mut last = LastFound::default();
+        let asked =
+            ["get", "get", "GET", "set", "config get", "config", "get", "nothing", "get", "ge", "gett", "", "set"];
+        for words in asked.iter().chain(asked.iter().rev()) {
+            let mut command = OwnedCommand::default();
+            words.split(' ').for_each(|word| command.push(word.as_bytes()));
+            let args = command.args();
+            assert_eq!(last.resolve(&table, &args), table.resolve(&args), "{words}");
+        }
+    }
 }

@@ -47,11 +47,11 @@ impl Shape for ByPlace {
 
     fn split(&self, rows: &mut Rows, old: &mut Extent, growth: Growth) -> Option<(Rows, Extent)> {
         let count = rows.view().rows();
-        let right = rows.split_off(match growth {
-            Growth::Front => 1,
-            Growth::Back => count - 1,
-            Growth::Anywhere => count / 2,
-        });
+        let right = match growth {
+            Growth::Front => rows.split_front(1),
+            Growth::Back => rows.split_off(count - 1),
+            Growth::Anywhere => rows.split_off(count / 2),
+        };
         *old = Self::of_leaf(rows, old);
         let sum = Self::of_leaf(&right, old);
         Some((right, sum))
