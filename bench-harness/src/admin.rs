@@ -109,13 +109,25 @@ impl Admin {
     /// # Errors
     /// None comes in time, the connection ends, or it is no reply.
     pub fn receive(&mut self) -> anyhow::Result<Value> {
-        let begin = self.clock.now_ns();
+        let len = self.whole_reply()?;
+        let value = parse(&self.received[..len]);
+        match value {
+            Ok(Some((value, _))) => {
+                self.received.drain(..len);
+                Ok(value)
+            }
+            Ok(None) => bail!("{} sent half a reply: {}", self.target, excerpt(&self.received)),
+            Err(error) => bail!("{} sent a wrong reply: {error} at {}", self.target, excerpt(&self.received)),
+        }
+    }
+
+    /// Waits for a whole reply at the front of what was received; its length. It may be very long, so what was looked
+    /// at is not looked at again.
+    fn whole_reply(&mut self) -> anyhow::Result<usize> {
+        let (mut scanner, begin) = (Scanner::default(), self.clock.now_ns());
         loop {
-            match parse(&self.received) {
-                Ok(Some((value, len))) => {
-                    self.received.drain(..len);
-                    return Ok(value);
-                }
+            match scanner.next(&self.received) {
+                Ok(Some(scanned)) => return Ok(scanned.len),
                 Ok(None) => {}
                 Err(error) => bail!("{} sent a wrong reply: {error} at {}", self.target, excerpt(&self.received)),
             }
@@ -169,6 +181,21 @@ impl Admin {
         encode::request(&mut request, words);
         self.send(&request)?;
         self.receive()
+    }
+
+    /// Sends a command and passes over its reply, however long it is.
+    ///
+    /// # Errors
+    /// As [`Admin::send`] and [`Admin::receive`], or the reply is an error.
+    pub fn order<A: AsRef<[u8]>>(&mut self, words: &[A]) -> anyhow::Result<()> {
+        let mut request = Vec::new();
+        encode::request(&mut request, words);
+        self.send(&request)?;
+        let len = self.whole_reply()?;
+        let reply = &self.received[..len];
+        ensure!(!reply.starts_with(b"-"), "{} answered {}", self.target, excerpt(reply.trim_ascii_end()));
+        self.received.drain(..len);
+        Ok(())
     }
 
     /// The fields of INFO; empty where the server has none.

@@ -7,7 +7,7 @@ use tercel_resp::encode;
 use tercel_resp::reply::Value;
 use tercel_transport::client::{Client, Received};
 
-use super::file::Event;
+use super::file::{Event, LargeKind, LargeValue};
 use crate::admin::Admin;
 use crate::clock::{Clock, TscClock, sleep, unix_ms};
 use crate::target::{AnyClient, Target};
@@ -116,6 +116,36 @@ impl Fill<'_> {
     }
 }
 
+/// Makes a large value, in place of what its key has.
+fn make(admin: &mut Admin, large: &LargeValue) -> anyhow::Result<()> {
+    /// Elements of a command.
+    const AT_ONCE: u64 = 200;
+    let count = parse_count(&large.count)?;
+    must(admin.call(&["DEL", &large.key])?, "DEL")?;
+    if large.kind == LargeKind::String {
+        let last = count.saturating_sub(1).to_string();
+        return must(admin.call(&["SETRANGE", &large.key, &last, "x"])?, "SETRANGE").map(drop);
+    }
+    let mut from = 0;
+    while from < count {
+        let until = count.min(from + AT_ONCE);
+        let mut words = match large.kind {
+            LargeKind::Hash => vec!["HSET".to_owned(), large.key.clone()],
+            _ => vec!["RPUSH".to_owned(), large.key.clone()],
+        };
+        for number in from..until {
+            if large.kind == LargeKind::Hash {
+                words.extend([format!("field:{number:012}"), format!("value:{number:012}")]);
+            } else {
+                words.push(format!("element:{number:012}"));
+            }
+        }
+        must(admin.call(&words)?, &words[0])?;
+        from = until;
+    }
+    Ok(())
+}
+
 impl Prepared {
     /// Does what must be done before the load; `lead_ms` is how long after the load's begin the event
     /// is.
@@ -153,7 +183,8 @@ impl Prepared {
                 let values = value(value_size)?;
                 must(prepared.admin.call(&[&b"SET"[..], b"slow-reader:value", values.of(0, 0)])?, "SET")?;
             }
-            Event::Commands { .. } | Event::Fill { .. } | Event::Clients { .. } => {}
+            Event::Commands { prepare, .. } => prepare.iter().try_for_each(|large| make(&mut prepared.admin, large))?,
+            Event::Fill { .. } | Event::Clients { .. } => {}
         }
         Ok(prepared)
     }
@@ -170,7 +201,7 @@ impl Prepared {
     /// The server refuses what the event asks of it.
     pub fn happen(&mut self, go_on: &dyn Fn() -> bool) -> anyhow::Result<()> {
         match self.event.clone() {
-            Event::Commands { commands, value_size, repeat, until } => {
+            Event::Commands { commands, value_size, repeat, until, .. } => {
                 let values = value(&value_size)?;
                 for text in (0..repeat).flat_map(|_| &commands) {
                     if !go_on() {
@@ -180,7 +211,7 @@ impl Prepared {
                         .into_iter()
                         .map(|word| if word == b"__value__" { values.of(0, 0).to_vec() } else { word })
                         .collect();
-                    must(self.admin.call(&words)?, text)?;
+                    self.admin.order(&words).with_context(|| text.clone())?;
                 }
                 while !until.is_empty() && go_on() {
                     let info = self.admin.info()?;

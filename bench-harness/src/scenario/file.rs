@@ -125,6 +125,9 @@ pub enum Event {
         /// Fields of INFO and what they say once the event is over, where it goes on after the replies.
         #[serde(default)]
         until: BTreeMap<String, String>,
+        /// Large values that are made before the load.
+        #[serde(default)]
+        prepare: Vec<LargeValue>,
     },
     /// Writes new keys on a connection of its own.
     Fill {
@@ -160,6 +163,30 @@ pub enum Event {
         /// How long they do not read, in seconds.
         stay: f64,
     },
+}
+
+/// A value of many elements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LargeValue {
+    /// Its key.
+    pub key: String,
+    /// What it is.
+    pub kind: LargeKind,
+    /// How many elements, fields or bytes.
+    pub count: String,
+}
+
+/// Of what kind a large value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LargeKind {
+    /// Bytes, all zero but the last.
+    String,
+    /// Elements `element:000000000000` and so on.
+    List,
+    /// Fields `field:000000000000` and so on, each with a value.
+    Hash,
 }
 
 fn one() -> String {
@@ -220,6 +247,7 @@ mod tests {
             "expire-storm",
             "flushall",
             "growth",
+            "long-commands",
             "slow-reader",
         ];
         assert_eq!(names, want);
