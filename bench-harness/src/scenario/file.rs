@@ -247,6 +247,7 @@ mod tests {
             "expire-storm",
             "flushall",
             "growth",
+            "hash-save",
             "long-commands",
             "slow-reader",
         ];
