@@ -196,3 +196,52 @@ fn a_waiter_may_be_given_very_much() {
         assert!(send(&mut house, &pusher, "INFO clients").contains("blocked_clients:0 "));
     }
 }
+
+/// One push that serves very many is done in slices: others are served meanwhile, and who uses the key sees it when all
+/// who waited have been.
+#[test]
+fn very_many_are_served_in_slices() {
+    const MANY: usize = 2000;
+    let mut house = House::ticking();
+    let waiters: Vec<MemoryPeer> = (0..MANY).map(|_| house.net.connect()).collect();
+    let (pusher, taker, other) = (house.net.connect(), house.net.connect(), house.net.connect());
+    for waiter in &waiters {
+        waiter.write(&house::request(&["BLPOP", "k", "0"]));
+    }
+    house.settle();
+    let mut words = vec!["RPUSH".to_owned(), "k".to_owned()];
+    words.extend((0..MANY + 1).map(|number| number.to_string()));
+    // In several commands, each of which is done at once; what they give is more than one turn hands out.
+    let mut push = house::request(&["MULTI"]);
+    for part in words[2..].chunks(200) {
+        let mut command = vec!["RPUSH", "k"];
+        command.extend(part.iter().map(String::as_str));
+        push.extend(house::request(&command));
+    }
+    push.extend(house::request(&["EXEC"]));
+    for piece in push.chunks(16 << 10) {
+        pusher.write(piece);
+        house.executor.turn();
+    }
+    let begins = |house: &mut House| {
+        house.executor.turn();
+        house.executor.server().data().holds_any()
+    };
+    assert!((0..100).any(|_| begins(&mut house)), "all are served at once");
+    taker.write(&house::request(&["LRANGE", "k", "0", "-1"]));
+    for _ in 0..5 {
+        other.write(&house::request(&["PING"]));
+        let (answer, turns) = house.answer(&other);
+        assert_eq!((answer.as_str(), turns <= 2), ("+PONG\r\n", true));
+        assert_eq!(taker.read_available(), b"", "it would see what others wait for");
+    }
+    house.settle();
+    for (number, waiter) in waiters.iter().enumerate() {
+        let answer = String::from_utf8(waiter.read_available()).unwrap();
+        assert!(answer.ends_with(&format!("\r\n{number}\r\n")), "{number}: {answer}");
+    }
+    let left = String::from_utf8(taker.read_available()).unwrap();
+    assert_eq!(left, format!("*1\r\n$4\r\n{MANY}\r\n"));
+    assert!(!house.executor.server().data().holds_any());
+    assert_eq!(house.call(&other, &["LPOP", "k"]), format!("$4\r\n{MANY}\r\n"));
+}

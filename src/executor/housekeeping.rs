@@ -58,7 +58,7 @@ impl<T: Transport> Executor<T> {
             more |= dispatch::give_up_overdue(self.commands, &mut self.server);
         }
         if self.server.data().has_changed_awaited() {
-            dispatch::serve_waiting(self.commands, &mut self.server);
+            more |= dispatch::go_on_serving(self.commands, &mut self.server);
         }
         if self.server.clients().any_woken() {
             self.release_woken();

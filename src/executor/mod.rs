@@ -63,8 +63,8 @@ pub struct Executor<T: Transport> {
     behind_held_keys: Vec<(ClientKey, u64)>,
     /// Clients whose long command begins when fewer are under way.
     waiting_to_begin: VecDeque<(ClientKey, u64)>,
-    /// How many long commands had ended when the former were last looked at.
-    sliced_ended: u64,
+    /// How often held keys had been let go when the former were last looked at.
+    holds_let_go: u64,
     /// Clients whose last command is done when a snapshot is.
     waiting_for_save: Vec<(ClientKey, u64)>,
     /// Clients whose command is done in slices: the next to go on first.
@@ -107,7 +107,7 @@ impl<T: Transport> Executor<T> {
             paused: Vec::new(),
             behind_held_keys: Vec::new(),
             waiting_to_begin: VecDeque::new(),
-            sliced_ended: 0,
+            holds_let_go: 0,
             waiting_for_save: Vec::new(),
             sliced: VecDeque::new(),
             over_soft_limit: BTreeSet::new(),

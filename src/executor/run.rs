@@ -352,9 +352,9 @@ impl<T: Transport> Executor<T> {
 
     /// Lets clients go on that waited for a long command to end; true if any did.
     pub(super) fn release_waiting(&mut self) -> bool {
-        let ended = self.server.clients().sliced_ended();
+        let let_go = self.server.data().holds_let_go();
         let mut listed = Vec::new();
-        if ended != std::mem::replace(&mut self.sliced_ended, ended) {
+        if let_go != std::mem::replace(&mut self.holds_let_go, let_go) {
             listed.append(&mut self.behind_held_keys);
         }
         // One a turn: it shows only then whether there is a place for it, and for the next.

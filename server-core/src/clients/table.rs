@@ -80,7 +80,6 @@ pub struct Clients {
     pause: Option<Pause>,
     /// Long commands under way, and how many have ended, ever.
     sliced: usize,
-    sliced_ended: u64,
     pub(super) counters: Counters,
     http_warned_ns: Option<u64>,
 }
@@ -106,7 +105,6 @@ impl Clients {
             woken: Vec::new(),
             pause: None,
             sliced: 0,
-            sliced_ended: 0,
             counters: Counters::default(),
             http_warned_ns: None,
         }
@@ -286,19 +284,12 @@ impl Clients {
     /// A long command is over.
     pub(crate) fn end_sliced(&mut self) {
         self.sliced -= 1;
-        self.sliced_ended += 1;
     }
 
     /// How many long commands are under way.
     #[must_use]
     pub fn sliced(&self) -> usize {
         self.sliced
-    }
-
-    /// How many long commands have ended, ever: those who wait look again when it grows.
-    #[must_use]
-    pub fn sliced_ended(&self) -> u64 {
-        self.sliced_ended
     }
 
     /// What was counted.

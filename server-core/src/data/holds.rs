@@ -44,6 +44,11 @@ impl Dataset {
         self.holds.keys.iter().any(|(_, held)| **held == *key)
     }
 
+    /// Whether a key is held by somebody else than `own`.
+    pub(super) fn is_held_but_for(&self, key: &[u8], own: Option<&Hold>) -> bool {
+        self.holds.keys.iter().any(|(id, held)| **held == *key && own.is_none_or(|own| own.0 != *id))
+    }
+
     /// How often keys were let go, ever: those who wait look again when it grows.
     #[must_use]
     #[inline]

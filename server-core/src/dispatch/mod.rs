@@ -18,4 +18,4 @@ pub use context::{Commands, Context, Handler};
 pub use process::{Flow, process, protocol_error};
 pub use slices::{SLICE_NS, SLICED_MAX, resume};
 pub use subcommands::{container, help};
-pub use waiting::{GiveUp, give_up, give_up_overdue, serve_waiting};
+pub use waiting::{GiveUp, give_up, give_up_overdue, go_on_serving};

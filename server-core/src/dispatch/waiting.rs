@@ -7,6 +7,7 @@ use tercel_engine::Kind;
 use super::after::count_and_log;
 use super::call::call;
 use super::context::{Commands, Context};
+use super::slices::SLICE_NS;
 use crate::clients::table::Pause;
 use crate::clients::{Client, ClientKey, KeysWait, Wait};
 use crate::command::error::fail;
@@ -52,36 +53,55 @@ pub enum GiveUp {
     Unblocked,
 }
 
-/// Serves those who wait for keys that have changed, and whoever waits for what these are given.
-pub fn serve_waiting(commands: &'static Commands, server: &mut Server) {
-    // What a transaction gave may have passed its time before it is over.
-    server.see_time();
-    while server.data().has_changed_awaited() {
-        if server.data_mut().take_all_awaited_changed() {
-            let all: Vec<(usize, Box<[u8]>)> =
-                server.clients().waited_keys().map(|(db, key)| (db, key.into())).collect();
-            all.into_iter().for_each(|(db, key)| serve_key(commands, server, db, &key));
-        }
-        for (db, key) in server.data_mut().take_changed_awaited() {
-            serve_key(commands, server, db, &key);
-        }
+/// Clients served between two looks at the clock.
+const LOOK_EVERY: usize = 8;
+
+/// Serves those who wait for keys that have changed, and whoever waits for what these are given. If they are very
+/// many, the rest is served later, by [`go_on_serving`]; until then nobody else uses these keys.
+pub(super) fn serve_waiting(commands: &'static Commands, server: &mut Server) {
+    if server.data().holds_changed_awaited() {
+        server.data_mut().hold_changed_awaited();
+        return;
     }
+    go_on_serving(commands, server);
 }
 
-/// Serves those who wait for a key, as long as it has something for them.
-fn serve_key(commands: &'static Commands, server: &mut Server, db: usize, bytes: &[u8]) {
-    let mut turn = 0;
-    loop {
-        let key = server.data().key(bytes);
-        let Some(kind) = server.data().peek(db, key).map(|entry| entry.kind()) else { return };
-        if server.data().holds_any() && server.data().is_held(bytes) {
-            // A long command is about to change it: that is looked at when it has.
-            return;
-        }
-        let Some((next, client)) = server.clients().next_waiter(db, bytes, turn) else { return };
-        turn = next;
-        serve_client(commands, server, client, kind);
+/// Serves some of those who are left; true if there are more.
+pub fn go_on_serving(commands: &'static Commands, server: &mut Server) -> bool {
+    // What a transaction gave may have passed its time before it is over.
+    server.see_time();
+    if server.data_mut().take_all_awaited_changed() {
+        let all: Vec<(usize, Box<[u8]>)> = server.clients().waited_keys().map(|(db, key)| (db, key.into())).collect();
+        all.into_iter().for_each(|(db, key)| server.data_mut().add_changed_awaited(db, key));
     }
+    let begin_ns = server.clock().mono_ns();
+    let mut served = 0;
+    while serve_one(commands, server) {
+        served += 1;
+        if served % LOOK_EVERY == 0 && server.clock().mono_ns() - begin_ns > SLICE_NS {
+            server.data_mut().hold_changed_awaited();
+            return server.data().has_changed_awaited();
+        }
+    }
+    false
+}
+
+/// Serves the next who waits for a key that has changed, or looks at the next key. False if there is none.
+fn serve_one(commands: &'static Commands, server: &mut Server) -> bool {
+    let Some((db, bytes, turn)) = server.data().first_changed_awaited() else { return false };
+    let key = server.data().key(bytes);
+    let kind = server.data().peek(db, key).map(|entry| entry.kind());
+    // If a long command is about to change it, that is looked at when it has.
+    let is_held = server.data().holds_any() && server.data().is_first_changed_held();
+    let next = server.clients().next_waiter(db, bytes, turn);
+    match (kind, next) {
+        (Some(kind), Some((turn, client))) if !is_held => {
+            server.data_mut().set_first_changed_turn(turn);
+            serve_client(commands, server, client, kind);
+        }
+        _ => server.data_mut().drop_first_changed_awaited(),
+    }
+    true
 }
 
 fn is_paused(pause: Option<Pause>, writes: bool) -> bool {
