@@ -31,6 +31,8 @@ impl<T: Transport> Executor<T> {
         for event in events.drain(..) {
             match event {
                 Event::Accepted(conn) => self.accept(conn),
+                // Nobody dials yet who would be told.
+                Event::Connected(conn) => self.transport.close(conn, Close::Abort),
                 Event::Readable(conn) => {
                     if let Some(key) = self.client_of(conn) {
                         let now_ns = self.server.now().mono_ns;

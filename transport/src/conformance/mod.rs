@@ -80,6 +80,10 @@ pub enum Seen {
 
 /// A raw client. No call waits.
 pub trait Dial {
+    /// Whether it knows, too, that it is connected. Asked until it does, before anything else.
+    fn is_connected(&mut self) -> bool {
+        true
+    }
     /// Sends what is taken at once; returns how much that was (0 if nothing, or if broken).
     fn write(&mut self, bytes: &[u8]) -> usize;
     /// Appends what has arrived.
@@ -170,7 +174,7 @@ impl<R: Rig> Bench<R> {
 
     /// Dials, and turns until the connection is there.
     pub(crate) fn connect(&mut self) -> (R::Client, ConnId) {
-        let client = self.rig.dial();
+        let mut client = self.rig.dial();
         let mut accepted = None;
         self.until("a connection", |_, events| {
             for event in events {
@@ -179,7 +183,7 @@ impl<R: Rig> Bench<R> {
                     accepted = Some(*conn);
                 }
             }
-            accepted.is_some()
+            accepted.is_some() && client.is_connected()
         });
         (client, accepted.unwrap())
     }
