@@ -266,7 +266,7 @@ fn what_is_held_back_is_bounded_and_lost_in_no_way() {
     let (key, peer) = lone.up(&asker);
     lone.executor.server_mut().links_mut().change(key, |link| link.set_receive_limit(1000));
     lone.turns(1);
-    let mut sent = b"+PONG\r\n".repeat(1);
+    let mut sent = b"+PONG\r\n".to_vec();
     (0..50_000).for_each(|number: u32| sent.extend(format!(":{number}\r\n").into_bytes()));
     let mut written = 0;
     for _ in 0..200 {
