@@ -175,7 +175,7 @@ pub struct PayloadReader<R> {
 #[derive(Debug)]
 enum State {
     Start,
-    Collection(Collection),
+    Collection(Box<Collection>),
     Finished,
     Failed,
 }
@@ -293,7 +293,7 @@ impl<R: Read> PayloadReader<R> {
         match Opening::new(form).open(&mut self.source)? {
             Some(collection) => {
                 let (kind, len_hint) = (collection.kind(), collection.len_hint());
-                Ok((PayloadItem::Begin { kind, len_hint }, State::Collection(collection)))
+                Ok((PayloadItem::Begin { kind, len_hint }, State::Collection(Box::new(collection))))
             }
             None => Err(RdbError::Corrupt { at: 0, why: "a collection with nothing in it" }),
         }

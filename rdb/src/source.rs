@@ -213,8 +213,10 @@ impl<R: Read> Source<R> {
                 if let Some(crc) = &mut self.crc {
                     crc.update(ready);
                 }
+                let ready_len = ready.len() as u64;
                 // The buffer ends where the string begins.
-                std::mem::replace(&mut self.end, self.pos).abs_diff(self.pos) as u64
+                self.end = self.pos;
+                ready_len
             }
         };
         while have < len {
