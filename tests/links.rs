@@ -419,6 +419,91 @@ fn a_handler_is_told_its_time() {
     assert_eq!(asker.told(), [Told::Up, Told::Overdue]);
 }
 
+/// Takes what chance says of what it is shown, holds, goes on, answers.
+struct Moody {
+    random: u64,
+    heard: Rc<RefCell<Vec<u8>>>,
+    ended: Rc<RefCell<Option<LinkEnd>>>,
+}
+
+impl Moody {
+    fn below(&mut self, bound: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) as usize % bound.max(1)
+    }
+}
+
+impl LinkHandler for Moody {
+    fn up(&mut self, _: &mut Server, _: &mut Link) {}
+
+    fn received(&mut self, _: &mut Server, link: &mut Link, bytes: &[u8]) -> usize {
+        assert!(!bytes.is_empty() && bytes.len() <= link.receive_limit());
+        assert_eq!(*self.ended.borrow(), None);
+        match self.below(8) {
+            0 => link.hold(),
+            1..4 => link.go_on(),
+            _ => {}
+        }
+        // Whoever takes nothing of all there may be has said so.
+        let least = usize::from(bytes.len() == link.receive_limit());
+        let taken = (least + self.below(bytes.len() + 1)).min(bytes.len());
+        self.heard.borrow_mut().extend_from_slice(&bytes[..taken]);
+        link.send(&bytes[..taken]);
+        taken
+    }
+
+    fn ended(&mut self, _: &mut Server, why: LinkEnd) {
+        assert!(self.ended.borrow_mut().replace(why).is_none(), "ended twice");
+    }
+}
+
+#[test]
+fn a_handler_that_takes_what_it_likes_misses_nothing() {
+    for seed in 1..40u64 {
+        let mut lone = Lone::new();
+        let (heard, ended) = (Rc::default(), Rc::default());
+        let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut moody = Moody { random, heard: Rc::clone(&heard), ended: Rc::clone(&ended) };
+        let mut below = Moody { random: random ^ 0xFFFF, heard: Rc::default(), ended: Rc::default() };
+        let limit = 1 + moody.below(3000);
+        let server = lone.executor.server_mut();
+        let key = server.open_link(Address::Memory(1), ConnectOptions::default(), Box::new(moody));
+        server.links_mut().change(key, |link| link.set_receive_limit(limit)).unwrap();
+        lone.turns(1);
+        let peer = lone.far.accept().unwrap();
+        let sent: Vec<u8> = (0..60_000u32).map(|at| (at.wrapping_mul(0x9E37_79B1) >> 13) as u8).collect();
+        let (mut written, mut back) = (0, Vec::new());
+        let mut closed = false;
+        for _ in 0..20_000 {
+            match below.below(6) {
+                0 if written < sent.len() => {
+                    written += peer.write(&sent[written..(written + below.below(5000)).min(sent.len())]);
+                }
+                1 => back.extend(peer.read_available()),
+                2 => drop(lone.executor.server_mut().links_mut().change(key, Link::go_on)),
+                _ => lone.turns(1),
+            }
+            if written == sent.len() && !std::mem::replace(&mut closed, true) {
+                peer.close();
+            }
+            assert!(sent.starts_with(&heard.borrow()), "seed {seed}");
+            if ended.borrow().is_some() {
+                break;
+            }
+        }
+        // What it had not taken when nothing more came and it did not ask again is lost by its own doing, and no
+        // more than it may be shown at a time.
+        assert_eq!(*ended.borrow(), Some(LinkEnd::Eof), "seed {seed}");
+        let lost = sent.len() - heard.borrow().len();
+        assert!(lost <= limit, "seed {seed}: {lost} bytes of a limit of {limit}");
+        back.extend(peer.read_available());
+        assert!(heard.borrow().starts_with(&back), "seed {seed}");
+        assert!(lone.executor.server().links().is_empty());
+    }
+}
+
 #[test]
 fn over_tcp_and_unix_sockets() {
     for backend in [Backend::Epoll, Backend::IoUring] {

@@ -169,7 +169,21 @@ impl<R: Read> Source<R> {
 
     /// Appends `len` bytes to `into`, which grows as they arrive and not before; the last thing in a step. If
     /// they are not all there, they are to be asked for again with `into` as it is then.
+    #[inline]
     fn append(&mut self, into: &mut Vec<u8>, len: u64) -> Result<(), RdbError> {
+        // Nearly all of them are in the buffer.
+        if self.partial.is_none() && len <= (self.end - self.pos) as u64 {
+            let end = self.pos + len as usize;
+            reserve(into, len as usize)?;
+            into.extend_from_slice(&self.buf[self.pos..end]);
+            self.pos = end;
+            return Ok(());
+        }
+        self.append_more(into, len)
+    }
+
+    #[inline(never)]
+    fn append_more(&mut self, into: &mut Vec<u8>, len: u64) -> Result<(), RdbError> {
         let at = self.offset();
         let have = self.partial.take().filter(|(begin, _)| *begin == at).map(|(_, have)| have);
         let ready = (self.end - self.pos) as u64;

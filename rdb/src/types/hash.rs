@@ -148,6 +148,7 @@ fn redis_deadline(at_ms: u64) -> Result<Option<i64>, &'static str> {
 
 impl Deadlines {
     /// Reads a piece of the field that begins at `at`, and says what comes next.
+    #[inline]
     fn step<R: Read>(self, next: Next, at: u64, parts: &mut Parts, source: &mut Source<R>) -> Result<Next, RdbError> {
         let corrupt = |why| RdbError::Corrupt { at, why };
         Ok(match next {
