@@ -89,7 +89,8 @@ impl<H> Links<H> {
         }
     }
 
-    /// Forgets a link, taken out or not; its handler, if it is there.
+    /// Forgets a link, taken out or not; its handler, if it is there. For the executor, which closes the
+    /// connection; everybody else asks for that with [`Link::close`].
     pub fn remove(&mut self, key: LinkKey) -> Option<(Link, H)> {
         let slot = self.slot(key)?;
         let entry = slot.entry.take();

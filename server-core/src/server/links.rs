@@ -51,13 +51,16 @@ impl Server {
         &mut self.links
     }
 
-    /// Calls a link's handler; `None` if the link is not there, or its handler at work. What the handler changed
-    /// is settled.
+    /// Calls a link's handler; `None` if the link is not there or is to end, or its handler is at work. What the
+    /// handler changed is settled.
     pub fn call_link<R>(
         &mut self,
         key: LinkKey,
         call: impl FnOnce(&mut dyn LinkHandler, &mut Server, &mut Link) -> R,
     ) -> Option<R> {
+        if self.links.get(key)?.closing().is_some() {
+            return None;
+        }
         let (mut link, mut handler) = self.links.take(key)?;
         let result = call(&mut *handler, self, &mut link);
         self.links.put(key, link, handler);
