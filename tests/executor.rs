@@ -13,7 +13,9 @@ use tercel_core::server::Server;
 use tercel_core::settings::Settings;
 use tercel_transport::conformance::left_out;
 use tercel_transport::memory::{MemoryNet, MemoryPeer, MemoryTransport};
-use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake};
+use tercel_transport::{
+    Address, Close, ConnId, ConnectError, ConnectOptions, Event, ListenerId, Peer, Stats, Transport, TxBuf, Wake,
+};
 use tercel_transport_tcp::{Backend, ListenAddr, TcpOptions, TcpTransport};
 
 const TURNS_MAX: usize = 10_000;
@@ -367,6 +369,12 @@ impl Transport for Elsewhere {
     }
     fn waker(&self) -> Arc<dyn Wake> {
         self.inner.waker()
+    }
+    fn connect(&mut self, to: &Address, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        self.inner.connect(to, options)
+    }
+    fn listener(&self, conn: ConnId) -> Option<ListenerId> {
+        self.inner.listener(conn)
     }
     fn peer(&self, conn: ConnId) -> Option<&Peer> {
         self.inner.peer(conn).map(|_| &self.peer)

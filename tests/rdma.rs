@@ -2,8 +2,10 @@
 //! client can do over TCP it can do here, and limits hold.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -11,7 +13,8 @@ use std::time::{Duration, Instant};
 use tercel::executor::Executor;
 use tercel::network::listeners::{self, Listeners};
 use tercel::network::{Network, rdma_options};
-use tercel_core::server::Server;
+use tercel_core::links::{Link, LinkEnd};
+use tercel_core::server::{LinkHandler, Server};
 use tercel_core::settings::Settings;
 use tercel_rdma::endpoint::Options;
 use tercel_rdma::proto::{Control, Window};
@@ -21,6 +24,7 @@ use tercel_rdma::verbs::{
 };
 use tercel_rdma::{RdmaClient, RdmaTransport};
 use tercel_transport::client::{Client, Received};
+use tercel_transport::{Address, Close, ConnectOptions, Event, Transport};
 use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,8 +61,11 @@ impl House {
     }
 
     fn with(lines: &[(&str, &str)], seed: u64) -> House {
+        House::on(Fabric::new(seed, Faults::default()), lines)
+    }
+
+    fn on(fabric: Fabric, lines: &[(&str, &str)]) -> House {
         let settings = settings(lines);
-        let fabric = Fabric::new(seed, Faults::default());
         let of = fabric.clone();
         let open =
             move |settings: &Settings| RdmaTransport::new(of.device(SoftLimits::default())?, rdma_options(settings));
@@ -374,4 +381,98 @@ fn what_was_parsed_cannot_be_changed_afterwards() {
         let found = house.call(good, &["EXISTS", &format!("a{number:04}"), &format!("b{number:04}")]);
         assert_eq!(found, ":1\r\n", "key {number}");
     }
+}
+
+/// Keeps what a link brings.
+#[derive(Clone, Default)]
+struct Keeper {
+    heard: Rc<RefCell<Vec<u8>>>,
+    ended: Rc<RefCell<Option<LinkEnd>>>,
+}
+
+impl LinkHandler for Keeper {
+    fn up(&mut self, _: &mut Server, link: &mut Link) {
+        link.send(b"PING\r\n");
+    }
+
+    fn received(&mut self, _: &mut Server, _: &mut Link, bytes: &[u8]) -> usize {
+        self.heard.borrow_mut().extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    fn ended(&mut self, _: &mut Server, why: LinkEnd) {
+        assert!(self.ended.borrow_mut().replace(why).is_none());
+    }
+}
+
+#[test]
+fn a_server_that_listens_nowhere_over_rdma_has_a_link_over_it() {
+    let mut far = House::new(&[]);
+    let mut near = House::on(far.fabric.clone(), &[("rdma-port", "0")]);
+    let keeper = Keeper::default();
+    let to = Address::Rdma("10.0.0.1:6379".parse().unwrap());
+    let server = near.executor.server_mut();
+    let key = server.open_link(to, ConnectOptions::default(), Box::new(keeper.clone()));
+    far.until("the answer", |_| {
+        near.turn();
+        keeper.heard.borrow().ends_with(b"+PONG\r\n")
+    });
+    assert_eq!((near.executor.server().clients().len(), far.executor.server().clients().len()), (0, 1));
+    let large = "v".repeat(300_000);
+    let mut request = Vec::new();
+    tercel_resp::encode::request(&mut request, &["SET", "key", &large]);
+    request.extend_from_slice(b"GET key\r\n");
+    near.executor.server_mut().links_mut().change(key, |link| link.send(&request)).unwrap();
+    let expected = format!("+PONG\r\n+OK\r\n$300000\r\n{large}\r\n");
+    far.until("the value", |_| {
+        near.turn();
+        keeper.heard.borrow().len() >= expected.len()
+    });
+    assert!(*keeper.heard.borrow() == expected.as_bytes());
+    // Nobody is there, and the other side goes.
+    let nobody = Keeper::default();
+    let to = Address::Rdma("10.0.0.7:6379".parse().unwrap());
+    near.executor.server_mut().open_link(to, ConnectOptions::default(), Box::new(nobody.clone()));
+    far.until("the refusal", |_| {
+        near.turn();
+        nobody.ended.borrow().is_some()
+    });
+    assert!(matches!(*nobody.ended.borrow(), Some(LinkEnd::Unreachable(_))));
+    drop(far);
+    let start = Instant::now();
+    while keeper.ended.borrow().is_none() {
+        near.turn();
+        assert!(start.elapsed() < PATIENCE);
+    }
+    assert!(near.executor.server().links().is_empty());
+}
+
+#[test]
+fn whoever_comes_names_the_listener_of_his_network() {
+    let mut house = House::new(&[]);
+    let port = house.port;
+    let network = house.executor.transport();
+    let mut events = Vec::new();
+    let mut ids = Vec::new();
+    for to in [Address::Rdma("10.0.0.1:6379".parse().unwrap()), Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)))]
+    {
+        events.clear();
+        let dialled = network.connect(&to, &ConnectOptions::default()).unwrap();
+        let start = Instant::now();
+        let accepted = loop {
+            network.poll(&mut events);
+            network.flush();
+            let accepted =
+                events.iter().find_map(|event| if let Event::Accepted(conn) = event { Some(*conn) } else { None });
+            if let Some(accepted) = accepted.filter(|_| events.contains(&Event::Connected(dialled))) {
+                break accepted;
+            }
+            assert!(start.elapsed() < PATIENCE, "{events:?}");
+        };
+        assert_eq!(network.peer(dialled).map(|peer| peer.kind()), network.peer(accepted).map(|peer| peer.kind()));
+        assert_eq!(network.listener(dialled), None);
+        ids.push(network.listener(accepted).unwrap());
+        network.close(dialled, Close::Abort);
+    }
+    assert_ne!(ids[0], ids[1]);
 }

@@ -14,7 +14,7 @@ use crate::lzf::Compressor;
 use crate::read::{ReadOptions, type_name};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::types::{Collection, CollectionKind, Dialect, Form, Parts, ValueWriter, misuse};
+use crate::types::{Collection, CollectionKind, Dialect, Form, Opening, Parts, ValueWriter, misuse};
 use crate::value::{LoadedString, StringValue};
 
 const VERSION_BYTES: usize = 2;
@@ -175,7 +175,7 @@ pub struct PayloadReader<R> {
 #[derive(Debug)]
 enum State {
     Start,
-    Collection(Collection),
+    Collection(Box<Collection>),
     Finished,
     Failed,
 }
@@ -290,10 +290,10 @@ impl<R: Read> PayloadReader<R> {
                 None => RdbError::Corrupt { at: 0, why: "an unknown type" },
             });
         };
-        match Collection::open(form, &mut self.source)? {
+        match Opening::new(form).open(&mut self.source)? {
             Some(collection) => {
                 let (kind, len_hint) = (collection.kind(), collection.len_hint());
-                Ok((PayloadItem::Begin { kind, len_hint }, State::Collection(collection)))
+                Ok((PayloadItem::Begin { kind, len_hint }, State::Collection(Box::new(collection))))
             }
             None => Err(RdbError::Corrupt { at: 0, why: "a collection with nothing in it" }),
         }

@@ -28,6 +28,14 @@ pub enum RdbError {
     TooLong { at: u64, len: u64, len_max: u64 },
 }
 
+impl RdbError {
+    /// Whether the input has nothing yet, and reading can go on where it stopped.
+    #[must_use]
+    pub fn is_would_block(&self) -> bool {
+        matches!(self, RdbError::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 /// How much of a key a message shows.
 const KEY_SHOWN_LEN_MAX: usize = 64;
 

@@ -1,7 +1,10 @@
 //! Reading a file, item by item.
 //!
 //! The decoder reads ahead in blocks, so the input needs no buffer of its own; what it read past the
-//! end of the file is in [`Decoder::into_inner`]. Files of all versions of the format are read as far
+//! end of the file is in [`Decoder::into_inner`]. An input that says [`WouldBlock`](std::io::ErrorKind::WouldBlock)
+//! has nothing yet: at whatever byte that is, [`Decoder::next`] says so
+//! ([`RdbError::is_would_block`]) and goes on from there when it is called again, with the same items in the
+//! end. Nothing but numbers and short strings is read twice for that, and no long string is held twice. Files of all versions of the format are read as far
 //! as they hold strings, lists and hashes.
 
 use std::io::Read;
@@ -9,7 +12,7 @@ use std::io::Read;
 use crate::error::RdbError;
 use crate::format::{self, BLOCK_BYTES, opcode};
 use crate::source::Source;
-use crate::types::{Collection, CollectionKind, Dialect, Form, Parts};
+use crate::types::{Collection, CollectionKind, Dialect, Form, Opening, Parts};
 use crate::value::{EntryMeta, LoadedString, Magic};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,136 +86,199 @@ pub struct Decoder<R: Read> {
     strict: bool,
     /// What was said about the next key so far.
     meta: EntryMeta,
-    /// The collection whose parts come next.
-    collection: Option<Collection>,
-    state: State,
+    next: Next,
+    failed: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Items,
+/// What comes next in the file. Of each but a collection no more than some numbers and one string are read before
+/// the next comes: so little is read again if the input has no more yet.
+#[derive(Debug)]
+enum Next {
+    /// Magic and version.
+    Head,
+    /// What is to follow.
+    Type,
+    /// The value of an aux field with this key.
+    AuxValue(Vec<u8>),
+    /// The string of a key.
+    String(Vec<u8>),
+    /// The beginning of the collection of a key.
+    Opening(Vec<u8>, Opening),
+    /// Parts of a collection.
+    Parts(Collection),
+    /// The checksum, to compare with this.
+    Checksum(Option<u64>),
+    /// Nothing.
     End,
-    Failed,
 }
 
 impl<R: Read> Decoder<R> {
     /// Reads the magic and the version.
     pub fn new(input: R, options: ReadOptions) -> Result<Self, RdbError> {
-        let mut source = Source::new(input, BLOCK_BYTES, options.checksum, options.string_len_max);
-        let (magic, version) = read_magic(&mut source)?;
-        if !format::version_accepted(version, Some(magic), options.version_check_strict) {
-            return Err(RdbError::Version { magic, version });
-        }
-        let strict = options.version_check_strict;
-        let meta = EntryMeta::default();
-        Ok(Self { source, magic, version, strict, meta, collection: None, state: State::Items })
+        let mut decoder = Self::deferred(input, options);
+        decoder.head()?;
+        Ok(decoder)
     }
 
-    /// The next item; after [`Item::End`] that again. After an error there is nothing more to be had.
+    /// A decoder that has read nothing yet, for an input that may have nothing yet: magic and version come with the
+    /// first item, and mean nothing before.
+    pub fn deferred(input: R, options: ReadOptions) -> Self {
+        Self {
+            source: Source::new(input, BLOCK_BYTES, options.checksum, options.string_len_max),
+            magic: Magic::Redis,
+            version: 0,
+            strict: options.version_check_strict,
+            meta: EntryMeta::default(),
+            next: Next::Head,
+            failed: false,
+        }
+    }
+
+    fn head(&mut self) -> Result<(), RdbError> {
+        let (magic, version) = read_magic(&mut self.source)?;
+        if !format::version_accepted(version, Some(magic), self.strict) {
+            return Err(RdbError::Version { magic, version });
+        }
+        (self.magic, self.version, self.next) = (magic, version, Next::Type);
+        Ok(())
+    }
+
+    /// The next item; after [`Item::End`] that again. After an error there is nothing more to be had, unless it was
+    /// that the input has nothing yet.
     #[allow(clippy::should_implement_trait, reason = "a file has an end that is an item and may fail")]
     pub fn next(&mut self) -> Result<Item, RdbError> {
-        match self.state {
-            State::Items => {}
-            State::End => return Ok(Item::End),
-            State::Failed => {
-                return Err(RdbError::Corrupt { at: self.source.offset(), why: "reading failed before" });
+        if self.failed {
+            return Err(RdbError::Corrupt { at: self.source.offset(), why: "reading failed before" });
+        }
+        let item = self.item();
+        if let Err(error) = &item {
+            self.failed = !error.is_would_block();
+            if !self.failed {
+                self.source.rewind();
             }
         }
-        self.state = State::Failed;
-        let item = self.item()?;
-        self.state = if item == Item::End { State::End } else { State::Items };
-        Ok(item)
+        item
     }
 
     fn item(&mut self) -> Result<Item, RdbError> {
-        let source = &mut self.source;
-        if let Some(collection) = &mut self.collection {
-            let parts = collection.parts(source)?;
-            return Ok(match parts {
-                Some(parts) => Item::Parts(parts),
-                None => {
-                    self.collection = None;
-                    Item::Finished
+        loop {
+            self.source.commit();
+            let source = &mut self.source;
+            let item = match &mut self.next {
+                Next::Head => {
+                    self.head()?;
+                    continue;
                 }
-            });
+                Next::Type => match self.announced()? {
+                    Some(item) => return Ok(item),
+                    None => continue,
+                },
+                Next::AuxValue(key) => {
+                    let value = source.bytes()?;
+                    Item::Aux { key: std::mem::take(key), value }
+                }
+                Next::String(key) => {
+                    let value = source.value()?;
+                    Item::Entry { key: std::mem::take(key), value, meta: std::mem::take(&mut self.meta) }
+                }
+                Next::Opening(key, opening) => {
+                    let opened = opening.open(source)?;
+                    let meta = std::mem::take(&mut self.meta);
+                    let Some(collection) = opened else {
+                        self.next = Next::Type;
+                        continue;
+                    };
+                    let (kind, len_hint) = (collection.kind(), collection.len_hint());
+                    let key = std::mem::take(key);
+                    self.next = Next::Parts(collection);
+                    return Ok(Item::Begin { key, kind, len_hint, meta });
+                }
+                Next::Parts(collection) => match collection.parts(source)? {
+                    Some(parts) => return Ok(Item::Parts(parts)),
+                    None => Item::Finished,
+                },
+                Next::Checksum(computed) => {
+                    let computed = *computed;
+                    self.end(computed)?;
+                    self.next = Next::End;
+                    continue;
+                }
+                Next::End => return Ok(Item::End),
+            };
+            self.next = Next::Type;
+            return Ok(item);
         }
+    }
+
+    /// What the next byte announces: an item that is read at once, or what comes next.
+    fn announced(&mut self) -> Result<Option<Item>, RdbError> {
+        let source = &mut self.source;
         let dialect = match self.magic {
             Magic::Redis if self.version > format::VERSION_SHARED_MAX => Dialect::Redis,
             _ => Dialect::Valkey,
         };
-        loop {
-            let kind = source.byte()?;
-            let foreign =
-                self.magic == Magic::Redis && (format::TYPE_FOREIGN_MIN..=format::TYPE_FOREIGN_MAX).contains(&kind);
-            match kind {
-                format::TYPE_STRING => {
-                    let meta = std::mem::take(&mut self.meta);
-                    let key = source.bytes()?;
-                    let value = source.value()?;
-                    return Ok(Item::Entry { key, value, meta });
+        let kind = source.byte()?;
+        let foreign =
+            self.magic == Magic::Redis && (format::TYPE_FOREIGN_MIN..=format::TYPE_FOREIGN_MAX).contains(&kind);
+        match kind {
+            format::TYPE_STRING => self.next = Next::String(source.bytes()?),
+            opcode::EXPIRE_MS => {
+                let at_ms = i64::from_le_bytes(source.array()?);
+                self.meta.expire_at_ms = Some(at_ms).filter(|&at_ms| at_ms != -1);
+            }
+            opcode::EXPIRE_S => {
+                self.meta.expire_at_ms = Some(i64::from(i32::from_le_bytes(source.array()?)) * 1000);
+            }
+            opcode::IDLE => self.meta.idle_s = Some(source.length()?),
+            opcode::FREQ => self.meta.freq = Some(source.byte()?),
+            opcode::SELECT_DB => return Ok(Some(Item::SelectDb(source.length()?))),
+            opcode::RESIZE_DB => {
+                return Ok(Some(Item::ResizeDb { keys: source.length()?, expires: source.length()? }));
+            }
+            opcode::SLOT_INFO => {
+                let (slot, keys, expires) = (source.length()?, source.length()?, source.length()?);
+                return Ok(Some(Item::SlotInfo { slot, keys, expires }));
+            }
+            opcode::AUX => self.next = Next::AuxValue(source.bytes()?),
+            opcode::FUNCTION => return Ok(Some(Item::Function(source.bytes()?))),
+            opcode::EOF => self.next = Next::Checksum(source.take_crc()),
+            opcode::MODULE_AUX => return Err(RdbError::Unsupported { what: "module aux", key: None }),
+            opcode::FUNCTION_PRE_GA => {
+                return Err(RdbError::Unsupported { what: "function of a release candidate of 7.0", key: None });
+            }
+            opcode::SLOT_IMPORT if foreign => {
+                return Err(RdbError::Unsupported { what: "module's note on a key", key: None });
+            }
+            opcode::SLOT_IMPORT => return Err(RdbError::Unsupported { what: "slot import", key: None }),
+            _ => {
+                // With Redis's magic there is none of Valkey's own, whatever the version.
+                let form = Form::of(kind, dialect).filter(|_| !foreign || dialect == Dialect::Redis);
+                if let Some(form) = form {
+                    self.next = Next::Opening(source.bytes()?, Opening::new(form));
+                    return Ok(None);
                 }
-                opcode::EXPIRE_MS => {
-                    let at_ms = i64::from_le_bytes(source.array()?);
-                    self.meta.expire_at_ms = Some(at_ms).filter(|&at_ms| at_ms != -1);
-                }
-                opcode::EXPIRE_S => {
-                    self.meta.expire_at_ms = Some(i64::from(i32::from_le_bytes(source.array()?)) * 1000);
-                }
-                opcode::IDLE => self.meta.idle_s = Some(source.length()?),
-                opcode::FREQ => self.meta.freq = Some(source.byte()?),
-                opcode::SELECT_DB => return Ok(Item::SelectDb(source.length()?)),
-                opcode::RESIZE_DB => {
-                    return Ok(Item::ResizeDb { keys: source.length()?, expires: source.length()? });
-                }
-                opcode::SLOT_INFO => {
-                    let (slot, keys, expires) = (source.length()?, source.length()?, source.length()?);
-                    return Ok(Item::SlotInfo { slot, keys, expires });
-                }
-                opcode::AUX => return Ok(Item::Aux { key: source.bytes()?, value: source.bytes()? }),
-                opcode::FUNCTION => return Ok(Item::Function(source.bytes()?)),
-                opcode::EOF => return self.end(),
-                opcode::MODULE_AUX => return Err(RdbError::Unsupported { what: "module aux", key: None }),
-                opcode::FUNCTION_PRE_GA => {
-                    return Err(RdbError::Unsupported { what: "function of a release candidate of 7.0", key: None });
-                }
-                opcode::SLOT_IMPORT if foreign => {
-                    return Err(RdbError::Unsupported { what: "module's note on a key", key: None });
-                }
-                opcode::SLOT_IMPORT => return Err(RdbError::Unsupported { what: "slot import", key: None }),
-                _ => {
-                    // With Redis's magic there is none of Valkey's own, whatever the version.
-                    let form = Form::of(kind, dialect).filter(|_| !foreign || dialect == Dialect::Redis);
-                    if let Some(form) = form {
-                        let meta = std::mem::take(&mut self.meta);
-                        let key = source.bytes()?;
-                        let Some(collection) = Collection::open(form, source)? else { continue };
-                        let (kind, len_hint) = (collection.kind(), collection.len_hint());
-                        self.collection = Some(collection);
-                        return Ok(Item::Begin { key, kind, len_hint, meta });
-                    }
-                    let Some(what) = type_name(kind, foreign) else {
-                        let at = source.offset().saturating_sub(1);
-                        return Err(if self.strict || self.version <= format::VERSION_SHARED_MAX {
-                            RdbError::Corrupt { at, why: "an unknown type or opcode" }
-                        } else {
-                            RdbError::Unsupported { what: "type or opcode that is unknown here", key: None }
-                        });
-                    };
-                    let key = source.bytes()?;
-                    return Err(RdbError::Unsupported { what, key: Some(key) });
-                }
+                let Some(what) = type_name(kind, foreign) else {
+                    let at = source.offset().saturating_sub(1);
+                    return Err(if self.strict || self.version <= format::VERSION_SHARED_MAX {
+                        RdbError::Corrupt { at, why: "an unknown type or opcode" }
+                    } else {
+                        RdbError::Unsupported { what: "type or opcode that is unknown here", key: None }
+                    });
+                };
+                let key = source.bytes()?;
+                return Err(RdbError::Unsupported { what, key: Some(key) });
             }
         }
+        Ok(None)
     }
 
     /// Behind the end: the checksum, from version 5 on.
-    fn end(&mut self) -> Result<Item, RdbError> {
-        let computed = self.source.take_crc();
+    fn end(&mut self, computed: Option<u64>) -> Result<(), RdbError> {
         if self.version < format::VERSION_CHECKSUM_MIN {
             // Nothing ever followed the end of so old a file. It may as well be one with a checksum
             // whose version is damaged.
             return if self.source.at_end()? {
-                Ok(Item::End)
+                Ok(())
             } else {
                 Err(RdbError::Corrupt {
                     at: self.source.offset(),
@@ -225,7 +291,7 @@ impl<R: Read> Decoder<R> {
             Some(computed) if stored != 0 && stored != computed => {
                 Err(RdbError::Checksum { why: "the file is damaged: its checksum is wrong", stored, computed })
             }
-            _ => Ok(Item::End),
+            _ => Ok(()),
         }
     }
 
@@ -241,6 +307,11 @@ impl<R: Read> Decoder<R> {
 
     pub fn magic(&self) -> Magic {
         self.magic
+    }
+
+    /// The input, to give it more. What it had was read ahead of the items.
+    pub fn input_mut(&mut self) -> &mut R {
+        self.source.input_mut()
     }
 
     /// The input, and what was read from it but not consumed: what follows the file, after

@@ -1,5 +1,10 @@
 //! The input of a decoder: a buffer, the position, the checksum of what was consumed, and the strings
 //! and lengths all else is made of.
+//!
+//! The input may have nothing yet. A decoder goes in steps, each of which reads some numbers and at most
+//! one string, that at its end; it commits before each. If the input has nothing, the step is gone back
+//! to ([`Source::rewind`]) and done again later: what it had read is still in the buffer. A string that is
+//! too long for that is not read again. As much of it as is there stays with whom it is read for.
 
 use std::io::{self, Read};
 
@@ -13,11 +18,20 @@ use crate::value::LoadedString;
 #[derive(Debug)]
 pub(crate) struct Source<R> {
     input: R,
-    buf: Box<[u8]>,
-    /// `buf[pos..end]` is read and not consumed, `buf[hashed..pos]` consumed and not in the checksum.
+    buf: Vec<u8>,
+    /// How large `buf` is, unless a step begins in it and does not end there.
+    block: usize,
+    /// `buf[pos..end]` is read and not consumed, `buf[hashed..pos]` consumed and not in the checksum;
+    /// what is before `hashed` is, even if it was gone back to since.
     pos: usize,
     end: usize,
     hashed: usize,
+    /// Where the step began.
+    mark: usize,
+    /// A long string that is not whole: where it begins in the input, and how much of it there is.
+    partial: Option<(u64, u64)>,
+    /// Its bytes, if it is read for nobody in particular.
+    unfinished: Vec<u8>,
     /// Where `buf` begins in the input.
     base: u64,
     crc: Option<Digest>,
@@ -40,10 +54,14 @@ impl<R: Read> Source<R> {
     pub(crate) fn new(input: R, buf_bytes: usize, checksum: bool, string_len_max: u64) -> Self {
         Self {
             input,
-            buf: vec![0; buf_bytes.clamp(16, BLOCK_BYTES)].into_boxed_slice(),
+            buf: vec![0; buf_bytes.clamp(16, BLOCK_BYTES)],
+            block: buf_bytes.clamp(16, BLOCK_BYTES),
             pos: 0,
             end: 0,
             hashed: 0,
+            mark: 0,
+            partial: None,
+            unfinished: Vec::new(),
             base: 0,
             crc: checksum.then(format::crc64),
             string_len_max,
@@ -56,17 +74,34 @@ impl<R: Read> Source<R> {
         self.base + self.pos as u64
     }
 
+    /// What was read so far is not gone back to.
+    #[inline]
+    pub(crate) fn commit(&mut self) {
+        self.mark = self.pos;
+    }
+
+    /// Goes back to where the step began.
+    pub(crate) fn rewind(&mut self) {
+        self.pos = self.mark;
+    }
+
+    pub(crate) fn input_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
     pub(crate) fn into_inner(self) -> (R, Vec<u8>) {
         let ahead = self.buf[self.pos..self.end].to_vec();
         (self.input, ahead)
     }
 
-    /// What was consumed goes into the checksum.
+    /// What was consumed goes into the checksum, once.
     fn hash(&mut self) {
-        if let Some(crc) = &mut self.crc {
-            crc.update(&self.buf[self.hashed..self.pos]);
+        if self.pos > self.hashed {
+            if let Some(crc) = &mut self.crc {
+                crc.update(&self.buf[self.hashed..self.pos]);
+            }
+            self.hashed = self.pos;
         }
-        self.hashed = self.pos;
     }
 
     /// The checksum of all that was consumed, which ends the hashing. `None` if there is none.
@@ -75,16 +110,29 @@ impl<R: Read> Source<R> {
         self.crc.take().map(|crc| crc.finalize())
     }
 
-    /// Reads on once all is consumed. False at the end of the input.
+    /// Reads on once all is consumed; what the step began with stays. False at the end of the input.
     fn fill(&mut self) -> Result<bool, RdbError> {
         self.hash();
-        self.base += self.end as u64;
-        (self.pos, self.end, self.hashed) = (0, 0, 0);
+        if self.mark > 0 {
+            self.buf.copy_within(self.mark..self.end, 0);
+            self.base += self.mark as u64;
+            for place in [&mut self.pos, &mut self.end, &mut self.hashed] {
+                *place -= self.mark;
+            }
+            self.mark = 0;
+        }
+        if self.end == 0 && self.buf.len() > self.block {
+            self.buf.truncate(self.block);
+            self.buf.shrink_to_fit();
+        } else if self.buf.len() - self.end < self.block / 2 {
+            // A step is no longer than some numbers and a string of less than a block.
+            self.buf.resize(self.end + self.block, 0);
+        }
         loop {
-            match self.input.read(&mut self.buf) {
+            match self.input.read(&mut self.buf[self.end..]) {
                 Ok(len) => {
                     // An input that claims more than it was given room for is not believed.
-                    self.end = len.min(self.buf.len());
+                    self.end += len.min(self.buf.len() - self.end);
                     return Ok(len > 0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -119,42 +167,93 @@ impl<R: Read> Source<R> {
         Ok(bytes)
     }
 
-    /// Appends `len` bytes to `into`, which grows as they arrive and not before.
+    /// Appends `len` bytes to `into`, which grows as they arrive and not before; the last thing in a step. If
+    /// they are not all there, they are to be asked for again with `into` as it is then.
+    #[inline]
     fn append(&mut self, into: &mut Vec<u8>, len: u64) -> Result<(), RdbError> {
-        let mut left = len;
-        while left > 0 {
-            let ready = &self.buf[self.pos..self.end];
-            let take = usize::try_from(left).map_or(ready.len(), |left| left.min(ready.len()));
-            // Past the buffer only what would fill it, so that small strings never mean small reads.
-            if take == 0 && left >= self.buf.len() as u64 {
-                left -= self.append_past(into, left)?;
-                continue;
-            }
-            reserve(into, take)?;
-            into.extend_from_slice(&ready[..take]);
-            self.pos += take;
-            left -= take as u64;
-            if left > 0 && left < self.buf.len() as u64 && !self.fill()? {
-                return Err(RdbError::Truncated { at: self.offset() });
-            }
+        // Nearly all of them are in the buffer.
+        if self.partial.is_none() && len <= (self.end - self.pos) as u64 {
+            let end = self.pos + len as usize;
+            reserve(into, len as usize)?;
+            into.extend_from_slice(&self.buf[self.pos..end]);
+            self.pos = end;
+            return Ok(());
         }
-        Ok(())
+        self.append_more(into, len)
     }
 
-    /// Reads straight into `into`: at most as much again as it holds.
-    fn append_past(&mut self, into: &mut Vec<u8>, left: u64) -> Result<u64, RdbError> {
-        self.hash();
-        self.base += self.end as u64;
-        (self.pos, self.end, self.hashed) = (0, 0, 0);
-        let chunk = left.min(into.len().max(BLOCK_BYTES) as u64);
-        reserve(into, chunk as usize)?;
-        let start = into.len();
-        let got = self.input.by_ref().take(chunk).read_to_end(into)? as u64;
-        if let Some(crc) = &mut self.crc {
-            crc.update(&into[start..]);
+    #[inline(never)]
+    fn append_more(&mut self, into: &mut Vec<u8>, len: u64) -> Result<(), RdbError> {
+        let at = self.offset();
+        let have = self.partial.take().filter(|(begin, _)| *begin == at).map(|(_, have)| have);
+        let ready = (self.end - self.pos) as u64;
+        // Past the buffer only what would fill it, so that small strings never mean small reads.
+        if have.is_some() || len >= ready + self.block as u64 {
+            return self.append_past(into, len, have);
         }
-        self.base += got;
-        if got < chunk { Err(RdbError::Truncated { at: self.offset() }) } else { Ok(got) }
+        let start = into.len();
+        let mut left = len as usize;
+        loop {
+            let take = left.min(self.end - self.pos);
+            reserve(into, take)?;
+            into.extend_from_slice(&self.buf[self.pos..self.pos + take]);
+            self.pos += take;
+            left -= take;
+            if left == 0 {
+                return Ok(());
+            }
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => return Err(RdbError::Truncated { at: self.offset() }),
+                Err(error) => {
+                    // It is still in the buffer.
+                    into.truncate(start);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Reads straight into `into`, which has the first `have` bytes already: at most as much again each time.
+    fn append_past(&mut self, into: &mut Vec<u8>, len: u64, have: Option<u64>) -> Result<(), RdbError> {
+        self.hash();
+        let at = self.offset();
+        let mut have = match have {
+            Some(have) => have,
+            None => {
+                let ready = &self.buf[self.pos..self.end];
+                reserve(into, ready.len())?;
+                into.extend_from_slice(ready);
+                if let Some(crc) = &mut self.crc {
+                    crc.update(ready);
+                }
+                let ready_len = ready.len() as u64;
+                // The buffer ends where the string begins.
+                self.end = self.pos;
+                ready_len
+            }
+        };
+        while have < len {
+            let chunk = (len - have).min(have.max(BLOCK_BYTES as u64));
+            reserve(into, chunk as usize)?;
+            let start = into.len();
+            let read = self.input.by_ref().take(chunk).read_to_end(into);
+            if let Some(crc) = &mut self.crc {
+                crc.update(&into[start..]);
+            }
+            let got = (into.len() - start) as u64;
+            have += got;
+            if let Err(error) = read {
+                self.partial = Some((at, have));
+                return Err(error.into());
+            }
+            if got < chunk {
+                return Err(RdbError::Truncated { at: at + have });
+            }
+        }
+        self.base += len;
+        self.commit();
+        Ok(())
     }
 
     fn any_length(&mut self) -> Result<Length, RdbError> {
@@ -206,7 +305,11 @@ impl<R: Read> Source<R> {
         match self.any_length()? {
             Length::Len(len) => {
                 let len = self.string_len(len)?;
-                self.append(&mut bytes, len)?;
+                bytes = std::mem::take(&mut self.unfinished);
+                if let Err(error) = self.append(&mut bytes, len) {
+                    self.unfinished = bytes;
+                    return Err(error);
+                }
             }
             Length::Special(format::SPECIAL_LZF) => self.append_compressed(&mut bytes)?,
             Length::Special(encoding) => return self.small_integer(encoding).map(LoadedString::Int),
@@ -249,8 +352,13 @@ impl<R: Read> Source<R> {
             return Err(self.corrupt_before(0, "a compressed string claims more than it can hold"));
         }
         let mut compressed = std::mem::take(&mut self.compressed);
-        compressed.clear();
-        self.append(&mut compressed, compressed_len)?;
+        if self.partial.is_none() {
+            compressed.clear();
+        }
+        if let Err(error) = self.append(&mut compressed, compressed_len) {
+            self.compressed = compressed;
+            return Err(error);
+        }
         usize::try_from(len)
             .map_err(|_| "no memory for a compressed string")
             .and_then(|len| lzf::decompress(&compressed, len, into))

@@ -1,5 +1,7 @@
 //! Lists and hashes in every form, put together by hand; what is refused; what is written.
 
+mod paused;
+
 use std::io;
 
 use tercel_rdb::{
@@ -40,6 +42,7 @@ impl Whole {
 
 /// The collections of a file with their keys; other values are `None`.
 fn read(file: &[u8], options: ReadOptions) -> Result<Vec<(String, Option<Whole>)>, RdbError> {
+    paused::check(file, options);
     let mut decoder = Decoder::new(file, options)?;
     let mut keys: Vec<(String, Option<Whole>)> = Vec::new();
     let mut is_open = false;

@@ -1,5 +1,7 @@
 //! Files and payloads that real servers wrote (see `data/README.md`).
 
+mod paused;
+
 use std::collections::BTreeMap;
 
 use tercel_rdb::{
@@ -42,6 +44,7 @@ fn bytes_of(value: LoadedString) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> Result<File, RdbError> {
+    paused::check(bytes, ReadOptions::default());
     let mut decoder = Decoder::new(bytes, ReadOptions::default())?;
     let mut file = File {
         magic: decoder.magic(),
@@ -164,6 +167,7 @@ type Hashes = BTreeMap<String, Fields>;
 
 /// The lists and hashes of a file.
 fn collections(bytes: &[u8]) -> Result<(Lists, Hashes), RdbError> {
+    paused::check(bytes, ReadOptions { version_check_strict: false, ..ReadOptions::default() });
     let mut decoder = Decoder::new(bytes, ReadOptions { version_check_strict: false, ..ReadOptions::default() })?;
     let (mut lists, mut hashes) = (Lists::new(), Hashes::new());
     let mut open = (String::new(), CollectionKind::List);

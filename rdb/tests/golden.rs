@@ -1,5 +1,7 @@
 //! The bytes themselves, put together by hand from the description of the format, and what is refused.
 
+mod paused;
+
 use std::io::{self, Write};
 
 use tercel_rdb::{
@@ -81,6 +83,7 @@ fn file(magic: &str, parts: &[&[u8]]) -> Vec<u8> {
 
 /// All of a file, or why not.
 fn read(bytes: &[u8], options: ReadOptions) -> Result<Vec<Item>, RdbError> {
+    paused::check(bytes, options);
     let mut decoder = Decoder::new(bytes, options)?;
     let mut items = Vec::new();
     loop {

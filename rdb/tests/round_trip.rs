@@ -1,6 +1,8 @@
 //! What is written is read back, whatever it is; and what is damaged never panics and never passes a
 //! checksum.
 
+mod paused;
+
 use std::io::{self, Read};
 
 use proptest::collection::vec;
@@ -280,6 +282,7 @@ proptest! {
     fn what_is_written_is_read_back(steps in vec(step(), 0..30), options in write_options(), piece in 1usize..70_000) {
         let file = encode(&steps, options);
         prop_assert_eq!(decode(&file[..], ReadOptions::default()).expect("a good file"), expected(&steps));
+        paused::check(&file, ReadOptions::default());
         let trickle = Trickle { bytes: &file, step: piece, interrupt: false };
         let unchecked = ReadOptions { checksum: false, ..ReadOptions::default() };
         prop_assert_eq!(decode(trickle, unchecked).expect("a good file"), expected(&steps));

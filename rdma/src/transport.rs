@@ -4,10 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake};
+use tercel_transport::{
+    Address, Close, ConnId, ConnectError, ConnectOptions, Event, ListenerId, Peer, Stats, Transport, TxBuf, Wake,
+};
 
 use crate::endpoint::{Endpoint, Options};
 use crate::verbs::{Device, Listener, VerbsError};
+
+/// Linux's numbers for what a device refuses.
+const EIO: i32 = 5;
+const ENOMEM: i32 = 12;
+const ENOBUFS: i32 = 105;
 
 /// Serves Valkey over RDMA on one device. Belongs to the thread that made it.
 pub struct RdmaTransport<D: Device> {
@@ -53,6 +60,25 @@ impl<D: Device> Transport for RdmaTransport<D> {
 
     fn waker(&self) -> Arc<dyn Wake> {
         self.endpoint.waker()
+    }
+
+    fn connect(&mut self, to: &Address, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        // The connection manager chooses the address to come from.
+        let Address::Rdma(to) = to else { return Err(ConnectError::Unsupported) };
+        if !self.endpoint.has_room() {
+            return Err(ConnectError::Os(ENOBUFS));
+        }
+        self.endpoint.dial_within(*to, options.timeout).map_err(|error| {
+            ConnectError::Os(match error {
+                VerbsError::Memory(_) => ENOMEM,
+                VerbsError::QueueFull => ENOBUFS,
+                _ => EIO,
+            })
+        })
+    }
+
+    fn listener(&self, conn: ConnId) -> Option<ListenerId> {
+        self.endpoint.listener(conn).map(|listener| ListenerId(listener.0))
     }
 
     fn peer(&self, conn: ConnId) -> Option<&Peer> {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tercel_rdma::RdmaTransport;
 use tercel_rdma::endpoint::{Counters, Options, Reason};
@@ -13,9 +14,10 @@ use tercel_rdma::verbs::{
     Access, Arrived, CmEvent, Completion, ConnParams, Device, Qp, QpCaps, RecvWr, Region, SendOp, SendWr, Sge, Status,
     VerbsError,
 };
-use tercel_transport::{Close, ConnId, Event, Hangup, Transport};
+use tercel_transport::{Address, Close, ConnId, ConnectOptions, Event, Hangup, Transport};
 
 const WINDOW_BYTES: u32 = 64 * 1024;
+const PARAMS: ConnParams = ConnParams { retry_count: 7, rnr_retry_count: 7 };
 
 struct Server {
     fabric: Fabric,
@@ -62,6 +64,33 @@ impl Peer {
         let mut device = server.fabric.device(SoftLimits::default()).unwrap();
         let qp = device.resolve(server.addr).unwrap();
         assert_eq!(device.poll_cm(), Some(CmEvent::Resolved(qp)));
+        let mut peer = Peer::equip(device, qp);
+        peer.device.connect(qp, PARAMS).unwrap();
+        peer.turn(server);
+        peer
+    }
+
+    /// One that is dialled, and takes the connection.
+    fn accept(server: &mut Server, timeout: Duration) -> (Peer, ConnId) {
+        let mut device = server.fabric.device(SoftLimits::default()).unwrap();
+        let addr: SocketAddr = "127.0.0.2:6379".parse().unwrap();
+        device.listen(addr, 1).unwrap();
+        let options = ConnectOptions { timeout, ..ConnectOptions::default() };
+        let conn = server.transport.connect(&Address::Rdma(addr), &options).unwrap();
+        let qp = loop {
+            server.turn();
+            if let Some(CmEvent::Request { qp, .. }) = device.poll_cm() {
+                break qp;
+            }
+        };
+        let mut peer = Peer::equip(device, qp);
+        peer.device.accept(qp, PARAMS).unwrap();
+        peer.turn(server);
+        assert!(peer.window.is_some());
+        (peer, conn)
+    }
+
+    fn equip(mut device: SoftDevice, qp: Qp) -> Peer {
         let pd = device.alloc_pd(qp).unwrap();
         let rx = device.register(pd, 1 << 16, Access::RemoteWrite).unwrap();
         let tx = device.register(pd, 1 << 17, Access::Local).unwrap();
@@ -71,11 +100,7 @@ impl Peer {
                 .post_recv(qp, &[RecvWr { wr_id: 0, local: Sge { region: tx, offset: 1 << 16, length: 64 } }])
                 .unwrap();
         }
-        device.connect(qp, ConnParams { retry_count: 7, rnr_retry_count: 7 }).unwrap();
-        let mut peer =
-            Peer { device, qp, rx, tx, window: None, arrived: Vec::new(), statuses: Vec::new(), events: Vec::new() };
-        peer.turn(server);
-        peer
+        Peer { device, qp, rx, tx, window: None, arrived: Vec::new(), statuses: Vec::new(), events: Vec::new() }
     }
 
     fn turn(&mut self, server: &mut Server) {
@@ -500,4 +525,47 @@ fn a_flood_of_connection_requests() {
     let endpoint = server.transport.endpoint();
     endpoint.trim();
     assert_eq!(endpoint.device().holdings(), held, "something is left of the flood");
+}
+
+/// A server that writes before it has announced a window breaks no rule of ours, but nothing is told of a dial
+/// before it stands.
+#[test]
+fn what_a_dialled_server_writes_too_early_is_told_once_it_stands() {
+    let mut server = Server::new(Options::default());
+    let (mut peer, conn) = Peer::accept(&mut server, Duration::from_secs(60));
+    peer.device.bytes_mut(peer.tx, 0, 5).unwrap().copy_from_slice(b"early");
+    peer.write(0, 5, 5);
+    peer.turn(&mut server);
+    assert_eq!(server.log, []);
+    peer.announce();
+    peer.turn(&mut server);
+    assert_eq!(server.log, [Event::Connected(conn), Event::Readable(conn)]);
+    assert_eq!(server.transport.received(conn), b"early");
+}
+
+/// One that goes before it stands, in whatever order, is a failure and no end of a stream.
+#[test]
+fn a_dialled_server_that_never_stands_is_an_error() {
+    for writes in [false, true] {
+        let mut server = Server::new(Options::default());
+        let (mut peer, conn) = Peer::accept(&mut server, Duration::from_secs(60));
+        if writes {
+            peer.write(0, 5, 5);
+            peer.turn(&mut server);
+        }
+        peer.device.disconnect(peer.qp);
+        peer.turn(&mut server);
+        assert!(matches!(server.log[..], [Event::Hangup(gone, Hangup::Error(_))] if gone == conn), "{:?}", server.log);
+        server.transport.close(conn, Close::Drain);
+        peer.turn(&mut server);
+        assert_eq!(server.log.len(), 1);
+    }
+    // One that says nothing at all is given up after the time the dial was given.
+    let mut server = Server::new(Options { handshake_timeout: Duration::from_secs(3600), ..Options::default() });
+    let (_peer, conn) = Peer::accept(&mut server, Duration::from_millis(20));
+    while server.log.is_empty() {
+        server.transport.park(None);
+        server.turn();
+    }
+    assert_eq!(server.log, [Event::Hangup(conn, Hangup::Error(110))]);
 }

@@ -10,6 +10,7 @@ pub mod command;
 pub mod data;
 pub mod dispatch;
 pub mod host;
+pub mod links;
 pub mod persistence;
 pub mod server;
 pub mod settings;

@@ -57,6 +57,10 @@ impl<T: Transport> Executor<T> {
         if self.server.clients().next_wait_deadline_ms().is_some_and(|at_ms| at_ms <= self.server.now().unix_ms) {
             more |= dispatch::give_up_overdue(self.commands, &mut self.server);
         }
+        if self.server.links().next_deadline_ms().is_some_and(|at_ms| at_ms <= self.server.now().unix_ms) {
+            self.overdue_links();
+            more = true;
+        }
         if self.server.data().has_changed_awaited() {
             more |= dispatch::go_on_serving(self.commands, &mut self.server);
         }

@@ -6,20 +6,22 @@ mod batch;
 mod clients;
 mod flush;
 mod housekeeping;
+mod links;
 mod receive;
 mod run;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tercel_transport::{Close, Event, Transport};
+use tercel_transport::{Close, ConnId, Event, Transport};
 
 use batch::Batch;
 use receive::ParseTimes;
 use tercel_core::clients::ClientKey;
 use tercel_core::dispatch::Commands;
+use tercel_core::links::LinkKey;
 use tercel_core::persistence::LoadError;
 use tercel_core::server::{Request, Server};
 use tercel_core::settings::Settings;
@@ -53,6 +55,8 @@ pub struct Executor<T: Transport> {
     events: Vec<Event>,
     /// Client of each connection slot of the transport.
     by_conn: Vec<ClientKey>,
+    /// The links that were dialled: few, and none of them a client.
+    by_link: HashMap<ConnId, LinkKey>,
     /// Clients with bytes to parse.
     ready: Vec<ClientKey>,
     /// Clients whose peer is gone.
@@ -102,6 +106,7 @@ impl<T: Transport> Executor<T> {
             server,
             events: Vec::with_capacity(1024),
             by_conn: Vec::new(),
+            by_link: HashMap::new(),
             ready: Vec::new(),
             hung_up: Vec::new(),
             paused: Vec::new(),
@@ -225,6 +230,10 @@ impl<T: Transport> Executor<T> {
         if self.server.has_requests() {
             self.act();
         }
+        if self.server.links().has_work() {
+            worked = true;
+            self.serve_links();
+        }
         self.flush(executed);
         self.record_latencies();
         let more = self.housekeeping();
@@ -249,7 +258,11 @@ impl<T: Transport> Executor<T> {
             return;
         }
         let mut sleep_ns = self.cron_at_ns.saturating_sub(now_ns).max(1000);
-        let deadlines = [self.server.data_mut().next_deadline_ms(), self.server.clients().next_wait_deadline_ms()];
+        let deadlines = [
+            self.server.data_mut().next_deadline_ms(),
+            self.server.clients().next_wait_deadline_ms(),
+            self.server.links().next_deadline_ms(),
+        ];
         if let Some(deadline_ms) = deadlines.into_iter().flatten().min() {
             let left_us = deadline_ms.saturating_mul(1000).saturating_sub(self.server.now().unix_us).max(0) as u64;
             sleep_ns = sleep_ns.min(left_us.saturating_mul(1000));
@@ -307,6 +320,7 @@ impl<T: Transport> Executor<T> {
                     }
                     self.follow_client_limits();
                 }
+                Request::Connect(key) => self.dial(key),
                 Request::Shutdown => self.ending = Some(Ending::Shutdown),
                 Request::Exit(status) => self.ending = Some(Ending::Exit(status)),
             }
@@ -319,6 +333,7 @@ impl<T: Transport> Executor<T> {
         for key in self.server.clients().keys() {
             self.remove_client(key, Close::Drain);
         }
+        self.close_links();
         self.transport.flush();
         for _ in 0..100 {
             self.transport.poll(&mut self.events);

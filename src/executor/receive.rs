@@ -31,6 +31,11 @@ impl<T: Transport> Executor<T> {
         for event in events.drain(..) {
             match event {
                 Event::Accepted(conn) => self.accept(conn),
+                Event::Connected(conn) => {
+                    if !self.link_event(&event) {
+                        self.transport.close(conn, Close::Abort);
+                    }
+                }
                 Event::Readable(conn) => {
                     if let Some(key) = self.client_of(conn) {
                         let now_ns = self.server.now().mono_ns;
@@ -38,6 +43,8 @@ impl<T: Transport> Executor<T> {
                             client.session.input.heard(now_ns, self.arrived_ns);
                         }
                         self.make_ready(key);
+                    } else {
+                        self.link_event(&event);
                     }
                 }
                 Event::Drained(conn) => {
@@ -46,6 +53,8 @@ impl<T: Transport> Executor<T> {
                     {
                         client.session.output.drained();
                         self.account(key);
+                    } else {
+                        self.link_event(&event);
                     }
                 }
                 Event::Hangup(conn, why) => {
@@ -57,7 +66,7 @@ impl<T: Transport> Executor<T> {
                             client.session.input.hang_up();
                         }
                         self.hung_up.push(key);
-                    } else {
+                    } else if !self.link_event(&event) {
                         self.transport.close(conn, Close::Abort);
                     }
                 }

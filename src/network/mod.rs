@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use tercel_rdma::RdmaTransport;
 use tercel_rdma::endpoint::Reason;
-use tercel_rdma::verbs::{Device, Listener};
+use tercel_rdma::verbs::{Device, Listener, VerbsError};
 use tercel_transport::report::Report;
-use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake};
+use tercel_transport::{
+    Address, Close, ConnId, ConnectError, ConnectOptions, Event, ListenerId, Peer, Stats, Transport, TxBuf, Wake,
+};
 use tercel_transport_tcp::TcpTransport;
 
 pub use addresses::ListenError;
@@ -38,6 +40,8 @@ pub struct Network<D: Device> {
     rdma: Option<RdmaTransport<D>>,
     /// The port it listens on.
     rdma_port: u16,
+    /// What it would be made with.
+    rdma_settings: Option<Box<Settings>>,
     open: Opener<D>,
     quiet_polls: u32,
 }
@@ -48,7 +52,12 @@ fn outer(conn: ConnId, rdma: bool) -> ConnId {
 
 fn retag(events: &mut [Event], rdma: bool) {
     for event in events {
-        if let Event::Accepted(conn) | Event::Readable(conn) | Event::Drained(conn) | Event::Hangup(conn, _) = event {
+        if let Event::Accepted(conn)
+        | Event::Connected(conn)
+        | Event::Readable(conn)
+        | Event::Drained(conn)
+        | Event::Hangup(conn, _) = event
+        {
             *conn = outer(*conn, rdma);
         }
     }
@@ -81,7 +90,7 @@ macro_rules! on {
 impl<D: Device> Network<D> {
     /// Sockets alone, for now.
     pub fn new(sockets: TcpTransport, open: Opener<D>) -> Self {
-        Network { sockets, rdma: None, rdma_port: 0, open, quiet_polls: 0 }
+        Network { sockets, rdma: None, rdma_port: 0, rdma_settings: None, open, quiet_polls: 0 }
     }
 
     /// The sockets.
@@ -105,18 +114,12 @@ impl<D: Device> Network<D> {
     /// # Errors
     /// There is nothing to listen with, or an address cannot be had.
     pub fn listen_rdma(&mut self, listeners: &mut Listeners, settings: &Settings) -> Result<(), ListenError> {
+        self.rdma_settings = Some(Box::new(settings.clone()));
         let binds = rdma_binds(settings)?;
         if binds.is_empty() {
             return Ok(());
         }
-        let rdma = match &mut self.rdma {
-            Some(rdma) => rdma,
-            place => {
-                let mut opened = (self.open)(settings).map_err(|error| ListenError::NoRdma(error.to_string()))?;
-                self.sockets.watch(opened.endpoint().wait_fd().as_raw_fd());
-                place.insert(opened)
-            }
-        };
+        let rdma = self.open_rdma(settings).map_err(|error| ListenError::NoRdma(error.to_string()))?;
         let mut ids: Vec<Listener> = Vec::new();
         for bind in binds {
             match rdma.listen(bind.addr, settings.tcp_backlog as u32) {
@@ -133,9 +136,34 @@ impl<D: Device> Network<D> {
         Ok(())
     }
 
+    /// The RDMA side, made now if it was not needed so far.
+    fn open_rdma(&mut self, settings: &Settings) -> Result<&mut RdmaTransport<D>, VerbsError> {
+        match &mut self.rdma {
+            Some(rdma) => Ok(rdma),
+            place => {
+                let mut opened = (self.open)(settings)?;
+                self.sockets.watch(opened.endpoint().wait_fd().as_raw_fd());
+                Ok(place.insert(opened))
+            }
+        }
+    }
+
+    /// Dials over RDMA, also where nobody is listened to by it.
+    fn connect_rdma(&mut self, to: &Address, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        let Some(settings) = self.rdma_settings.take() else { return Err(ConnectError::Unsupported) };
+        let opened = self.open_rdma(&settings).map_err(|error| {
+            tracing::warn!("RDMA is not available: {error}");
+            ConnectError::Unsupported
+        });
+        let dialled = opened.and_then(|rdma| rdma.connect(to, options));
+        self.rdma_settings = Some(settings);
+        dialled
+    }
+
     /// Follows settings that changed.
     pub fn follow(&mut self, listeners: &mut Listeners, old: &Settings, new: &Settings) {
         listeners.follow(&mut self.sockets, old, new);
+        self.rdma_settings = Some(Box::new(new.clone()));
         if old.rdma_port != new.rdma_port || old.rdma_bind != new.rdma_bind {
             if let Some(rdma) = &mut self.rdma {
                 listeners.rdma.drain(..).for_each(|id| rdma.endpoint().unlisten(id));
@@ -200,6 +228,19 @@ impl<D: Device> Transport for Network<D> {
 
     fn set_spinning(&mut self, spinning: bool) {
         self.sockets.set_spinning(spinning);
+    }
+
+    fn connect(&mut self, to: &Address, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        let is_rdma = matches!(to, Address::Rdma(_));
+        let conn = if is_rdma { self.connect_rdma(to, options) } else { self.sockets.connect(to, options) }?;
+        // The answer may be a socket's, at which the next poll has to look.
+        self.quiet_polls = 0;
+        Ok(outer(conn, is_rdma))
+    }
+
+    fn listener(&self, conn: ConnId) -> Option<ListenerId> {
+        let inner = on!(ref self, conn, transport, inner => transport.listener(inner))?;
+        Some(ListenerId(inner.0 << 1 | conn.index & 1))
     }
 
     fn peer(&self, conn: ConnId) -> Option<&Peer> {

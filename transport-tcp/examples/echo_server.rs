@@ -113,7 +113,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         std::io::stdout().flush()?;
                     }
                 }
-                Event::Drained(_) | Event::AcceptError(_) | Event::Wake => {}
+                Event::Connected(_) | Event::Drained(_) | Event::AcceptError(_) | Event::Wake => {}
             }
         }
         transport.flush();

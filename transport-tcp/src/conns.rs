@@ -2,8 +2,10 @@
 //! used again only when the kernel has finished everything it was asked to do for it.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Instant;
 
-use tercel_transport::{ConnId, Peer};
+use socket2::SockAddr;
+use tercel_transport::{Address, ConnId, ListenerId, Peer};
 
 use crate::inbox::Inbox;
 use crate::outbox::Outbox;
@@ -28,6 +30,16 @@ pub(crate) enum Mode {
     Direct,
     /// A multishot receive of the ring.
     Ring,
+}
+
+/// A dial that is not decided.
+pub(crate) struct Dialling {
+    pub(crate) addr: SockAddr,
+    pub(crate) to: Address,
+    /// When it is given up.
+    pub(crate) deadline: Instant,
+    /// When it is tried again, if the kernel would not take it on.
+    pub(crate) again_at: Option<Instant>,
 }
 
 /// One connection.
@@ -69,8 +81,12 @@ pub(crate) struct Conn {
     pub(crate) flood: u8,
     /// Place on the event loop's list of directly read connections; `u32::MAX` when it is not there.
     pub(crate) direct_at: u32,
+    /// It does not stand yet: nothing is read, and what is sent stays queued.
+    pub(crate) dial: Option<Box<Dialling>>,
     pub(crate) fd: Option<OwnedFd>,
     pub(crate) peer: Peer,
+    /// The listener it came in by; `None` if we dialled.
+    pub(crate) listener: Option<ListenerId>,
     pub(crate) inbox: Inbox,
     /// Unconsumed bytes at which reading pauses; while draining, bytes still to be thrown away.
     pub(crate) receive_limit: usize,
@@ -100,8 +116,10 @@ impl Conn {
             copies_anyway: false,
             flood: 0,
             direct_at: u32::MAX,
+            dial: None,
             fd: None,
             peer: Peer::Memory(0),
+            listener: None,
             inbox: Inbox::default(),
             receive_limit: 0,
             outbox: Outbox::default(),
@@ -131,7 +149,13 @@ impl Conns {
     }
 
     /// Puts a new connection into a free slot.
-    pub(crate) fn insert(&mut self, fd: OwnedFd, peer: Peer, receive_limit: usize) -> ConnId {
+    pub(crate) fn insert(
+        &mut self,
+        fd: OwnedFd,
+        peer: Peer,
+        listener: Option<ListenerId>,
+        receive_limit: usize,
+    ) -> ConnId {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -141,7 +165,7 @@ impl Conns {
         };
         let conn = &mut self.slots[index as usize];
         let generation = conn.generation;
-        *conn = Conn { generation, state: State::Live, fd: Some(fd), peer, receive_limit, ..Conn::vacant() };
+        *conn = Conn { generation, state: State::Live, fd: Some(fd), peer, listener, receive_limit, ..Conn::vacant() };
         self.live += 1;
         ConnId { index, generation }
     }

@@ -23,10 +23,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tercel_transport::{Close, ConnId, Event, Peer, Stats, Transport, TxBuf, Wake};
+use tercel_transport::{
+    Address, Close, ConnId, ConnectError, ConnectOptions, Event, Peer, Stats, Transport, TxBuf, Wake,
+};
 
 pub use client::{ClientAddr, SocketClient};
 pub use error::Error;
+pub use tercel_transport::ListenerId;
 
 use event_loop::EventLoop;
 
@@ -101,10 +104,6 @@ impl fmt::Display for ListenAddr {
     }
 }
 
-/// A listener of one transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ListenerId(u32);
-
 /// TCP and unix-domain connections. Belongs to the thread that made it.
 pub struct TcpTransport {
     event_loop: EventLoop,
@@ -158,7 +157,7 @@ impl TcpTransport {
         self.event_loop.local_addr(id)
     }
 
-    /// Sets TCP keep-alive for connections accepted from now on; 0 turns it off.
+    /// Sets TCP keep-alive for connections accepted or dialled from now on; 0 turns it off.
     pub fn set_keepalive_seconds(&mut self, seconds: u32) {
         self.event_loop.set_keepalive_seconds(seconds);
     }
@@ -208,6 +207,14 @@ impl Transport for TcpTransport {
 
     fn set_spinning(&mut self, spinning: bool) {
         self.event_loop.set_spinning(spinning);
+    }
+
+    fn connect(&mut self, to: &Address, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        self.event_loop.connect(to, options)
+    }
+
+    fn listener(&self, conn: ConnId) -> Option<ListenerId> {
+        self.event_loop.conns.find(conn)?.listener
     }
 
     fn peer(&self, conn: ConnId) -> Option<&Peer> {

@@ -4,14 +4,14 @@
 use std::fs;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tercel_transport::Peer;
+use tercel_transport::{Address, ConnectError, Peer};
 
 use crate::{Error, ListenAddr};
 
@@ -187,6 +187,99 @@ pub(crate) fn peer_of(fd: &OwnedFd, listener: &Listener) -> io::Result<Peer> {
         _ => socket.local_addr()?.as_socket().ok_or_else(missing)?,
     };
     Ok(Peer::Tcp { remote, local })
+}
+
+/// How a dial stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is a connection.
+    Stands,
+    /// The kernel is at it.
+    Open,
+    /// The other side (a unix socket) takes nobody right now, and the kernel keeps no place in the queue.
+    QueueFull,
+    /// It will be none; the operating system's error number.
+    Failed(i32),
+}
+
+fn os(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EINVAL)
+}
+
+/// A socket to dial with, which does not block, and the address as the kernel takes it. `source` is an address
+/// of ours to come from.
+pub(crate) fn to_dial(
+    to: &Address,
+    source: Option<IpAddr>,
+    keepalive_seconds: u32,
+) -> Result<(OwnedFd, SockAddr), ConnectError> {
+    let fail = |error: io::Error| ConnectError::Os(os(&error));
+    let (socket, addr) = match to {
+        Address::Tcp(addr) => {
+            let socket = Socket::new(Domain::for_address(*addr), Type::STREAM, None).map_err(fail)?;
+            socket.set_tcp_nodelay(true).map_err(fail)?;
+            set_keepalive(&socket, keepalive_seconds).map_err(fail)?;
+            if let Some(source) = source {
+                socket.bind(&SocketAddr::new(source, 0).into()).map_err(fail)?;
+            }
+            (socket, SockAddr::from(*addr))
+        }
+        Address::Unix(path) => {
+            // Too long a path is found out here.
+            let addr = SockAddr::unix(path).map_err(fail)?;
+            (Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fail)?, addr)
+        }
+        Address::Rdma(_) | Address::Memory(_) => return Err(ConnectError::Unsupported),
+    };
+    socket.set_nonblocking(true).map_err(fail)?;
+    Ok((socket.into(), addr))
+}
+
+/// Starts to connect.
+pub(crate) fn connect(fd: impl AsFd, addr: &SockAddr) -> Answer {
+    match SockRef::from(&fd).connect(addr) {
+        Ok(()) => Answer::Stands,
+        Err(error) => match os(&error) {
+            // An interrupted one goes on by itself.
+            libc::EINPROGRESS | libc::EINTR | libc::EALREADY => Answer::Open,
+            libc::EISCONN => Answer::Stands,
+            libc::EAGAIN if addr.is_unix() => Answer::QueueFull,
+            errno => Answer::Failed(errno),
+        },
+    }
+}
+
+/// What has become of a connect that was left open.
+pub(crate) fn answer(fd: impl AsFd) -> Answer {
+    let socket = SockRef::from(&fd);
+    match socket.take_error() {
+        Ok(Some(error)) | Err(error) => Answer::Failed(os(&error)),
+        // A report may be a stale one, of whoever had the slot before: only a peer proves a connection.
+        Ok(None) => match socket.peer_addr() {
+            Ok(_) => Answer::Stands,
+            Err(error) if os(&error) == libc::ENOTCONN => Answer::Open,
+            Err(error) => Answer::Failed(os(&error)),
+        },
+    }
+}
+
+/// Makes calls wait again that do not say that they do not want to.
+pub(crate) fn set_blocking(fd: impl AsFd) -> io::Result<()> {
+    SockRef::from(&fd).set_nonblocking(false)
+}
+
+/// Who is at the other end of a socket that dials or has dialled; our own address is unspecified before it is
+/// chosen.
+pub(crate) fn dialled_peer(fd: impl AsFd, to: &Address) -> Peer {
+    match to {
+        Address::Unix(path) => Peer::Unix { path: path.display().to_string() },
+        Address::Tcp(remote) | Address::Rdma(remote) => {
+            let local = SockRef::from(&fd).local_addr().ok().and_then(|local| local.as_socket());
+            let local = local.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+            Peer::Tcp { remote: *remote, local }
+        }
+        Address::Memory(number) => Peer::Memory(*number),
+    }
 }
 
 /// Ends our half of a connection: the peer reads an end of stream after what was sent.

@@ -11,6 +11,7 @@
 //! the transport afterwards; a connection's identity belongs to the transport until the executor
 //! closes it, which is the only way it ends. No event arrives for a connection after `close`.
 
+mod address;
 pub mod client;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -18,6 +19,7 @@ pub mod memory;
 pub mod report;
 mod txbuf;
 
+pub use address::{Address, ConnectError, ConnectOptions};
 pub use txbuf::{Part, SharedBytes, TxBuf};
 
 use std::fmt;
@@ -41,6 +43,10 @@ impl fmt::Debug for ConnId {
     }
 }
 
+/// A listener of one transport. Never used twice by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub u32);
+
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -48,14 +54,14 @@ pub enum Peer {
     Tcp {
         /// The other side's address.
         remote: SocketAddr,
-        /// Our address, as the client dialled it.
+        /// Our address: as the client dialled it, or as we dial from it.
         local: SocketAddr,
     },
     /// An RDMA connection, addressed by the IP addresses of its devices.
     Rdma {
         /// The other side's address.
         remote: SocketAddr,
-        /// Our address, as the client dialled it.
+        /// Our address, as the client dialled it; where we dial, the address we dial.
         local: SocketAddr,
     },
     /// A unix-domain socket.
@@ -115,6 +121,9 @@ pub enum Hangup {
 pub enum Event {
     /// A new connection; [`Transport::peer`] says who.
     Accepted(ConnId),
+    /// A connection that [`Transport::connect`] began stands. Comes once, before anything else of it. One that
+    /// does not come about reports a `Hangup` with an error instead.
+    Connected(ConnId),
     /// New bytes: [`Transport::received`] grew. At most once a poll and connection.
     Readable(ConnId),
     /// Everything sent so far has left: [`Transport::unsent`] is 0 again. Only after a turn that
@@ -127,6 +136,21 @@ pub enum Event {
     AcceptError(i32),
     /// Somebody rang a [`Transport::waker`], or a watched descriptor is readable.
     Wake,
+}
+
+impl Event {
+    /// The connection it is about, if it is about one.
+    #[must_use]
+    pub fn conn(&self) -> Option<ConnId> {
+        match self {
+            Event::Accepted(conn)
+            | Event::Connected(conn)
+            | Event::Readable(conn)
+            | Event::Drained(conn)
+            | Event::Hangup(conn, _) => Some(*conn),
+            Event::AcceptError(_) | Event::Wake => None,
+        }
+    }
 }
 
 /// How to end a connection.
@@ -153,6 +177,8 @@ pub struct Stats {
     pub zero_copy_sends: u64,
     /// Connections accepted.
     pub accepted: u64,
+    /// Connections dialled that came about.
+    pub connected: u64,
     /// Times the loop entered the kernel to submit, reap or wait.
     pub kernel_entries: u64,
     /// Times a receive found no free buffer and had to be armed again.
@@ -167,6 +193,7 @@ impl std::ops::AddAssign for Stats {
         self.sends += other.sends;
         self.zero_copy_sends += other.zero_copy_sends;
         self.accepted += other.accepted;
+        self.connected += other.connected;
         self.kernel_entries += other.kernel_entries;
         self.buffer_starvations += other.buffer_starvations;
     }
@@ -202,7 +229,19 @@ pub trait Transport {
     /// the transport can choose its cheaper way of receiving.
     fn set_spinning(&mut self, _spinning: bool) {}
 
-    /// Who is at the other end.
+    /// Begins to connect; [`Event::Connected`] follows, or a [`Event::Hangup`] with an error, within the time the
+    /// options give it. What is sent before goes out when the connection stands. It is closed as any other, also
+    /// one that failed, or one that does not stand yet: with [`Close::Drain`] what was sent still goes out if it
+    /// comes about.
+    ///
+    /// # Errors
+    /// The dial cannot even begin: see [`ConnectError`].
+    fn connect(&mut self, to: &Address, options: &ConnectOptions) -> Result<ConnId, ConnectError>;
+
+    /// The listener a connection came in by; `None` for one that was dialled.
+    fn listener(&self, conn: ConnId) -> Option<ListenerId>;
+
+    /// Who is at the other end; while connecting, who is to be there.
     fn peer(&self, conn: ConnId) -> Option<&Peer>;
 
     /// The bytes received and not yet consumed, in order and contiguous. No peer can change them any

@@ -22,7 +22,23 @@ use tercel_resp::reply::{self, Value};
 use tercel_transport::{ConnId, Peer};
 
 /// Commands that end or stop the process, write files, or do not answer once.
-const LEFT_OUT: &[&str] = &["debug", "shutdown", "monitor", "client", "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "quit", "config", "memory", "save", "bgsave"];
+const LEFT_OUT: &[&str] = &[
+    "debug",
+    "shutdown",
+    "monitor",
+    "client",
+    "subscribe",
+    "psubscribe",
+    "ssubscribe",
+    "unsubscribe",
+    "punsubscribe",
+    "sunsubscribe",
+    "quit",
+    "config",
+    "memory",
+    "save",
+    "bgsave",
+];
 
 /// Reads words out of the fuzzer's bytes: a command by number, then arguments from a small set.
 fn words(data: &mut &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -31,17 +47,65 @@ fn words(data: &mut &[u8]) -> Option<Vec<Vec<u8>>> {
         *data = rest;
         Some(byte)
     };
-    let names: Vec<&str> = commands()
-        .table
-        .top_level()
-        .map(|(_, command)| command.name)
-        .filter(|name| !LEFT_OUT.contains(name))
-        .collect();
+    let names: Vec<&str> =
+        commands().table.top_level().map(|(_, command)| command.name).filter(|name| !LEFT_OUT.contains(name)).collect();
     let mut words = vec![names[next()? as usize % names.len()].as_bytes().to_vec()];
     const VOCABULARY: &[&str] = &[
-        "a", "b", "c", "0", "1", "-1", "10", "9223372036854775807", "-9223372036854775808", "1.5", "", "nx", "xx", "get", "ex", "px", "keepttl",
-        "set", "incrby", "u8", "i64", "#2", "and", "not", "match", "*", "count", "len", "idx", "bit", "byte", "replace", "db", "hello", "help",
-        "encoding", "docs", "getkeys", "info", "gt", "lt", "persist", "ifeq", "exat", "overflow", "sat", "fail", "left", "right", "before", "after", "fields", "2", "fnx", "fxx",
+        "a",
+        "b",
+        "c",
+        "0",
+        "1",
+        "-1",
+        "10",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "1.5",
+        "",
+        "nx",
+        "xx",
+        "get",
+        "ex",
+        "px",
+        "keepttl",
+        "set",
+        "incrby",
+        "u8",
+        "i64",
+        "#2",
+        "and",
+        "not",
+        "match",
+        "*",
+        "count",
+        "len",
+        "idx",
+        "bit",
+        "byte",
+        "replace",
+        "db",
+        "hello",
+        "help",
+        "encoding",
+        "docs",
+        "getkeys",
+        "info",
+        "gt",
+        "lt",
+        "persist",
+        "ifeq",
+        "exat",
+        "overflow",
+        "sat",
+        "fail",
+        "left",
+        "right",
+        "before",
+        "after",
+        "fields",
+        "2",
+        "fnx",
+        "fxx",
     ];
     for _ in 0..next()? % 7 {
         let byte = next()?;
@@ -74,7 +138,8 @@ struct Recorder(Rc<RefCell<Vec<Effect>>>);
 
 impl EffectReader for Recorder {
     fn unit(&mut self, effects: &[Effect]) {
-        let copied = |effect: &Effect| Effect { db: effect.db, command: OwnedCommand::from_args(&effect.command.args()) };
+        let copied =
+            |effect: &Effect| Effect { db: effect.db, command: OwnedCommand::from_args(&effect.command.args()) };
         self.0.borrow_mut().extend(effects.iter().map(copied));
     }
 }
@@ -152,8 +217,12 @@ fuzz_target!(|data: &[u8]| {
             ("set", Some(map)) if words.len() == 3 => {
                 map.insert(words[1].clone(), words[2].clone());
             }
-            ("get", Some(map)) => assert_eq!(value, map.get(&words[1]).map_or(Value::Null, |bytes| Value::Bulk(bytes.clone()))),
-            ("strlen", Some(map)) => assert_eq!(value, Value::Integer(map.get(&words[1]).map_or(0, |bytes| bytes.len() as i64))),
+            ("get", Some(map)) => {
+                assert_eq!(value, map.get(&words[1]).map_or(Value::Null, |bytes| Value::Bulk(bytes.clone())))
+            }
+            ("strlen", Some(map)) => {
+                assert_eq!(value, Value::Integer(map.get(&words[1]).map_or(0, |bytes| bytes.len() as i64)))
+            }
             ("append", Some(map)) => {
                 let bytes = map.entry(words[1].clone()).or_default();
                 bytes.extend_from_slice(&words[2]);

@@ -21,17 +21,25 @@ impl Read for Trickle<'_> {
     }
 }
 
+/// The same, with nothing there yet between any two pieces.
+struct Paused<'a>(Trickle<'a>, bool);
+
+impl Read for Paused<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.1 = !self.1;
+        if self.1 { Err(std::io::ErrorKind::WouldBlock.into()) } else { self.0.read(into) }
+    }
+}
+
 /// The items before the end or the error, which is given as text.
 fn read(input: impl Read, options: ReadOptions) -> (Vec<Item>, Option<String>) {
     let mut items = Vec::new();
-    let mut decoder = match Decoder::new(input, options) {
-        Ok(decoder) => decoder,
-        Err(error) => return (items, Some(error.to_string())),
-    };
+    let mut decoder = Decoder::deferred(input, options);
     loop {
         match decoder.next() {
             Ok(Item::End) => return (items, None),
             Ok(item) => items.push(item),
+            Err(error) if error.is_would_block() => {}
             Err(error) => return (items, Some(error.to_string())),
         }
     }
@@ -230,7 +238,9 @@ fuzz_target!(|data: &[u8]| {
     }
 
     let (items, error) = read(bytes, options);
-    assert_eq!(read(Trickle(bytes, usize::from(first >> 2) + 1), options), (items.clone(), error));
+    let trickle = || Trickle(bytes, usize::from(first >> 2) + 1);
+    assert_eq!(read(trickle(), options), (items.clone(), error.clone()));
+    assert_eq!(read(Paused(trickle(), false), options), (items.clone(), error));
     let _ = read(bytes, ReadOptions { checksum: true, ..options });
 
     let piece = usize::from(first >> 4) * 7;

@@ -10,7 +10,9 @@ use libfuzzer_sys::fuzz_target;
 use tercel_rdma::endpoint::{Endpoint, Options};
 use tercel_rdma::proto::{Control, Window};
 use tercel_rdma::software::{Fabric, Faults, Holdings, SoftLimits};
-use tercel_rdma::verbs::{Access, Arrived, CmEvent, Completion, ConnParams, Device, QpCaps, RecvWr, SendOp, SendWr, Sge, Status};
+use tercel_rdma::verbs::{
+    Access, Arrived, CmEvent, Completion, ConnParams, Device, QpCaps, RecvWr, SendOp, SendWr, Sge, Status,
+};
 use tercel_transport::{Close, Event};
 
 struct Bytes<'a>(&'a [u8]);
@@ -59,13 +61,19 @@ fuzz_target!(|data: &[u8]| {
     let time = Arc::new(AtomicU64::new(0));
     let clock = {
         let time = time.clone();
-        Box::new(move || {
-            time.fetch_add(10_000_000, Ordering::Relaxed) + 10_000_000
-        })
+        Box::new(move || time.fetch_add(10_000_000, Ordering::Relaxed) + 10_000_000)
     };
-    let options =
-        Options { rx_window_bytes: 512, tx_bytes: 512, recv_depth: 8, send_depth: 8, inline_bytes: 32, peer_window_bytes: (64, 1 << 20), ..Options::default() };
-    let mut server = Endpoint::with_clock(fabric.device(SoftLimits::default()).expect("a descriptor"), options, clock).expect("an endpoint");
+    let options = Options {
+        rx_window_bytes: 512,
+        tx_bytes: 512,
+        recv_depth: 8,
+        send_depth: 8,
+        inline_bytes: 32,
+        peer_window_bytes: (64, 1 << 20),
+        ..Options::default()
+    };
+    let mut server = Endpoint::with_clock(fabric.device(SoftLimits::default()).expect("a descriptor"), options, clock)
+        .expect("an endpoint");
     let addr = "127.0.0.1:6379".parse().expect("an address");
     server.listen(addr, 8).expect("a free port");
 
@@ -113,12 +121,17 @@ fuzz_target!(|data: &[u8]| {
         let (op, length) = match what % 12 {
             0 => {
                 let announcement = Window { address: answers.address, length: answers.length, rkey: answers.rkey };
-                let _ = device.bytes_mut(memory, 0, 32).map(|into| into.copy_from_slice(&Control::RegisterXferMemory(announcement).encode()));
+                let _ = device
+                    .bytes_mut(memory, 0, 32)
+                    .map(|into| into.copy_from_slice(&Control::RegisterXferMemory(announcement).encode()));
                 (SendOp::Send, 32)
             }
             1 => {
-                let announcement = Window { address: u64::from(bytes.number()), length: bytes.number(), rkey: bytes.number() };
-                let _ = device.bytes_mut(memory, 0, 32).map(|into| into.copy_from_slice(&Control::RegisterXferMemory(announcement).encode()));
+                let announcement =
+                    Window { address: u64::from(bytes.number()), length: bytes.number(), rkey: bytes.number() };
+                let _ = device
+                    .bytes_mut(memory, 0, 32)
+                    .map(|into| into.copy_from_slice(&Control::RegisterXferMemory(announcement).encode()));
                 (SendOp::Send, 32)
             }
             2 => {
@@ -130,13 +143,32 @@ fuzz_target!(|data: &[u8]| {
             }
             3..=5 => {
                 let length = bytes.number() % 300;
-                (SendOp::WriteImm { address: window.address + u64::from(bytes.number() % 256), rkey: window.rkey, immediate: length }, length)
+                (
+                    SendOp::WriteImm {
+                        address: window.address + u64::from(bytes.number() % 256),
+                        rkey: window.rkey,
+                        immediate: length,
+                    },
+                    length,
+                )
             }
-            6 => (SendOp::WriteImm { address: window.address, rkey: window.rkey, immediate: bytes.number() }, bytes.number() % 600),
-            7 => (SendOp::WriteImm { address: u64::from(bytes.number()), rkey: bytes.number(), immediate: bytes.number() }, bytes.number() % 600),
+            6 => (
+                SendOp::WriteImm { address: window.address, rkey: window.rkey, immediate: bytes.number() },
+                bytes.number() % 600,
+            ),
+            7 => (
+                SendOp::WriteImm {
+                    address: u64::from(bytes.number()),
+                    rkey: bytes.number(),
+                    immediate: bytes.number(),
+                },
+                bytes.number() % 600,
+            ),
             8 => {
                 // A completion out of nowhere, for the slots and epochs there are.
-                let wr_id = u64::from(bytes.number() % 3) << 32 | u64::from(bytes.number() % 3) << 16 | u64::from(bytes.number() as u16);
+                let wr_id = u64::from(bytes.number() % 3) << 32
+                    | u64::from(bytes.number() % 3) << 16
+                    | u64::from(bytes.number() as u16);
                 let arrived = match bytes.next().unwrap_or(0) % 3 {
                     0 => Arrived::Nothing,
                     1 => Arrived::Message,

@@ -54,8 +54,17 @@ impl HashForm {
 
 #[derive(Debug)]
 pub(super) enum HashReader {
-    Fields { left: u64, deadlines: Deadlines },
+    Fields { left: u64, deadlines: Deadlines, next: Next, at: u64 },
     Packed { blob: Blob, with_deadlines: bool },
+}
+
+/// What comes next of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Field,
+    Name,
+    Value,
+    DeadlineBehind,
 }
 
 /// Where the deadlines of fields are that are not packed.
@@ -92,17 +101,22 @@ impl HashReader {
             HashForm::RedisFields { based: true } => Deadlines::Before { from: Some(earliest(source)?) },
         };
         let left = source.length()?;
-        Ok((Self::Fields { left, deadlines }, left))
+        Ok((Self::Fields { left, deadlines, next: Next::Field, at: 0 }, left))
     }
 
     /// Adds fields until there is enough or no more.
     pub(super) fn fill<R: Read>(&mut self, parts: &mut Parts, source: &mut Source<R>) -> Result<(), RdbError> {
         match self {
-            Self::Fields { left, deadlines } => {
+            Self::Fields { left, deadlines, next, at } => {
                 parts.expect(left.saturating_mul(2), 0);
-                while *left > 0 && !parts.is_full() {
-                    *left -= 1;
-                    deadlines.field(parts, source)?;
+                // A field that was begun is not left half.
+                while *left > 0 && (*next != Next::Field || !parts.is_full()) {
+                    source.commit();
+                    if *next == Next::Field {
+                        *at = source.offset();
+                    }
+                    *next = deadlines.step(*next, *at, parts, source)?;
+                    *left -= u64::from(*next == Next::Field);
                 }
             }
             Self::Packed { blob, with_deadlines } => {
@@ -133,28 +147,40 @@ fn redis_deadline(at_ms: u64) -> Result<Option<i64>, &'static str> {
 }
 
 impl Deadlines {
-    fn field<R: Read>(self, parts: &mut Parts, source: &mut Source<R>) -> Result<(), RdbError> {
-        let at = source.offset();
+    /// Reads a piece of the field that begins at `at`, and says what comes next.
+    #[inline]
+    fn step<R: Read>(self, next: Next, at: u64, parts: &mut Parts, source: &mut Source<R>) -> Result<Next, RdbError> {
         let corrupt = |why| RdbError::Corrupt { at, why };
-        if let Self::Before { from } = self {
-            let number = source.length()?;
-            let at_ms = match (number, from) {
-                (0, _) | (_, None) => number,
-                // What overflows is later than any deadline can be.
-                (number, Some(from)) => from.saturating_add(number - 1),
-            };
-            parts.push_deadline(redis_deadline(at_ms).map_err(corrupt)?);
-        }
-        parts.read(source)?;
-        parts.read(source)?;
-        if let Self::Behind = self {
-            parts.push_deadline(match i64::from_le_bytes(source.array()?) {
-                -1 => None,
-                at_ms if at_ms >= 0 => Some(at_ms),
-                _ => return Err(corrupt(BAD_DEADLINE)),
-            });
-        }
-        Ok(())
+        Ok(match next {
+            Next::Field => {
+                if let Self::Before { from } = self {
+                    let number = source.length()?;
+                    let at_ms = match (number, from) {
+                        (0, _) | (_, None) => number,
+                        // What overflows is later than any deadline can be.
+                        (number, Some(from)) => from.saturating_add(number - 1),
+                    };
+                    parts.push_deadline(redis_deadline(at_ms).map_err(corrupt)?);
+                }
+                Next::Name
+            }
+            Next::Name => {
+                parts.read(source)?;
+                Next::Value
+            }
+            Next::Value => {
+                parts.read(source)?;
+                if let Self::Behind = self { Next::DeadlineBehind } else { Next::Field }
+            }
+            Next::DeadlineBehind => {
+                parts.push_deadline(match i64::from_le_bytes(source.array()?) {
+                    -1 => None,
+                    at_ms if at_ms >= 0 => Some(at_ms),
+                    _ => return Err(corrupt(BAD_DEADLINE)),
+                });
+                Next::Field
+            }
+        })
     }
 }
 

@@ -65,6 +65,7 @@ impl ListReader {
             None => {}
         }
         while !parts.is_full() {
+            source.commit();
             if let Some(node) = &mut self.node {
                 if !node.push_to(parts)? {
                     self.node = None;
@@ -74,7 +75,6 @@ impl ListReader {
             if self.left == 0 {
                 break;
             }
-            self.left -= 1;
             match self.form {
                 ListForm::Elements => {
                     parts.read(source)?;
@@ -82,6 +82,7 @@ impl ListReader {
                 ListForm::Ziplist | ListForm::Ziplists => self.begin_packed(Packing::Ziplist, parts, source)?,
                 ListForm::Nodes => self.begin_node(parts, source)?,
             }
+            self.left -= 1;
         }
         Ok(())
     }

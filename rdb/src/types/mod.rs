@@ -69,6 +69,8 @@ pub(crate) struct Collection {
     len_hint: u64,
     /// Parts that were read at the beginning, to see that there are any.
     first: Option<Parts>,
+    /// Parts that are being read: the source may not have all of them yet.
+    filling: Parts,
     reader: Reader,
 }
 
@@ -78,9 +80,35 @@ enum Reader {
     Hash(HashReader),
 }
 
+/// A collection that is being begun.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    form: Form,
+    collection: Option<Collection>,
+}
+
+impl Opening {
+    pub(crate) fn new(form: Form) -> Self {
+        Self { form, collection: None }
+    }
+
+    /// Begins to read. `None` if the collection has no parts: then it is read to its end. If the source has
+    /// nothing yet, it is to be called again.
+    pub(crate) fn open<R: Read>(&mut self, source: &mut Source<R>) -> Result<Option<Collection>, RdbError> {
+        source.commit();
+        let collection = match &mut self.collection {
+            Some(collection) => collection,
+            place => place.insert(Collection::begin(self.form, source)?),
+        };
+        if !collection.read_first(source)? {
+            return Ok(None);
+        }
+        Ok(self.collection.take())
+    }
+}
+
 impl Collection {
-    /// Begins to read. `None` if the collection has no parts: then it is read to its end.
-    pub(crate) fn open<R: Read>(form: Form, source: &mut Source<R>) -> Result<Option<Self>, RdbError> {
+    fn begin<R: Read>(form: Form, source: &mut Source<R>) -> Result<Self, RdbError> {
         let (kind, reader, len_hint) = match form {
             Form::List(form) => {
                 let (reader, len_hint) = ListReader::open(form, source)?;
@@ -91,15 +119,19 @@ impl Collection {
                 (CollectionKind::Hash, Reader::Hash(reader), len_hint)
             }
         };
-        let mut collection = Self { kind, len_hint, first: None, reader };
-        let Some(first) = collection.parts(source)? else { return Ok(None) };
-        let len_first = match kind {
+        Ok(Self { kind, len_hint, first: None, filling: Parts::default(), reader })
+    }
+
+    /// Whether it has any parts.
+    fn read_first<R: Read>(&mut self, source: &mut Source<R>) -> Result<bool, RdbError> {
+        let Some(first) = self.parts(source)? else { return Ok(false) };
+        let len_first = match self.kind {
             CollectionKind::List => first.len(),
             CollectionKind::Hash => first.len() / 2,
         };
-        collection.len_hint = len_hint.max(len_first as u64);
-        collection.first = Some(first);
-        Ok(Some(collection))
+        self.len_hint = self.len_hint.max(len_first as u64);
+        self.first = Some(first);
+        Ok(true)
     }
 
     pub(crate) fn kind(&self) -> CollectionKind {
@@ -111,16 +143,17 @@ impl Collection {
         self.len_hint
     }
 
-    /// The next parts, never without any; `None` at the end.
+    /// The next parts, never without any; `None` at the end. If the source has nothing yet, what is there of them
+    /// is kept for the next call.
     pub(crate) fn parts<R: Read>(&mut self, source: &mut Source<R>) -> Result<Option<Parts>, RdbError> {
         if let Some(parts) = self.first.take() {
             return Ok(Some(parts));
         }
-        let mut parts = Parts::default();
         match &mut self.reader {
-            Reader::List(reader) => reader.fill(&mut parts, source)?,
-            Reader::Hash(reader) => reader.fill(&mut parts, source)?,
+            Reader::List(reader) => reader.fill(&mut self.filling, source)?,
+            Reader::Hash(reader) => reader.fill(&mut self.filling, source)?,
         }
+        let parts = std::mem::take(&mut self.filling);
         Ok((!parts.is_empty()).then_some(parts))
     }
 }

@@ -52,6 +52,9 @@ impl Parts {
 
     /// Makes room for so many strings of so many bytes, as far as it costs little if they never come.
     pub(super) fn expect(&mut self, count: u64, bytes: usize) {
+        if !self.bytes.is_empty() {
+            return;
+        }
         self.ends.reserve(count.min(COUNT_EXPECTED_MAX) as usize);
         self.bytes.reserve(bytes.min(BLOCK_BYTES));
     }
@@ -59,7 +62,7 @@ impl Parts {
     /// Whether no more should be added, so that memory stays bounded however many there are.
     pub(super) fn is_full(&self) -> bool {
         let numbers = self.ends.len() + self.deadlines.len();
-        self.bytes.len() + numbers * size_of::<usize>() >= BLOCK_BYTES
+        self.whole_len() + numbers * size_of::<usize>() >= BLOCK_BYTES
     }
 
     pub(super) fn push(&mut self, piece: Piece<'_>) {
@@ -70,9 +73,15 @@ impl Parts {
         self.ends.push(self.bytes.len());
     }
 
-    /// Adds the string that comes next in the source, and says how long it is.
+    /// Bytes of the strings that are whole.
+    fn whole_len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Adds the string that comes next in the source, and says how long it is. If the source does not have all
+    /// of it, the beginning may stay here, and it is to be read again.
     pub(super) fn read<R: Read>(&mut self, source: &mut Source<R>) -> Result<usize, RdbError> {
-        let start = self.bytes.len();
+        let start = self.whole_len();
         source.append_string(&mut self.bytes)?;
         self.ends.push(self.bytes.len());
         Ok(self.bytes.len() - start)

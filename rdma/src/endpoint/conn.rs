@@ -7,7 +7,7 @@ use tercel_transport::{ConnId, Hangup, Peer};
 use super::options::Reason;
 use super::rx::Rx;
 use super::tx::Tx;
-use crate::verbs::{Access, Device, Pd, Qp, Region, VerbsError};
+use crate::verbs::{Access, Device, Listener, Pd, Qp, Region, VerbsError};
 
 /// Bytes of the buffer behind each posted receive. Longer than a control message, so that one that is
 /// too long is seen as such.
@@ -120,6 +120,10 @@ pub(super) struct Conn {
     pub(super) serves: bool,
     /// The owner has been told of it.
     pub(super) known: bool,
+    /// It has been in use.
+    pub(super) stood: bool,
+    /// The listener it came in by; `None` if we dialled.
+    pub(super) listener: Option<Listener>,
     pub(super) qp: Qp,
     pub(super) peer: Peer,
     pub(super) remote: SocketAddr,
@@ -158,6 +162,8 @@ impl Conn {
             phase: Phase::Free,
             serves: false,
             known: false,
+            stood: false,
+            listener: None,
             qp: Qp(0),
             peer: Peer::Memory(0),
             remote: nowhere,
@@ -208,7 +214,9 @@ impl Conn {
 
     pub(super) fn hangup(&self) -> Hangup {
         match &self.reason {
-            None | Some(Reason::Disconnected) => Hangup::Eof,
+            None | Some(Reason::Disconnected) if self.stood => Hangup::Eof,
+            // A dial that was not taken is no end in good order, whatever the device calls it.
+            None => Hangup::Error(Reason::Disconnected.errno()),
             Some(reason) => Hangup::Error(reason.errno()),
         }
     }

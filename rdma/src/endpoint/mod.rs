@@ -198,11 +198,20 @@ impl<D: Device> Endpoint<D> {
         self.device.local_addr(listener)
     }
 
-    /// Starts dialling. The connection can be sent to at once; its end is told as any other's.
+    /// Starts dialling, for as long as a handshake may take. The connection can be sent to at once; that it
+    /// stands is told, and its end as any other's.
     ///
     /// # Errors
     /// The device has no more connections.
     pub fn dial(&mut self, to: SocketAddr) -> Result<ConnId, VerbsError> {
+        self.dial_within(to, self.options.handshake_timeout)
+    }
+
+    /// As [`Endpoint::dial`], with a time of its own.
+    ///
+    /// # Errors
+    /// As [`Endpoint::dial`].
+    pub fn dial_within(&mut self, to: SocketAddr, timeout: Duration) -> Result<ConnId, VerbsError> {
         if self.poisoned {
             return Err(VerbsError::CqOverrun);
         }
@@ -212,8 +221,29 @@ impl<D: Device> Endpoint<D> {
         conn.phase = Phase::Resolving;
         conn.known = true;
         let id = conn.id(index);
-        self.set_deadline(index, self.options.handshake_timeout);
+        // A dial begins whenever its owner likes, the last poll may be long ago.
+        self.now_ns = (self.clock)();
+        self.set_deadline(index, timeout);
         Ok(id)
+    }
+
+    /// Whether one more connection is within the limits of options and device.
+    pub(crate) fn has_room(&self) -> bool {
+        let per_connection = self.options.send_depth + self.options.recv_depth;
+        let queue_room =
+            u64::from(per_connection) * (self.taken as u64 + 1) <= u64::from(self.device.limits().cq_depth);
+        let pinned = if self.free_memory.is_empty() && self.to_wipe.is_empty() {
+            self.pinned_bytes + self.connection_memory_bytes()
+        } else {
+            self.pinned_bytes
+        };
+        self.taken < self.options.connections_max && pinned <= self.options.pinned_bytes_max && queue_room
+    }
+
+    /// The listener a connection came in by.
+    #[must_use]
+    pub fn listener(&self, conn: ConnId) -> Option<Listener> {
+        self.find(conn)?.listener
     }
 
     /// Whether a connection has got through its handshake and not ended.
@@ -335,7 +365,7 @@ impl<D: Device> Endpoint<D> {
         let mut readable = std::mem::take(&mut self.readable);
         for index in readable.drain(..) {
             let conn = &mut self.conns[index as usize];
-            if std::mem::take(&mut conn.readable) && conn.known && conn.is_open() {
+            if std::mem::take(&mut conn.readable) && conn.known && conn.stood && conn.is_open() {
                 events.push(Event::Readable(conn.id(index)));
             }
         }
@@ -498,6 +528,8 @@ impl<D: Device> Endpoint<D> {
             return;
         }
         let index = id.index;
+        // What was found since the last poll is nobody's news any more.
+        self.news.retain(|event| event.conn() != Some(id));
         let conn = &mut self.conns[index as usize];
         conn.generation = conn.generation.wrapping_add(1);
         conn.known = false;

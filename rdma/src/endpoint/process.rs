@@ -10,7 +10,7 @@ use super::options::{Ended, Reason};
 use super::tx::Shape;
 use super::{ENDED_MAX, Endpoint, FLUSH_NS_MAX, WIPE_BYTES};
 use crate::proto::{Control, ControlError};
-use crate::verbs::{Arrived, CmEvent, Completion, ConnParams, Device, Qp, QpCaps, RecvWr, Sge, Status};
+use crate::verbs::{Arrived, CmEvent, Completion, ConnParams, Device, Listener, Qp, QpCaps, RecvWr, Sge, Status};
 
 /// Completions taken at a time, and how often in one poll at most.
 pub(super) const BURST: usize = 64;
@@ -119,8 +119,8 @@ impl<D: Device> Endpoint<D> {
         | CmEvent::Refused(qp, _)
         | CmEvent::Disconnected(qp)
         | CmEvent::DeviceRemoved(qp)) = event;
-        if let CmEvent::Request { remote, local, .. } = event {
-            self.on_request(qp, remote, local);
+        if let CmEvent::Request { listener, remote, local, .. } = event {
+            self.on_request(listener, qp, remote, local);
             return;
         }
         let Some(index) = self.by_qp.get(&qp).copied() else { return };
@@ -145,20 +145,9 @@ impl<D: Device> Endpoint<D> {
         }
     }
 
-    fn on_request(&mut self, qp: Qp, remote: SocketAddr, local: SocketAddr) {
+    fn on_request(&mut self, listener: Listener, qp: Qp, remote: SocketAddr, local: SocketAddr) {
         let of_address = self.by_address.get(&remote.ip()).copied().unwrap_or(0);
-        let per_connection = self.options.send_depth + self.options.recv_depth;
-        let queue_room =
-            u64::from(per_connection) * (self.taken as u64 + 1) <= u64::from(self.device.limits().cq_depth);
-        let pinned = if self.free_memory.is_empty() && self.to_wipe.is_empty() {
-            self.pinned_bytes + self.connection_memory_bytes()
-        } else {
-            self.pinned_bytes
-        };
-        let welcome = self.taken < self.options.connections_max
-            && of_address < self.options.connections_per_address_max
-            && pinned <= self.options.pinned_bytes_max
-            && queue_room;
+        let welcome = self.has_room() && of_address < self.options.connections_per_address_max;
         if !welcome || self.poisoned {
             self.counters.rejected += 1;
             self.device.reject(qp);
@@ -168,6 +157,7 @@ impl<D: Device> Endpoint<D> {
         let index = self.vacancy(qp, remote, local);
         *self.by_address.entry(remote.ip()).or_default() += 1;
         self.conns[index as usize].serves = true;
+        self.conns[index as usize].listener = Some(listener);
         self.conns[index as usize].phase = Phase::Connecting;
         self.set_deadline(index, self.options.handshake_timeout);
         // Receives come before the acceptance: the client's first message may overtake our own event.
@@ -358,6 +348,7 @@ impl<D: Device> Endpoint<D> {
         let keepalive = self.options.keepalive_interval.as_nanos() as u64;
         let conn = &mut self.conns[index as usize];
         conn.phase = Phase::Live;
+        conn.stood = true;
         conn.deadline_ns = u64::MAX;
         if keepalive > 0 {
             conn.keepalive_ns = self.now_ns.saturating_add(keepalive);
@@ -369,6 +360,9 @@ impl<D: Device> Endpoint<D> {
             conn.known = true;
             self.stats.accepted += 1;
             self.news.push(Event::Accepted(conn.id(index)));
+        } else {
+            self.stats.connected += 1;
+            self.news.push(Event::Connected(conn.id(index)));
         }
         // What came before the owner knew of the connection is told with it.
         let conn = &mut self.conns[index as usize];

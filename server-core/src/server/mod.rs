@@ -4,6 +4,7 @@
 
 mod consumers;
 mod follow;
+mod links;
 mod settle;
 mod steps;
 
@@ -15,17 +16,21 @@ use crate::clients::Clients;
 use crate::command::CommandTable;
 use crate::data::Dataset;
 use crate::host::Host;
+use crate::links::LinkKey;
 use crate::persistence::{Persistence, Work};
 use crate::settings::Settings;
 use crate::stats::Stats;
 
 pub use consumers::EffectReader;
+pub use links::{LinkHandler, ServerLinks};
 
 /// Something a command asked for that only the executor can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Settings changed from these: listeners and the like are to follow.
     FollowSettings(Box<Settings>),
+    /// Dial a link.
+    Connect(LinkKey),
     /// End the server in order.
     Shutdown,
     /// End it at once, with this exit status, as a crash would.
@@ -38,6 +43,7 @@ pub struct Server {
     data: Dataset,
     clients: Clients,
     persistence: Persistence,
+    links: ServerLinks,
     stats: Stats,
     settings: Settings,
     clock: Clock,
@@ -98,6 +104,7 @@ impl Server {
             data: Dataset::new(&settings, hash_key, u64::from_le_bytes(seed), host.meter()),
             clients: Clients::new(&settings),
             persistence: Persistence::new(now.unix_ms / 1000),
+            links: ServerLinks::default(),
             stats: Stats::new(now, table.len()),
             settings,
             clock,

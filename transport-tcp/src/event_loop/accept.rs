@@ -121,7 +121,7 @@ impl EventLoop {
         }
         // A peer that is gone before we looked was never there.
         let Ok(peer) = socket::peer_of(&fd, &slot.listener) else { return };
-        let id = self.conns.insert(fd, peer, RECEIVE_LIMIT_DEFAULT);
+        let id = self.conns.insert(fd, peer, Some(ListenerId(listener)), RECEIVE_LIMIT_DEFAULT);
         self.stats.accepted += 1;
         events.push(Event::Accepted(id));
         let mode = if self.ring.is_some() { Mode::Ring } else { Mode::Direct };

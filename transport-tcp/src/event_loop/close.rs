@@ -16,10 +16,12 @@ impl EventLoop {
     pub(crate) fn close(&mut self, id: ConnId, how: Close) {
         let Some(conn) = self.conns.find_mut(id) else { return };
         let index = id.index;
+        // What was found since the last poll is nobody's news any more.
+        self.pending.retain(|event| event.conn() != Some(id));
         if let (Some(buffer), Some(ring)) = (conn.inbox.release(&mut self.pool), &mut self.ring) {
             ring.give_buffer(buffer);
         }
-        let nothing_to_do = conn.broken || (conn.outbox.is_empty() && conn.receive_over);
+        let nothing_to_do = conn.broken || (conn.outbox.is_empty() && (conn.receive_over || conn.dial.is_some()));
         if how == Close::Abort || nothing_to_do {
             self.conns.retire(index, State::Dying);
             self.kill(index);
@@ -63,6 +65,8 @@ impl EventLoop {
             return;
         }
         conn.state = State::Dying;
+        self.end_dial(index);
+        let Some(conn) = self.conns.slot(index) else { return };
         conn.inbox.release(&mut self.pool);
         if !conn.send_armed {
             conn.outbox.release(&mut self.pool);

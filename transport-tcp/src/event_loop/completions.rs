@@ -44,6 +44,7 @@ impl EventLoop {
             kind::RECEIVE => self.receive_completed(completion, events),
             kind::SEND | kind::SEND_OP | kind::SEND_ZC => self.send_completed(completion),
             kind::ACCEPT => self.accept_completed(index, completion, events),
+            kind::CONNECT => self.dial_completed(completion, events),
             kind::BELL => {
                 self.answer_bell(events);
                 self.rearm_bell = true;

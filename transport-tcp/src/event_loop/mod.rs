@@ -6,12 +6,13 @@
 //! *Ring*: a multishot receive is armed and bytes arrive in the provided ring's buffers. The
 //! cheapest way for many.
 //!
-//! This file holds the state and the turn (poll, park, flush); `accept`, `receive`, `send` and
-//! `close` hold what the turn does. Knows nothing of RESP or commands.
+//! This file holds the state and the turn (poll, park, flush); `accept`, `connect`, `receive`, `send`
+//! and `close` hold what the turn does. Knows nothing of RESP or commands.
 
 mod accept;
 mod close;
 mod completions;
+mod connect;
 mod receive;
 mod send;
 
@@ -106,6 +107,9 @@ pub(crate) struct EventLoop {
     window_conns: usize,
     /// Connections that drain, soonest deadline first.
     leaving: VecDeque<Leaving>,
+    /// Connections that do not stand yet, and when the first of them has to be looked at.
+    dialling: Vec<u32>,
+    dial_due: Option<Instant>,
     /// When listeners that ran out of descriptors are tried again.
     accept_again: Option<Instant>,
     polls: u64,
@@ -160,6 +164,8 @@ impl EventLoop {
             window_receives: 0,
             window_conns: 0,
             leaving: VecDeque::new(),
+            dialling: Vec::new(),
+            dial_due: None,
             accept_again: None,
             polls: 0,
             spinning: false,
@@ -173,11 +179,12 @@ impl EventLoop {
     pub(crate) fn poll(&mut self, events: &mut Vec<Event>) {
         self.polls += 1;
         self.woken = false;
+        // A dial that is decided here is told of before anything that the connection brings.
+        self.meet_deadlines();
         events.append(&mut self.pending);
         if self.bell.is_rung() {
             self.answer_bell(events);
         }
-        self.meet_deadlines();
         if self.ring.is_some() {
             self.poll_ring(events);
         }
@@ -250,7 +257,14 @@ impl EventLoop {
 
     fn conn_ready(&mut self, index: u32, flags: u32, events: &mut Vec<Event>) {
         let Some(conn) = self.conns.slot(index) else { return };
-        if flags & (epoll::OUT | epoll::BROKEN) != 0 && conn.interest & epoll::OUT != 0 {
+        let is_writable = flags & (epoll::OUT | epoll::BROKEN) != 0 && conn.interest & epoll::OUT != 0;
+        if conn.dial.is_some() {
+            if is_writable {
+                self.dial_answered(index, events);
+            }
+            return;
+        }
+        if is_writable {
             self.start_send(index);
         }
         if flags & (epoll::IN | epoll::BROKEN) != 0 {
@@ -324,17 +338,16 @@ impl EventLoop {
 
     /// The time to sleep, cut short by the transport's own deadlines.
     fn sooner(&self, timeout: Option<Duration>) -> Option<Duration> {
-        let deadline = match (self.leaving.front().map(|leaving| leaving.deadline), self.accept_again) {
-            (Some(a), Some(b)) => a.min(b),
-            (Some(a), None) | (None, Some(a)) => a,
-            (None, None) => return timeout,
+        let leaving = self.leaving.front().map(|leaving| leaving.deadline);
+        let Some(deadline) = [leaving, self.accept_again, self.dial_due].into_iter().flatten().min() else {
+            return timeout;
         };
         let left = deadline.saturating_duration_since(now());
         Some(timeout.map_or(left, |timeout| timeout.min(left)))
     }
 
     fn meet_deadlines(&mut self) {
-        if self.leaving.is_empty() && self.accept_again.is_none() {
+        if self.leaving.is_empty() && self.accept_again.is_none() && self.dial_due.is_none() {
             return;
         }
         let now = now();
@@ -342,6 +355,9 @@ impl EventLoop {
         if self.accept_again.is_some_and(|again| again <= now) {
             self.accept_again = None;
             self.resume_accept();
+        }
+        if self.dial_due.is_some_and(|due| due <= now) {
+            self.meet_dials(now);
         }
     }
 

@@ -56,7 +56,7 @@ impl EventLoop {
     pub(super) fn update_interest(&mut self, index: u32) {
         let Some(conn) = self.conns.slot(index) else { return };
         let alive = matches!(conn.state, State::Live | State::Draining);
-        let receives = alive && !conn.paused && !conn.receive_over;
+        let receives = alive && conn.dial.is_none() && !conn.paused && !conn.receive_over;
         let mut want = 0;
         if receives && conn.mode == Mode::Direct && !conn.receive_armed {
             want |= epoll::IN;
@@ -68,7 +68,11 @@ impl EventLoop {
             }
         }
         let Some(conn) = self.conns.slot(index) else { return };
-        if alive && self.ring.is_none() && conn.blocked && !conn.outbox.is_empty() {
+        let waits = match &conn.dial {
+            Some(dial) => dial.again_at.is_none(),
+            None => conn.blocked && !conn.outbox.is_empty(),
+        };
+        if alive && self.ring.is_none() && waits {
             want |= epoll::OUT;
         }
         if want == conn.interest {
@@ -95,7 +99,7 @@ impl EventLoop {
     /// Reads once from a directly served connection.
     pub(super) fn receive_direct(&mut self, index: u32, events: &mut Vec<Event>) {
         let Some(conn) = self.conns.slot(index) else { return };
-        if conn.mode != Mode::Direct || conn.receive_armed || conn.paused || conn.receive_over {
+        if conn.dial.is_some() || conn.mode != Mode::Direct || conn.receive_armed || conn.paused || conn.receive_over {
             return;
         }
         // What the ring brought in this very poll comes first; it is moved with the next.

@@ -24,6 +24,10 @@ impl EventLoop {
             if conn.send_armed || conn.broken || !matches!(conn.state, State::Live | State::Draining) {
                 return;
             }
+            if conn.dial.is_some() {
+                conn.blocked = !conn.outbox.is_empty();
+                return;
+            }
             let Some(fd) = &conn.fd else { return };
             if conn.outbox.is_empty() {
                 break;

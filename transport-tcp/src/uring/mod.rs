@@ -46,6 +46,8 @@ pub(crate) mod kind {
     pub(crate) const BELL: u64 = 6;
     /// A watched descriptor.
     pub(crate) const WATCH: u64 = 7;
+    /// A dial that is decided.
+    pub(crate) const CONNECT: u64 = 8;
 }
 
 /// The kernel reports with the notification that it copied after all.
@@ -281,6 +283,13 @@ impl Ring {
     /// Reports once when a descriptor is readable.
     pub(crate) fn poll_readable(&mut self, fd: RawFd, kind: u64, index: u32) {
         let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build();
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(entry.user_data(number(kind, index))) };
+    }
+
+    /// Reports once when a descriptor is writable, or broken.
+    pub(crate) fn poll_writable(&mut self, fd: RawFd, kind: u64, index: u32) {
+        let entry = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build();
         // SAFETY: the entry points to nothing.
         unsafe { self.push(entry.user_data(number(kind, index))) };
     }

@@ -5,12 +5,14 @@
 
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod dialling;
 mod endings;
 mod flow;
 mod host;
 mod streams;
 mod waiting;
 
+pub use dialling::*;
 pub use endings::*;
 pub use flow::*;
 pub use host::*;
@@ -31,7 +33,8 @@ pub trait Rig {
     /// The transport, listening.
     fn transport(&mut self) -> &mut Self::Transport;
 
-    /// Connects a client; the transport may need polls to notice.
+    /// Connects a client; the transport may need polls to notice. A rig of a transport that dials has it connect
+    /// to the client instead: every property of a connection holds for both ends.
     fn dial(&mut self) -> Self::Client;
 
     /// Bytes by which a receive limit may be overshot.
@@ -77,6 +80,10 @@ pub enum Seen {
 
 /// A raw client. No call waits.
 pub trait Dial {
+    /// Whether it knows, too, that it is connected. Asked until it does, before anything else.
+    fn is_connected(&mut self) -> bool {
+        true
+    }
     /// Sends what is taken at once; returns how much that was (0 if nothing, or if broken).
     fn write(&mut self, bytes: &[u8]) -> usize;
     /// Appends what has arrived.
@@ -138,6 +145,12 @@ impl<R: Rig> Bench<R> {
                     assert_eq!(events.iter().filter(hung).count(), 1, "two Hangups: {events:?}");
                     assert!(self.log.iter().rfind(hung).is_none(), "two Hangups");
                 }
+                Event::Connected(conn) => {
+                    let again = events.iter().chain(&self.log).filter(|other| *other == event).count();
+                    assert_eq!(again, 1, "Connected twice: {events:?}");
+                    let early = events[..at].iter().chain(&self.log).any(|event| event.conn() == Some(*conn));
+                    assert!(!early, "something before Connected: {events:?}");
+                }
                 Event::Wake => {
                     let wakes = events.iter().filter(|other| **other == Event::Wake).count();
                     assert_eq!(wakes, 1, "Wake twice in one poll");
@@ -161,16 +174,16 @@ impl<R: Rig> Bench<R> {
 
     /// Dials, and turns until the connection is there.
     pub(crate) fn connect(&mut self) -> (R::Client, ConnId) {
-        let client = self.rig.dial();
+        let mut client = self.rig.dial();
         let mut accepted = None;
         self.until("a connection", |_, events| {
             for event in events {
-                if let Event::Accepted(conn) = event {
-                    assert!(accepted.is_none(), "one dialled, two accepted");
+                if let Event::Accepted(conn) | Event::Connected(conn) = event {
+                    assert!(accepted.is_none(), "one dialled, two connected");
                     accepted = Some(*conn);
                 }
             }
-            accepted.is_some()
+            accepted.is_some() && client.is_connected()
         });
         (client, accepted.unwrap())
     }
@@ -277,5 +290,29 @@ macro_rules! conformance_suite {
                 $crate::conformance::$name($rig);
             }
         )*
+    };
+}
+
+/// As [`conformance_suite!`](crate::conformance_suite), for what is particular to a transport's dials: the rig is a
+/// [`Dialler`].
+#[macro_export]
+macro_rules! conformance_dials {
+    ($module:ident, $rig:expr) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::conformance_suite!(@each $rig;
+                dials_and_exchanges
+                names_the_listener
+                sends_what_was_queued_before_it_stood
+                drains_what_was_queued_before_it_stood
+                holds_a_limit_set_before_it_stood
+                reports_a_refusal_once
+                ends_quietly_while_connecting
+                wakes_when_it_stands
+                dials_many_and_some_fail
+                refuses_a_foreign_address
+            );
+        }
     };
 }

@@ -9,7 +9,7 @@ use crate::{Event, Transport};
 const LONG: Duration = Duration::from_secs(10);
 
 /// Parks and polls until an event is there; fails if a park slept through.
-fn park_for<R: Rig>(bench: &mut Bench<R>, wanted: impl Fn(&Event) -> bool) {
+pub(super) fn park_for<R: Rig>(bench: &mut Bench<R>, wanted: impl Fn(&Event) -> bool) {
     let start = Instant::now();
     let mut events = Vec::new();
     while !events.iter().any(&wanted) {
@@ -42,7 +42,7 @@ pub fn wakes_for_a_connection(rig: impl Rig) {
     let mut clients = Vec::new();
     for _ in 0..20 {
         clients.push(bench.rig.dial());
-        park_for(&mut bench, |event| matches!(event, Event::Accepted(_)));
+        park_for(&mut bench, |event| matches!(event, Event::Accepted(_) | Event::Connected(_)));
     }
 }
 

@@ -1,138 +1,27 @@
 //! A transport without a network, for deterministic tests of what is above the seam: the other end
-//! of each connection is a [`MemoryPeer`] in the same thread. Nothing moves except in `poll` and
-//! `flush`, and nothing depends on time.
+//! of each connection is a [`MemoryPeer`], or another such transport, in the same thread. Nothing moves
+//! except in `poll` and `flush`, and nothing depends on time.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::rc::Rc;
+mod wire;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::{Close, ConnId, Event, Hangup, Peer, RECEIVE_LIMIT_DEFAULT, Stats, Transport, TxBuf, Wake};
+use crate::{
+    Address, Close, ConnId, ConnectError, ConnectOptions, Event, Hangup, ListenerId, Peer, RECEIVE_LIMIT_DEFAULT,
+    Stats, Transport, TxBuf, Wake,
+};
+use wire::{ACCEPTOR, DIALLER, SharedWire, Wire, take_front};
+pub use wire::{MemoryNet, MemoryPeer};
 
 /// Bytes one poll delivers to one connection at most.
 const RECEIVE_MAX_BYTES: usize = 16 * 1024;
-/// Bytes on their way from a peer at most; beyond it the peer's write takes less than it is given.
-const INBOUND_MAX_BYTES: usize = 256 * 1024;
-/// Bytes on their way to a peer at most, unless it sets its own window.
-const WINDOW_DEFAULT_BYTES: usize = 256 * 1024;
-/// Polls a draining connection lives at most.
-const DRAIN_POLLS_MAX: u32 = 100_000;
-
-/// What lies between the two ends of one connection.
-struct Wire {
-    number: u64,
-    to_server: VecDeque<u8>,
-    to_peer: VecDeque<u8>,
-    window: usize,
-    peer_ended: bool,
-    server_ended: bool,
-    error: Option<i32>,
-}
-
-impl Wire {
-    fn new(number: u64) -> Self {
-        Wire {
-            number,
-            to_server: VecDeque::new(),
-            to_peer: VecDeque::new(),
-            window: WINDOW_DEFAULT_BYTES,
-            peer_ended: false,
-            server_ended: false,
-            error: None,
-        }
-    }
-}
-
-type SharedWire = Rc<RefCell<Wire>>;
-
-/// Connections dialled and not yet seen by a poll.
-#[derive(Default)]
-struct Dialled {
-    waiting: VecDeque<SharedWire>,
-    dialled_ever: u64,
-}
-
-/// Dials a [`MemoryTransport`]. Clones dial the same one.
-#[derive(Clone, Default)]
-pub struct MemoryNet {
-    dialled: Rc<RefCell<Dialled>>,
-}
-
-/// Moves bytes from the front of a queue, slice by slice: byte by byte it would be most of what a command
-/// costs where instructions are counted.
-fn take_front(queue: &mut VecDeque<u8>, len: usize, into: &mut Vec<u8>) {
-    let (first, second) = queue.as_slices();
-    let from_first = len.min(first.len());
-    into.extend_from_slice(&first[..from_first]);
-    into.extend_from_slice(&second[..len - from_first]);
-    queue.drain(..len);
-}
-
-impl MemoryNet {
-    /// Connects; the transport sees it with its next poll.
-    #[must_use]
-    pub fn connect(&self) -> MemoryPeer {
-        let mut dialled = self.dialled.borrow_mut();
-        dialled.dialled_ever += 1;
-        let wire = Rc::new(RefCell::new(Wire::new(dialled.dialled_ever)));
-        dialled.waiting.push_back(wire.clone());
-        MemoryPeer { wire }
-    }
-}
-
-/// The far end of one connection. Dropping it leaves the connection open and silent.
-pub struct MemoryPeer {
-    wire: SharedWire,
-}
-
-impl MemoryPeer {
-    /// Sends bytes; returns how many were taken, which is fewer when too many are under way.
-    pub fn write(&self, bytes: &[u8]) -> usize {
-        let mut wire = self.wire.borrow_mut();
-        if wire.peer_ended || wire.server_ended || wire.error.is_some() {
-            return 0;
-        }
-        let len = bytes.len().min(INBOUND_MAX_BYTES.saturating_sub(wire.to_server.len()));
-        wire.to_server.extend(&bytes[..len]);
-        len
-    }
-
-    /// Takes everything that has arrived.
-    #[must_use]
-    pub fn read_available(&self) -> Vec<u8> {
-        let mut wire = self.wire.borrow_mut();
-        let mut taken = Vec::with_capacity(wire.to_peer.len());
-        let len = wire.to_peer.len();
-        take_front(&mut wire.to_peer, len, &mut taken);
-        taken
-    }
-
-    /// Ends this side's half: the server reads the end of the stream after what was written.
-    pub fn close(&self) {
-        self.wire.borrow_mut().peer_ended = true;
-    }
-
-    /// Lets at most this many bytes wait unread here, for back-pressure; 0 takes nothing at all.
-    pub fn set_window(&self, bytes: usize) {
-        self.wire.borrow_mut().window = bytes;
-    }
-
-    /// Breaks the connection with an error number; what is under way is lost.
-    pub fn fail(&self, errno: i32) {
-        let mut wire = self.wire.borrow_mut();
-        wire.error = Some(errno);
-        wire.to_server.clear();
-        wire.to_peer.clear();
-    }
-
-    /// Whether the server has ended the connection. Bytes may still be there to read.
-    #[must_use]
-    pub fn is_ended(&self) -> bool {
-        let wire = self.wire.borrow();
-        wire.server_ended || wire.error.is_some()
-    }
-}
+/// Polls a draining connection lives at most, and a dial that nobody takes.
+const PATIENCE_POLLS_MAX: u32 = 100_000;
+/// Linux's numbers for the two ways a dial fails here.
+const ECONNREFUSED: i32 = 111;
+const ETIMEDOUT: i32 = 110;
 
 /// The waker's shared half.
 #[derive(Default)]
@@ -150,6 +39,10 @@ impl Wake for Bell {
 
 struct Conn {
     wire: SharedWire,
+    side: usize,
+    /// Polls left until the other end must have taken it.
+    connecting: Option<u32>,
+    listener: Option<ListenerId>,
     peer: Peer,
     received: Vec<u8>,
     consumed: usize,
@@ -172,6 +65,10 @@ impl Conn {
     /// Moves queued bytes onto the wire, as many as the window takes; returns how many.
     fn pump(&mut self, pool: &mut Vec<TxBuf>) -> usize {
         let mut wire = self.wire.borrow_mut();
+        if !wire.accepted {
+            return 0;
+        }
+        let far = &mut wire.ends[1 - self.side];
         let mut moved = 0;
         while let Some(front) = self.outbox.front() {
             let mut skip = self.offset;
@@ -181,9 +78,12 @@ impl Conn {
                     skip -= bytes.len();
                     continue;
                 }
-                let room = wire.window.saturating_sub(wire.to_peer.len());
+                // Whoever is gone takes everything and reads nothing.
+                let room = if far.gone { usize::MAX } else { far.window.saturating_sub(far.inbound.len()) };
                 let take = room.min(bytes.len() - skip);
-                wire.to_peer.extend(&bytes[skip..skip + take]);
+                if !far.gone {
+                    far.inbound.extend(&bytes[skip..skip + take]);
+                }
                 self.offset += take;
                 moved += take;
                 skip = 0;
@@ -213,7 +113,10 @@ struct Slot {
 /// The transport itself.
 #[derive(Default)]
 pub struct MemoryTransport {
+    /// Its first listener; the others share what is dialled with it.
     net: MemoryNet,
+    listeners: u32,
+    routes: HashMap<u64, MemoryNet>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     pool: Vec<TxBuf>,
@@ -234,6 +137,18 @@ impl MemoryTransport {
         self.net.clone()
     }
 
+    /// Another listener, and what dials it.
+    pub fn listen(&mut self) -> (ListenerId, MemoryNet) {
+        self.listeners += 1;
+        let listener = ListenerId(self.listeners);
+        (listener, MemoryNet { dialled: self.net.dialled.clone(), listener })
+    }
+
+    /// Says who listens at an [`Address::Memory`]. Where nobody does, a dial is refused.
+    pub fn set_route(&mut self, address: u64, to: &MemoryNet) {
+        self.routes.insert(address, to.clone());
+    }
+
     fn find(&self, id: ConnId) -> Option<&Conn> {
         self.slots
             .get(id.index as usize)
@@ -250,10 +165,19 @@ impl MemoryTransport {
             .filter(|conn| conn.draining.is_none())
     }
 
-    fn accept(&mut self, wire: SharedWire) -> ConnId {
+    fn accept(&mut self, listener: ListenerId, wire: SharedWire) -> ConnId {
+        wire.borrow_mut().accepted = true;
+        self.stats.accepted += 1;
         let peer = Peer::Memory(wire.borrow().number);
+        self.insert(wire, ACCEPTOR, Some(listener), peer)
+    }
+
+    fn insert(&mut self, wire: SharedWire, side: usize, listener: Option<ListenerId>, peer: Peer) -> ConnId {
         let conn = Conn {
             wire,
+            side,
+            connecting: (side == DIALLER).then_some(PATIENCE_POLLS_MAX),
+            listener,
             peer,
             received: Vec::new(),
             consumed: 0,
@@ -265,7 +189,6 @@ impl MemoryTransport {
             blocked: false,
             draining: None,
         };
-        self.stats.accepted += 1;
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, conn: None });
             (self.slots.len() - 1) as u32
@@ -282,11 +205,42 @@ impl MemoryTransport {
         }
         self.slots.iter().filter_map(|slot| slot.conn.as_ref()).any(|conn| {
             let wire = conn.wire.borrow();
-            let readable = !wire.to_server.is_empty() && conn.unconsumed() < conn.receive_limit;
-            let ended = !conn.hung && wire.to_server.is_empty() && (wire.peer_ended || wire.error.is_some());
-            let sendable = conn.unsent > 0 && wire.to_peer.len() < wire.window;
-            readable || ended || sendable || conn.draining.is_some()
+            let [near, far] = [&wire.ends[conn.side], &wire.ends[1 - conn.side]];
+            let decided = !conn.hung && conn.connecting.is_some() && (wire.accepted || wire.error.is_some());
+            let readable = !near.inbound.is_empty() && conn.unconsumed() < conn.receive_limit;
+            let ended = !conn.hung && near.inbound.is_empty() && (far.ended || wire.error.is_some());
+            let sendable = conn.unsent > 0 && wire.accepted && (far.gone || far.inbound.len() < far.window);
+            decided || readable || ended || sendable || conn.draining.is_some()
         })
+    }
+
+    /// What has become of a dial, if anything; it is over or stands then.
+    fn settle_dial(conn: &mut Conn, id: ConnId, stats: &mut Stats) -> Option<Event> {
+        let left = conn.connecting?;
+        let (accepted, error) = {
+            let wire = conn.wire.borrow();
+            (wire.accepted, wire.error)
+        };
+        let errno = match error {
+            // Taken and broken since: it stood for a moment.
+            Some(errno) if !accepted => errno,
+            _ if accepted => {
+                conn.connecting = None;
+                stats.connected += 1;
+                return Some(Event::Connected(id));
+            }
+            _ if left == 0 => ETIMEDOUT,
+            _ => {
+                conn.connecting = Some(left - 1);
+                return None;
+            }
+        };
+        conn.wire.borrow_mut().error = Some(errno);
+        conn.hung = true;
+        conn.outbox.clear();
+        conn.offset = 0;
+        conn.unsent = 0;
+        Some(Event::Hangup(id, Hangup::Error(errno)))
     }
 
     /// Moves a draining connection along; true when it is over.
@@ -295,9 +249,12 @@ impl MemoryTransport {
         let left = conn.draining.unwrap_or(0);
         conn.draining = Some(left.saturating_sub(1));
         let mut wire = conn.wire.borrow_mut();
-        wire.to_server.clear();
-        let over = conn.unsent == 0 || left == 0 || wire.error.is_some();
-        wire.server_ended |= over;
+        let error = wire.error.is_some();
+        let near = &mut wire.ends[conn.side];
+        near.inbound.clear();
+        let over = conn.unsent == 0 || left == 0 || error;
+        near.ended |= over;
+        near.gone |= over;
         over
     }
 }
@@ -312,8 +269,8 @@ impl Transport for MemoryTransport {
             events.push(Event::Wake);
         }
         loop {
-            let Some(wire) = self.net.dialled.borrow_mut().waiting.pop_front() else { break };
-            events.push(Event::Accepted(self.accept(wire)));
+            let Some((listener, wire)) = self.net.dialled.borrow_mut().waiting.pop_front() else { break };
+            events.push(Event::Accepted(self.accept(listener, wire)));
         }
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
@@ -329,24 +286,34 @@ impl Transport for MemoryTransport {
             if conn.hung {
                 continue;
             }
+            if conn.connecting.is_some() {
+                let settled = Self::settle_dial(conn, id, &mut self.stats);
+                events.extend(settled);
+                if conn.connecting.is_some() {
+                    continue;
+                }
+            }
             if conn.consumed > 0 {
                 conn.received.drain(..conn.consumed);
                 conn.consumed = 0;
             }
             let room = conn.receive_limit.saturating_sub(conn.received.len()).min(RECEIVE_MAX_BYTES);
             let mut wire = conn.wire.borrow_mut();
-            let len = wire.to_server.len().min(room);
+            let error = wire.error;
+            let far_ended = wire.ends[1 - conn.side].ended;
+            let inbound = &mut wire.ends[conn.side].inbound;
+            let len = inbound.len().min(room);
             if len > 0 {
-                take_front(&mut wire.to_server, len, &mut conn.received);
+                take_front(inbound, len, &mut conn.received);
                 self.stats.receives += 1;
                 self.stats.received_bytes += len as u64;
                 events.push(Event::Readable(id));
             }
-            if wire.to_server.is_empty() && (wire.peer_ended || wire.error.is_some()) {
+            if inbound.is_empty() && (far_ended || error.is_some()) {
                 conn.hung = true;
-                let why = wire.error.map_or(Hangup::Eof, Hangup::Error);
+                let why = error.map_or(Hangup::Eof, Hangup::Error);
                 events.push(Event::Hangup(id, why));
-                if wire.error.is_some() {
+                if error.is_some() {
                     conn.outbox.clear();
                     conn.offset = 0;
                     conn.unsent = 0;
@@ -378,6 +345,23 @@ impl Transport for MemoryTransport {
 
     fn waker(&self) -> Arc<dyn Wake> {
         self.bell.clone()
+    }
+
+    fn connect(&mut self, to: &Address, _options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        let Address::Memory(number) = to else { return Err(ConnectError::Unsupported) };
+        let wire = match self.routes.get(number) {
+            Some(net) => net.dial(),
+            None => {
+                let wire = Wire::new(0);
+                wire.borrow_mut().error = Some(ECONNREFUSED);
+                wire
+            }
+        };
+        Ok(self.insert(wire, DIALLER, None, Peer::Memory(*number)))
+    }
+
+    fn listener(&self, conn: ConnId) -> Option<ListenerId> {
+        self.find(conn)?.listener
     }
 
     fn peer(&self, conn: ConnId) -> Option<&Peer> {
@@ -456,13 +440,17 @@ impl Transport for MemoryTransport {
     fn close(&mut self, id: ConnId, how: Close) {
         let Some(conn) = self.find_mut(id) else { return };
         let over = how == Close::Abort || conn.unsent == 0;
-        conn.draining = Some(DRAIN_POLLS_MAX);
+        conn.draining = Some(PATIENCE_POLLS_MAX);
         conn.received = Vec::new();
         conn.consumed = 0;
         let slot = &mut self.slots[id.index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         if over && let Some(conn) = slot.conn.take() {
-            conn.wire.borrow_mut().server_ended = true;
+            let near = &mut conn.wire.borrow_mut().ends[conn.side];
+            near.ended = true;
+            near.gone = true;
+            // A long queue for nobody.
+            near.inbound = VecDeque::new();
             self.free.push(id.index);
         }
     }
@@ -481,8 +469,9 @@ impl Transport for MemoryTransport {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::conformance::{Dial, Rig, Seen};
+    use crate::conformance::{Dial, Dialler, Rig, Seen};
 
     struct MemoryRig {
         transport: MemoryTransport,
@@ -535,7 +524,77 @@ mod tests {
         }
     }
 
+    impl Dialler for MemoryRig {
+        fn listeners(&mut self) -> [(Address, ListenerId); 2] {
+            let first = self.transport.net();
+            let (listener, second) = self.transport.listen();
+            self.transport.set_route(0, &first);
+            self.transport.set_route(1, &second);
+            [(Address::Memory(0), ListenerId(0)), (Address::Memory(1), listener)]
+        }
+
+        fn nobody(&mut self) -> Address {
+            Address::Memory(404)
+        }
+
+        fn foreign(&self) -> Address {
+            Address::Unix("/dev/null".into())
+        }
+    }
+
     crate::conformance_suite!(memory, MemoryRig::new());
+    crate::conformance_dials!(memory_dials, MemoryRig::new());
+
+    /// The same from the other end: the transport dials, the clients are those who listen.
+    struct DialledRig {
+        transport: MemoryTransport,
+        far: MemoryNet,
+    }
+
+    impl DialledRig {
+        fn new() -> Self {
+            let (mut transport, far) = (MemoryTransport::new(), MemoryNet::default());
+            transport.set_route(0, &far);
+            DialledRig { transport, far }
+        }
+    }
+
+    impl Rig for DialledRig {
+        type Transport = MemoryTransport;
+        type Client = MemoryPeer;
+
+        fn transport(&mut self) -> &mut MemoryTransport {
+            &mut self.transport
+        }
+
+        fn dial(&mut self) -> MemoryPeer {
+            self.transport.connect(&Address::Memory(0), &ConnectOptions::default()).unwrap();
+            self.far.accept().unwrap()
+        }
+
+        fn overshoot_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    crate::conformance_suite!(memory_dialled, DialledRig::new());
+
+    #[test]
+    fn a_dial_that_nobody_takes_is_given_up() {
+        let (mut transport, far) = (MemoryTransport::new(), MemoryNet::default());
+        transport.set_route(7, &far);
+        let conn = transport.connect(&Address::Memory(7), &ConnectOptions::default()).unwrap();
+        let mut events = Vec::new();
+        for _ in 0..PATIENCE_POLLS_MAX {
+            transport.poll(&mut events);
+        }
+        assert_eq!(events, []);
+        transport.poll(&mut events);
+        assert_eq!(events, [Event::Hangup(conn, Hangup::Error(ETIMEDOUT))]);
+        transport.poll(&mut events);
+        assert_eq!(events.len(), 1);
+        assert!(far.refuse() && !far.refuse());
+    }
 
     #[test]
     fn a_closed_window_takes_nothing_until_it_opens() {
