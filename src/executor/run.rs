@@ -4,9 +4,10 @@
 use tercel_transport::Transport;
 
 use super::Executor;
+use tercel_core::clients::SLICE_NS;
 use tercel_core::clients::{Client, ClientKey, Closing, Wait, limits};
 use tercel_core::command::spec::flags;
-use tercel_core::dispatch::{self, Flow, SLICE_NS, SLICED_MAX};
+use tercel_core::dispatch::{self, Flow, SLICED_MAX};
 use tercel_core::server::Parts;
 
 /// Commands between two looks at the clock within a batch.

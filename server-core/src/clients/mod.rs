@@ -24,4 +24,4 @@ pub use client::{Client, Session};
 pub use key::{ClientClass, ClientKey};
 pub use output::{Closing, ReplyMode};
 pub use table::{Clients, Counters, Pause};
-pub use waiting::{KeysWait, Slice, Sliced, Wait};
+pub use waiting::{KeysWait, SLICE_NS, Slice, Sliced, Wait};

@@ -145,6 +145,9 @@ impl Waiters {
     }
 }
 
+/// A command that takes longer goes on in slices of this length at most, in nanoseconds.
+pub const SLICE_NS: u64 = 100_000;
+
 /// The work of a long command. It looks at what was there when it began, so that its answer is of that moment
 /// whatever changes meanwhile: it holds values, not keys.
 pub trait Slice {

@@ -16,6 +16,6 @@ pub use call::apply;
 pub use command::{Command, client_cmd, cmd};
 pub use context::{Commands, Context, Handler};
 pub use process::{Flow, process, protocol_error};
-pub use slices::{SLICE_NS, SLICED_MAX, resume};
+pub use slices::{SLICED_MAX, resume};
 pub use subcommands::{container, help};
 pub use waiting::{GiveUp, give_up, give_up_overdue, go_on_serving};

@@ -3,13 +3,11 @@
 use super::after::count_and_log;
 use super::context::{Commands, Context};
 use super::waiting::serve_waiting;
-use crate::clients::{Client, Slice, Sliced, Wait};
+use crate::clients::{Client, SLICE_NS, Slice, Sliced, Wait};
 use crate::command::error::CommandError;
 use crate::command::{Args, Outcome, OwnedCommand, Reply};
 use crate::server::Server;
 
-/// A command that takes longer goes on in slices of this length at most, in nanoseconds.
-pub const SLICE_NS: u64 = 100_000;
 /// As many are under way at most, since each keeps memory and what it looks at; others begin when one is done.
 pub const SLICED_MAX: usize = 4;
 
