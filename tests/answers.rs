@@ -48,6 +48,8 @@ fn errors_and_their_order() {
         (&["BITFIELD_RO", "k", "SET", "u8", "0", "x"], "-ERR value is not an integer or out of range\r\n"),
         (&["BITFIELD_RO", "k", "SET", "u8", "0", "1"], "-ERR BITFIELD_RO only supports the GET subcommand\r\n"),
         (&["HELLO", "3", "AUTH", "default", "x", "nonsense"], "-ERR Syntax error in HELLO option 'nonsense'\r\n"),
+        (&["RPUSH", "a-list", "x"], ":1\r\n"),
+        (&["LCS", "a-list", "k", "nonsense"], "-ERR The specified keys must contain string values\r\n"),
         (&["SHUTDOWN", "ABORT", "ABORT"], "-ERR No shutdown in progress.\r\n"),
         (&["SHUTDOWN", "ABORT", "NOW"], "-ERR syntax error\r\n"),
         (&["SHUTDOWN", "FAILOVER"], "-ERR SHUTDOWN FAILOVER is only supported in cluster mode.\r\n"),

@@ -30,6 +30,16 @@ pub(crate) static COMMANDS: &[Command] = &[cmd("lcs", Group::String, "7.0.0", -3
     .acl(acl::STRING)];
 
 fn lcs(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
+    for index in [1, 2] {
+        // For what a read leaves behind: hits, misses, the time of the access.
+        let key = cx.key(args, index);
+        cx.server.data_mut().read(cx.caller.db, key);
+    }
+    let db = cx.caller.db;
+    let (a_key, b_key) = (cx.key(args, 1), cx.key(args, 2));
+    let (a, b) = (cx.server.data().peek(db, a_key), cx.server.data().peek(db, b_key));
+    let not_strings = || fail("ERR The specified keys must contain string values");
+    let (a, b) = (HeldString::of(a).map_err(|_| not_strings())?, HeldString::of(b).map_err(|_| not_strings())?);
     let (mut want_len, mut want_ranges, mut with_match_len, mut match_len_min) = (false, false, false, 0);
     let mut at = 3;
     while at < args.len() {
@@ -50,16 +60,6 @@ fn lcs(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     if want_len && want_ranges {
         return Err(fail("ERR If you want both the length and indexes, please just use IDX."));
     }
-    for index in [1, 2] {
-        // For what a read leaves behind: hits, misses, the time of the access.
-        let key = cx.key(args, index);
-        cx.server.data_mut().read(cx.caller.db, key);
-    }
-    let db = cx.caller.db;
-    let (a_key, b_key) = (cx.key(args, 1), cx.key(args, 2));
-    let (a, b) = (cx.server.data().peek(db, a_key), cx.server.data().peek(db, b_key));
-    let not_strings = || fail("ERR The specified keys must contain string values");
-    let (a, b) = (HeldString::of(a).map_err(|_| not_strings())?, HeldString::of(b).map_err(|_| not_strings())?);
     if (a.len() as u64).saturating_mul(b.len() as u64) > CELLS_MAX {
         return Err(fail("ERR the strings are too long for LCS: their lengths multiplied exceed 2147483648"));
     }
