@@ -121,7 +121,12 @@ impl Host for Machine {
         if let Some((setting, _)) = changed.into_iter().find(|(_, changed)| *changed) {
             network::check(old, new).map_err(|error| {
                 tracing::warn!("{error}");
-                Refused { setting, reason: "Unable to listen on this port. Check server logs.".to_owned() }
+                let reason = if setting.ends_with("bind") {
+                    "Failed to bind to specified addresses."
+                } else {
+                    "Unable to listen on this port. Check server logs."
+                };
+                Refused { setting, reason: reason.to_owned() }
             })?;
         }
         if new.maxclients > old.maxclients {

@@ -60,9 +60,14 @@ fn setbit(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     let stored_len = cx.server.data_mut().string_to_write(db, key)?.map_or(0, |value| value.len());
     let mask = 1u8 << (7 - offset % 8);
     let stored = cx.server.data_mut().string_to_write(db, key)?;
+    let is_long = stored.is_some_and(|value| value.as_long().is_some());
     let same = stored.and_then(|value| value.byte(byte)).is_some_and(|stored| (stored & mask != 0) == on);
     if same {
-        // Nothing changes: no watcher and no replica needs to hear of it.
+        // Nothing changes: no watcher and no replica needs to hear of it. But a short one is reported as edited, as
+        // in Valkey; a long one always is.
+        if !is_long {
+            cx.server.data_mut().write_string_if(db, key, stored_len, |_| ((), false))?;
+        }
         cx.out.flag(on);
         return Ok(());
     }
