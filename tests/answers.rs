@@ -6,7 +6,7 @@ use common::{Server, until};
 
 #[test]
 fn errors_and_their_order() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--enable-debug-command", "yes"]);
     let mut client = server.connect();
     let long_name = "x".repeat(45);
     for (words, expected) in [
@@ -49,6 +49,19 @@ fn errors_and_their_order() {
         (&["BITFIELD_RO", "k", "SET", "u8", "0", "1"], "-ERR BITFIELD_RO only supports the GET subcommand\r\n"),
         (&["HELLO", "3", "AUTH", "default", "x", "nonsense"], "-ERR Syntax error in HELLO option 'nonsense'\r\n"),
         (&["RPUSH", "a-list", "x"], ":1\r\n"),
+        (&["DEBUG", "LISTPACK", "a-list"], "+Listpack structure printed on stdout\r\n"),
+        (&["DEBUG", "LISTPACK", "k"], "-ERR Not a listpack encoded object.\r\n"),
+        (&["DEBUG", "LISTPACK", "nothing"], "-ERR no such key\r\n"),
+        (
+            &["DEBUG", "HTSTATS-KEY", "a-list"],
+            "-ERR The value stored at the specified key is not represented using an hash table\r\n",
+        ),
+        (&["CONFIG", "SET", "shutdown-on-sigterm", "force nosave safe"], "+OK\r\n"),
+        (&["CONFIG", "GET", "shutdown-on-sigterm"], "*2\r\n$19\r\nshutdown-on-sigterm\r\n$17\r\nnosave force safe\r\n"),
+        (
+            &["CONFIG", "SET", "shutdown-on-sigterm", "save nosave"],
+            "-ERR CONFIG SET failed (possibly related to argument 'shutdown-on-sigterm') - shutdown options SAVE and NOSAVE can't be used simultaneously\r\n",
+        ),
         (&["SET", "number", "123456"], "+OK\r\n"),
         (&["SETBIT", "number", "0", "0"], ":0\r\n"),
         (&["OBJECT", "ENCODING", "number"], "$3\r\nraw\r\n"),

@@ -110,11 +110,20 @@ impl<T: Transport> Executor<T> {
     }
 
     pub(super) fn close_clients(&mut self) {
-        while let Some((key, how)) = self.server.clients_mut().next_close() {
+        /// To close a connection takes the kernel some ten microseconds, and thousands may go together.
+        const AT_ONCE_MAX: usize = 32;
+        let mut left = AT_ONCE_MAX;
+        while left > 0
+            && let Some((key, how)) = self.server.clients_mut().next_close()
+        {
+            left -= 1;
             self.remove_client(key, if how == Closing::Now { Close::Abort } else { Close::Drain });
         }
         let mut at = 0;
         while at < self.hung_up.len() {
+            if left == 0 {
+                break;
+            }
             let key = self.hung_up[at];
             let client = self.server.clients().get(key);
             let is_gone = client.is_some_and(|client| client.session.input.has_hung_up());
@@ -125,9 +134,11 @@ impl<T: Transport> Executor<T> {
             }
             self.hung_up.swap_remove(at);
             if is_gone {
+                left -= 1;
                 self.remove_client(key, Close::Abort);
             }
         }
+        self.has_more_to_close = left == 0;
     }
 
     pub(super) fn remove_client(&mut self, key: ClientKey, how: Close) {

@@ -75,7 +75,7 @@ impl<T: Transport> Executor<T> {
             self.cron();
         }
         // Events published by expiry and eviction leave with the next flush.
-        more || self.server.clients().any_to_serve()
+        more || self.has_more_to_close || self.server.clients().any_to_serve()
     }
 
     /// What is done some times a second.

@@ -69,6 +69,8 @@ pub struct Executor<T: Transport> {
     waiting_to_begin: VecDeque<(ClientKey, u64)>,
     /// How often held keys had been let go when the former were last looked at.
     holds_let_go: u64,
+    /// More clients went together than are closed in one turn.
+    has_more_to_close: bool,
     /// Clients whose last command is done when a snapshot is.
     waiting_for_save: Vec<(ClientKey, u64)>,
     /// Clients whose command is done in slices: the next to go on first.
@@ -113,6 +115,7 @@ impl<T: Transport> Executor<T> {
             behind_held_keys: Vec::new(),
             waiting_to_begin: VecDeque::new(),
             holds_let_go: 0,
+            has_more_to_close: false,
             waiting_for_save: Vec::new(),
             sliced: VecDeque::new(),
             over_soft_limit: BTreeSet::new(),

@@ -1,6 +1,6 @@
 //! DEBUG: what test suites need, as far as this version's types go.
 
-use tercel_engine::{Expire, NewValue};
+use tercel_engine::{Encoding, Expire, NewValue};
 
 use super::digest;
 use tercel_resp::encode;
@@ -25,6 +25,10 @@ const HELP: &[&str] = &[
     "    Answers an error.",
     "HTSTATS <db>",
     "    Describes the table of a database.",
+    "HTSTATS-KEY <key>",
+    "    Describes a value that is reported as a hash table.",
+    "LISTPACK <key>",
+    "    Describes a value that is reported as a listpack, in the log.",
     "LOG <text>",
     "    Writes to the log.",
     "OBJECT <key>",
@@ -86,6 +90,22 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
             let stats = cx.server.data().db(db).table_stats();
             cx.out.verbatim(&format!("[Dictionary HT]\n{stats:#?}\n"));
         }
+        ("listpack", 3) => {
+            let (encoding, bytes) = shape(cx, args)?;
+            if encoding != Encoding::ListPack {
+                return Err(fail("ERR Not a listpack encoded object."));
+            }
+            tracing::info!("DEBUG LISTPACK: {} is one block with its key, {bytes} bytes", shown(args.get(2)));
+            cx.out.simple("Listpack structure printed on stdout");
+        }
+        ("htstats-key", 3..) => {
+            let (encoding, bytes) = shape(cx, args)?;
+            if encoding != Encoding::HashTable {
+                return Err(fail("ERR The value stored at the specified key is not represented using an hash table"));
+            }
+            // There is no table: fields lie in leaves, in the order of their hashes.
+            cx.out.verbatim(&format!("[Dictionary HT]\nbytes: {bytes}\n"));
+        }
         ("log", 3) => {
             tracing::warn!("DEBUG LOG: {}", lossy(args.get(2)));
             cx.out.ok();
@@ -117,6 +137,13 @@ pub(super) fn debug(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// How the value of the key that is argument 2 is reported, and its memory in bytes.
+fn shape(cx: &Context<'_>, args: &Args<'_>) -> Result<(Encoding, usize), CommandError> {
+    let data = cx.server.data();
+    let entry = data.peek(cx.caller.db, data.key(args.get(2))).ok_or(NO_SUCH_KEY)?;
+    Ok((entry.encoding(), entry.memory_bytes()))
 }
 
 /// Stops the whole executor: that is what the command is for.

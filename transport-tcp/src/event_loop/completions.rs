@@ -338,9 +338,14 @@ impl EventLoop {
     /// Asks the kernel to end everything it does for a connection.
     pub(super) fn cancel_all(&mut self, index: u32) {
         let Some(conn) = self.conns.slot(index) else { return };
-        if conn.inflight > 0
-            && let Some(ring) = &mut self.ring
-        {
+        let Some(ring) = self.ring.as_mut().filter(|_| conn.inflight > 0) else { return };
+        if conn.inflight == 1 && conn.receive_armed {
+            // By its number the kernel finds it at once; by the descriptor it looks through all there are, and as many
+            // as are closed together would take the square of that.
+            if !std::mem::replace(&mut conn.receive_cancelled, true) {
+                ring.cancel(number(kind::RECEIVE, index));
+            }
+        } else {
             ring.cancel_fd(conn.raw_fd());
         }
     }

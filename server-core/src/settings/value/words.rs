@@ -167,6 +167,8 @@ pub struct ShutdownWay {
     pub save: Option<bool>,
     /// It ends even if that fails: `force`.
     pub force: bool,
+    /// Not if that would lose what others rely on: `safe`.
+    pub safe: bool,
     /// It waits for no replica: `now`.
     pub now: bool,
     /// Its primary's place is handed on first: `failover`.
@@ -174,7 +176,7 @@ pub struct ShutdownWay {
 }
 
 impl ShutdownWay {
-    const WORDS: &'static str = "default, save, nosave, now, force, failover";
+    const WORDS: &'static str = "default, save, nosave, now, force, safe, failover";
 }
 
 impl Value for ShutdownWay {
@@ -182,6 +184,10 @@ impl Value for ShutdownWay {
 
     fn read(words: &[&str], (): &()) -> Result<Self, String> {
         let mut way = ShutdownWay::default();
+        let is_empty = words.iter().all(|word| word.trim_ascii().is_empty());
+        if is_empty {
+            return Err(format!("argument(s) must be one of the following: {}", Self::WORDS));
+        }
         for word in words.iter().flat_map(|word| word.split_ascii_whitespace()) {
             match word.to_ascii_lowercase().as_str() {
                 "default" => {}
@@ -192,6 +198,7 @@ impl Value for ShutdownWay {
                 }
                 "now" => way.now = true,
                 "force" => way.force = true,
+                "safe" => way.safe = true,
                 "failover" => way.failover = true,
                 _ => return Err(format!("argument(s) must be one of the following: {}", Self::WORDS)),
             }
@@ -205,6 +212,7 @@ impl Value for ShutdownWay {
             (self.save == Some(false), "nosave"),
             (self.now, "now"),
             (self.force, "force"),
+            (self.safe, "safe"),
             (self.failover, "failover"),
         ];
         let words: Vec<&str> = words.iter().filter(|(is_set, _)| *is_set).map(|(_, word)| *word).collect();
