@@ -50,7 +50,8 @@ fn errors_and_their_order() {
         (&["HELLO", "3", "AUTH", "default", "x", "nonsense"], "-ERR Syntax error in HELLO option 'nonsense'\r\n"),
         (&["RPUSH", "a-list", "x"], ":1\r\n"),
         (&["DEBUG", "LISTPACK", "a-list"], "+Listpack structure printed on stdout\r\n"),
-        (&["DEBUG", "LISTPACK", "k"], "-ERR Not a listpack encoded object.\r\n"),
+        (&["SET", "plain", "v"], "+OK\r\n"),
+        (&["DEBUG", "LISTPACK", "plain"], "-ERR Not a listpack encoded object.\r\n"),
         (&["DEBUG", "LISTPACK", "nothing"], "-ERR no such key\r\n"),
         (
             &["DEBUG", "HTSTATS-KEY", "a-list"],
