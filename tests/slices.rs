@@ -444,3 +444,22 @@ fn a_pause_holds_what_has_begun_to_write() {
     assert_eq!(house.answer(&quick).0, "+OK\r\n");
     assert_eq!(house.whole(&slow), ":4194304\r\n");
 }
+
+/// To close a connection takes the kernel a while: very many that go together are closed a few a turn.
+#[test]
+fn who_is_ended_together_is_closed_a_few_at_a_time() {
+    let mut house = House::still();
+    let quick = house.net.connect();
+    assert_eq!(house.call(&quick, &["PING"]), "+PONG\r\n");
+    let others: Vec<MemoryPeer> = (0..300).map(|_| house.net.connect()).collect();
+    house.settle();
+    quick.write(&request(&["CLIENT", "KILL", "TYPE", "normal"]));
+    assert_eq!(house.answer(&quick).0, ":300\r\n");
+    quick.write(&request(&["PING"]));
+    assert_eq!(house.answer(&quick), ("+PONG\r\n".to_owned(), 1));
+    let ended = others.iter().filter(|peer| peer.is_ended()).count();
+    assert!(ended > 0 && ended < 200, "{ended} are closed already");
+    house.settle();
+    assert!(others.iter().all(MemoryPeer::is_ended));
+    assert!(house.call(&quick, &["INFO", "clients"]).contains("connected_clients:1\r\n"));
+}
