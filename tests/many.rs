@@ -129,6 +129,65 @@ fn many_are_done_in_slices_as_they_are_at_once() {
     }
 }
 
+/// Sends a command in pieces until its work is under way.
+fn begin(house: &mut House, client: &MemoryPeer, change: &[String]) {
+    let borrowed: Vec<&str> = change.iter().map(String::as_str).collect();
+    let request = request(&borrowed);
+    let mut rest = &request[..];
+    for _ in 0..1000 {
+        let taken = client.write(&rest[..rest.len().min(32 << 10)]);
+        rest = &rest[taken..];
+        house.executor.turn();
+        if house.executor.server().data().holds_any() {
+            return;
+        }
+    }
+    panic!("{:?} is done at once", &change[..2]);
+}
+
+/// A key may reach its time while it is changed: then it is gone, and so it is where the effects are repeated. If only
+/// what it had before is gone, it has what is new.
+#[test]
+fn what_goes_meanwhile_is_gone_and_nothing_else() {
+    let piece = "x".repeat(3 << 20);
+    let fields = words(&["HSET", "k"], |number| vec![format!("f{number}"), "v".into()]);
+    let names = words(&["HDEL", "k", "old"], |number| vec![format!("f{number}")]);
+    let elements = words(&["RPUSH", "k"], |number| vec![format!("e{number}")]);
+    let set_range = vec!["SETRANGE".into(), "k".into(), "7".into(), piece];
+    let field_of_a_minute = &["HSETEX", "k", "EX", "60", "FIELDS", "1", "old", "v"][..];
+    for (make, change, has_deadline, left) in [
+        (&["HSET", "k", "old", "v"][..], &fields, true, 0),
+        (&["HSET", "k", "old", "v"], &names, true, 0),
+        (&["RPUSH", "k", "old"], &elements, true, 0),
+        (&["SET", "k", "old"], &set_range, true, 0),
+        (field_of_a_minute, &fields, false, MANY),
+        (field_of_a_minute, &names, false, 0),
+    ] {
+        let (mut sliced, mut repeated) = (House::ticking(), House::still());
+        let recorder = Recorder::default();
+        sliced.executor.server_mut().add_effect_reader(Box::new(recorder.clone()));
+        let (client, repeating) = (sliced.net.connect(), repeated.net.connect());
+        sliced.call(&client, make);
+        if has_deadline {
+            sliced.call(&client, &["EXPIRE", "k", "60"]);
+        }
+        begin(&mut sliced, &client, change);
+        sliced.time.advance(61_000_000_000);
+        let answer = sliced.whole(&client);
+        assert!(answer.starts_with(':'), "{make:?}: {answer}");
+        for effect in recorder.0.borrow_mut().drain(..) {
+            call(&mut repeated, &repeating, &effect);
+        }
+        for (house, client) in [(&mut sliced, &client), (&mut repeated, &repeating)] {
+            if left > 0 {
+                assert_eq!(house.call(client, &["HLEN", "k"]), format!(":{left}\r\n"), "{make:?}");
+            } else {
+                assert_eq!(house.call(client, &["EXISTS", "k"]), ":0\r\n", "{make:?}");
+            }
+        }
+    }
+}
+
 /// The bytes of a bulk string.
 fn bulk(house: &mut House, client: &MemoryPeer, words: &[&str]) -> Vec<u8> {
     client.write(&request(words));

@@ -3,36 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod backends;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use backends::{both, make};
 use socket2::{Domain, SockAddr, Socket, Type};
-use tercel_transport::conformance::left_out;
 use tercel_transport::{Address, Close, ConnId, ConnectError, ConnectOptions, Event, Hangup, Peer, Transport};
-use tercel_transport_tcp::{Backend, TcpOptions, TcpTransport};
-
-/// What there is to test: without io_uring nothing beside epoll.
-fn both() -> Vec<Backend> {
-    // In a thread of its own: the end of a ring interrupts calls of the thread that made it.
-    let looked = std::thread::spawn(|| {
-        let options = TcpOptions { backend: Backend::IoUring, ..TcpOptions::default() };
-        TcpTransport::new(options).map(drop).map_err(|error| error.to_string())
-    });
-    match looked.join().unwrap() {
-        Ok(()) => vec![Backend::Epoll, Backend::IoUring],
-        Err(error) => {
-            left_out("io_uring", error);
-            vec![Backend::Epoll]
-        }
-    }
-}
-
-fn make(backend: Backend) -> TcpTransport {
-    TcpTransport::new(TcpOptions { backend, ..TcpOptions::default() }).unwrap()
-}
+use tercel_transport_tcp::TcpTransport;
 
 fn path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("tercel-dial-{}-{name}.sock", std::process::id()))

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod backends;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,29 +14,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use backends::{both, make};
 use tercel_transport::conformance::left_out;
 use tercel_transport::{Close, ConnId, Event, Peer, Transport};
 use tercel_transport_tcp::{Backend, Error, ListenAddr, TcpOptions, TcpTransport};
-
-/// What there is to test: without io_uring nothing beside epoll.
-fn both() -> Vec<Backend> {
-    // In a thread of its own: the end of a ring interrupts calls of the thread that made it.
-    let looked = std::thread::spawn(|| {
-        let options = TcpOptions { backend: Backend::IoUring, ..TcpOptions::default() };
-        TcpTransport::new(options).map(drop).map_err(|error| error.to_string())
-    });
-    match looked.join().unwrap() {
-        Ok(()) => vec![Backend::Epoll, Backend::IoUring],
-        Err(error) => {
-            left_out("io_uring", error);
-            vec![Backend::Epoll]
-        }
-    }
-}
-
-fn make(backend: Backend) -> TcpTransport {
-    TcpTransport::new(TcpOptions { backend, ..TcpOptions::default() }).unwrap()
-}
 
 fn any_port() -> ListenAddr {
     ListenAddr::Tcp("127.0.0.1:0".parse().unwrap())

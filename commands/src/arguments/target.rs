@@ -16,14 +16,13 @@ impl Target {
     /// Holds the key that is argument `index`.
     pub(crate) fn new(cx: &mut Context<'_>, args: &Args<'_>, index: usize) -> Self {
         let data = cx.server.data_mut();
-        Target { db: cx.caller.db, key: args.get(index).into(), hold: Some(data.hold(args.get(index))) }
+        Target { db: cx.caller.db, key: args.get(index).into(), hold: Some(data.hold(cx.caller.db, args.get(index))) }
     }
 
-    /// Lets it go: right before the change, or when there is to be none.
-    pub(crate) fn let_go(&mut self, data: &mut Dataset) {
-        if let Some(hold) = self.hold.take() {
-            data.let_go(hold);
-        }
+    /// Lets it go: right before the change, or when there is to be none. True if the key has expired or was evicted
+    /// meanwhile.
+    pub(crate) fn let_go(&mut self, data: &mut Dataset) -> bool {
+        self.hold.take().is_some_and(|hold| data.let_go(hold))
     }
 
     /// It was changed as the command says. Others may have had effects meanwhile, though not on the key, so its own

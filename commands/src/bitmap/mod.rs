@@ -300,7 +300,7 @@ fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Outcome {
     }
     let len = sources.iter().map(HeldString::len).max().unwrap_or(0);
     let target = args.get(2);
-    let hold = Some(cx.server.data_mut().hold(target));
+    let hold = Some(cx.server.data_mut().hold(db, target));
     let result = Vec::with_capacity(len);
     let job = Combine { db, target: target.into(), operator, sources, len, result, hold };
     cx.in_slices(args, Box::new(job))

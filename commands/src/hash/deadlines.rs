@@ -156,7 +156,7 @@ impl ForEach for ChangeDeadlines {
         changes(&self.applied)
     }
 
-    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, _: &mut Reply) {
+    fn tell(&mut self, done: &mut Done<'_>, args: &Args<'_>) {
         self.deadline.tell(done, args, &self.applied);
     }
 }
@@ -322,7 +322,7 @@ impl ForEach for RemoveAll {
         changes(&self.removed)
     }
 
-    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, answer: &mut Reply) {
+    fn tell(&mut self, done: &mut Done<'_>, args: &Args<'_>) {
         if done.was_missing {
             // It was made for them and is gone with them.
             done.data.notify(class::NEW, "new", done.db, done.key);
@@ -334,6 +334,9 @@ impl ForEach for RemoveAll {
         tell(done.data, done.db, "hexpire", done.key, false);
         // Those that were not there count too, as Valkey counts.
         tell_expired(done, self.named);
+    }
+
+    fn end(&self, answer: &mut Reply) {
         answer.flag(true);
     }
 }
@@ -371,7 +374,7 @@ impl ForEach for SetAll {
         Some(self.names.len() as u64 / 2)
     }
 
-    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, answer: &mut Reply) {
+    fn tell(&mut self, done: &mut Done<'_>, args: &Args<'_>) {
         tell_overwritten(done.data, done.db, done.key, self.overwritten.len() as u64);
         if self.keep_ttl && !self.overwritten.is_empty() {
             // Elsewhere their deadlines would be kept. To remove them there might remove the key, and its deadline.
@@ -394,6 +397,9 @@ impl ForEach for SetAll {
         if self.at_ms.is_some() {
             tell(done.data, done.db, "hexpire", done.key, false);
         }
+    }
+
+    fn end(&self, answer: &mut Reply) {
         answer.flag(true);
     }
 }

@@ -34,8 +34,11 @@ pub(super) trait ForEach {
     /// How many changes it was in all; None if nothing changed.
     fn changes(&self) -> Option<u64>;
 
-    /// Tells of it, and ends the answer.
-    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, answer: &mut Reply);
+    /// Tells of it.
+    fn tell(&mut self, done: &mut Done<'_>, args: &Args<'_>);
+
+    /// Ends the answer.
+    fn end(&self, _answer: &mut Reply) {}
 }
 
 /// What was done, to tell of it.
@@ -89,7 +92,8 @@ pub(super) fn for_each(
         }
     };
     let mut done = Done { data: server.data_mut(), db, key: key.bytes, was_missing, is_gone, has_effect: false };
-    job.end(&mut done, args, out);
+    job.tell(&mut done, args);
+    job.end(out);
     Ok(())
 }
 
@@ -129,23 +133,30 @@ struct Many<J> {
 }
 
 impl<J: ForEach> Many<J> {
-    fn end(&mut self, args: &Args<'_>, data: &mut Dataset, answer: &mut Reply) {
-        self.target.let_go(data);
+    /// Gives the key what was made, and tells of it: but if the key is gone meanwhile, for its time or for want of
+    /// memory, that came after this, and there is nothing left of it to tell.
+    fn store(&mut self, args: &Args<'_>, data: &mut Dataset) {
         let db = self.target.db;
         let key = data.key(&self.target.key);
-        let (changed, makes) = (self.job.changes(), J::MAKES && self.was_missing);
+        data.expire_if_due(db, key);
+        if self.target.let_go(data) {
+            return;
+        }
+        let key = data.key(&self.target.key);
+        let changed = self.job.changes();
         let mut is_gone = true;
         if let Some(changed_fields) = self.fields.take() {
-            let edited = data.edit_fields(db, key, makes, |fields| {
+            // If there is none, all its fields have reached their time meanwhile.
+            let edited = data.edit_fields(db, key, true, |fields| {
                 *fields = changed_fields;
                 Change { result: (), changed }
             });
-            // The key may be gone meanwhile, for its time, but is of no other type.
+            // It is of no other type, since it was held.
             is_gone = edited.ok().flatten().is_none_or(|edited| edited.is_gone);
         }
-        let mut done =
-            Done { data, db, key: &self.target.key, was_missing: self.was_missing, is_gone, has_effect: false };
-        self.job.end(&mut done, args, answer);
+        let (was_missing, key) = (self.was_missing, &self.target.key);
+        let mut done = Done { data, db, key, was_missing, is_gone, has_effect: false };
+        self.job.tell(&mut done, args);
         if changed.is_some() && !done.has_effect {
             self.target.effect(args, data);
         }
@@ -166,7 +177,8 @@ impl<J: ForEach> Slice for Many<J> {
         if self.indexes.len() > 0 {
             return true;
         }
-        self.end(args, data, answer);
+        self.store(args, data);
+        self.job.end(answer);
         false
     }
 

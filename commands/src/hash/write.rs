@@ -46,9 +46,12 @@ impl ForEach for SetPairs {
         Some(self.set)
     }
 
-    fn end(&mut self, done: &mut Done<'_>, _: &Args<'_>, answer: &mut Reply) {
+    fn tell(&mut self, done: &mut Done<'_>, _: &Args<'_>) {
         tell_overwritten(done.data, done.db, done.key, self.overwritten);
         tell(done.data, done.db, "hset", done.key, false);
+    }
+
+    fn end(&self, answer: &mut Reply) {
         if self.counts { answer.integer(self.created as i64) } else { answer.ok() }
     }
 }
@@ -224,7 +227,7 @@ impl ForEach for Remove {
         changes(&self.removed)
     }
 
-    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, answer: &mut Reply) {
+    fn tell(&mut self, done: &mut Done<'_>, args: &Args<'_>) {
         if !self.removed.is_empty() {
             if self.may_be_due {
                 // A field past its deadline is left here, so elsewhere too: the hash is there as long as it is.
@@ -232,6 +235,9 @@ impl ForEach for Remove {
             }
             tell(done.data, done.db, "hdel", done.key, done.is_gone);
         }
+    }
+
+    fn end(&self, answer: &mut Reply) {
         answer.count(self.removed.len());
     }
 }
@@ -287,7 +293,7 @@ impl ForEach for Take {
         changes(&self.removed)
     }
 
-    fn end(&mut self, done: &mut Done<'_>, args: &Args<'_>, _: &mut Reply) {
+    fn tell(&mut self, done: &mut Done<'_>, args: &Args<'_>) {
         if !self.removed.is_empty() {
             effect_of_removal(done, args, &self.removed);
             tell(done.data, done.db, "hdel", done.key, done.is_gone);

@@ -20,6 +20,7 @@ struct SetRange {
     target: Target,
     /// What the key is to hold, apart from it: only what is written of it is a copy.
     string: LongString,
+    was_missing: bool,
     at: usize,
     written: usize,
 }
@@ -40,6 +41,10 @@ impl Slice for SetRange {
         let db = self.target.db;
         data.expire_if_due(db, key);
         answer.count(self.string.len());
+        if !self.was_missing && data.peek(db, key).is_none() {
+            // It is gone meanwhile, for its time or for want of memory: that came after this.
+            return false;
+        }
         data.store(db, key, NewValue::Long(self.string.clone()), Expire::Keep);
         self.target.effect(args, data);
         data.notify(class::STRING, "setrange", db, &self.target.key);
@@ -55,7 +60,8 @@ impl Slice for SetRange {
 pub(super) fn set_range(cx: &mut Context<'_>, args: &Args<'_>, at: usize, len: usize) -> Outcome {
     let key = cx.key(args, 1);
     let stored = cx.server.data_mut().string_to_write(cx.caller.db, key)?;
+    let was_missing = stored.is_none();
     let string = stored.unwrap_or(StringRef::Bytes(&[])).apart(len);
     let target = Target::new(cx, args, 1);
-    cx.in_slices(args, Box::new(SetRange { target, string, at, written: 0 }))
+    cx.in_slices(args, Box::new(SetRange { target, string, was_missing, at, written: 0 }))
 }

@@ -89,6 +89,7 @@ impl Dataset {
         let Some((db, key, bytes)) = evicted else { return false };
         self.counters.evicted_keys += 1;
         self.dirty += 1;
+        self.note_gone(db, &key);
         self.removed(Removed::Evicted, db, &key);
         self.touched(db, &key);
         self.notify(class::EVICTED, "evicted", db, &key);

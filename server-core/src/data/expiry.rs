@@ -106,6 +106,7 @@ impl Dataset {
     /// Bookkeeping for a key that expired and is gone.
     pub(super) fn tell_expired(&mut self, db: usize, key: &[u8]) {
         self.counters.expired_keys += 1;
+        self.note_gone(db, key);
         self.removed(Removed::Expired, db, key);
         self.touched(db, key);
         self.notify(class::EXPIRED, "expired", db, key);
@@ -130,7 +131,7 @@ impl Dataset {
         let begin_ns = clock.mono_ns();
         let now_ms = self.now.unix_ms;
         let mut expired: Vec<(usize, Box<[u8]>)> = Vec::new();
-        let told = self.interest != 0 || self.records_effects();
+        let told = self.interest != 0 || self.records_effects() || self.holds_any();
         let more = loop {
             let removed = self.keyspace.expire_due(now_ms, EXPIRE_STEP, &mut |db, key| {
                 if told {

@@ -11,24 +11,41 @@ pub struct Hold(u64);
 /// All that is held: mostly nothing.
 #[derive(Default)]
 pub(super) struct Holds {
-    /// Names, whatever the database: to wait for one's namesake in another is no harm.
-    keys: Vec<(u64, Box<[u8]>)>,
+    keys: Vec<Held>,
     taken: u64,
     let_go: u64,
 }
 
+struct Held {
+    id: u64,
+    db: usize,
+    key: Box<[u8]>,
+    /// It expired or was evicted since.
+    has_gone: bool,
+}
+
 impl Dataset {
     /// Holds a key.
-    pub fn hold(&mut self, key: &[u8]) -> Hold {
+    pub fn hold(&mut self, db: usize, key: &[u8]) -> Hold {
         self.holds.taken += 1;
-        self.holds.keys.push((self.holds.taken, key.into()));
+        self.holds.keys.push(Held { id: self.holds.taken, db, key: key.into(), has_gone: false });
         Hold(self.holds.taken)
     }
 
-    /// Lets it go.
-    pub fn let_go(&mut self, hold: Hold) {
-        self.holds.keys.retain(|(id, _)| *id != hold.0);
+    /// Lets it go. True if the key has expired or was evicted meanwhile: nobody else could remove it.
+    pub fn let_go(&mut self, hold: Hold) -> bool {
+        let has_gone = self.holds.keys.iter().any(|held| held.id == hold.0 && held.has_gone);
+        self.holds.keys.retain(|held| held.id != hold.0);
         self.holds.let_go += 1;
+        has_gone
+    }
+
+    /// A key expired, or was evicted.
+    #[inline]
+    pub(super) fn note_gone(&mut self, db: usize, key: &[u8]) {
+        for held in &mut self.holds.keys {
+            held.has_gone |= held.db == db && *held.key == *key;
+        }
     }
 
     /// Whether any key is held.
@@ -38,15 +55,15 @@ impl Dataset {
         !self.holds.keys.is_empty()
     }
 
-    /// Whether a key is held.
+    /// Whether a key of this name is held, in whatever database: to wait for one's namesake is no harm.
     #[must_use]
     pub fn is_held(&self, key: &[u8]) -> bool {
-        self.holds.keys.iter().any(|(_, held)| **held == *key)
+        self.holds.keys.iter().any(|held| *held.key == *key)
     }
 
     /// Whether a key is held by somebody else than `own`.
     pub(super) fn is_held_but_for(&self, key: &[u8], own: Option<&Hold>) -> bool {
-        self.holds.keys.iter().any(|(id, held)| **held == *key && own.is_none_or(|own| own.0 != *id))
+        self.holds.keys.iter().any(|held| *held.key == *key && own.is_none_or(|own| own.0 != held.id))
     }
 
     /// How often keys were let go, ever: those who wait look again when it grows.

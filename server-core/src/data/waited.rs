@@ -112,7 +112,7 @@ impl Dataset {
     pub fn hold_changed_awaited(&mut self) {
         let mut changed = std::mem::take(&mut self.waited.changed);
         for one in changed.iter_mut().filter(|one| one.hold.is_none()) {
-            one.hold = Some(self.hold(&one.key));
+            one.hold = Some(self.hold(one.db, &one.key));
         }
         self.waited.changed = changed;
     }
